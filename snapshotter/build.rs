@@ -1,0 +1,47 @@
+//! Builds the filter for wasm and puts it into the binary, so that one `cargo build` makes all there is to ship.
+#![expect(clippy::unwrap_used, reason = "Cargo sets these variables for every build script")]
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const TARGET: &str = "wasm32-wasip1";
+
+fn main() {
+    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap());
+    let workspace = manifest.parent().unwrap();
+    for input in ["filter/src", "filter/Cargo.toml", "table/src", "table/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(input).display());
+    }
+    if let Err(error) = build_filter(workspace) {
+        println!("cargo::error={error}");
+        std::process::exit(1);
+    }
+}
+
+fn build_filter(workspace: &Path) -> Result<(), String> {
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap());
+    // A target directory of its own: the one of the build that runs this is locked.
+    let target = out.join("filter");
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap());
+    cargo.current_dir(workspace).args(["build", "--package", "edgefold-filter", "--lib", "--locked"]);
+    cargo.args(["--target", TARGET, "--profile", "filter", "--target-dir"]).arg(&target);
+    // What the outer build sets for the host would be wrong for wasm.
+    for name in
+        ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"]
+    {
+        cargo.env_remove(name);
+    }
+    let output = cargo.output().map_err(|error| format!("cannot run cargo for the filter: {error}"))?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        if stderr.contains("can't find crate for `core`") || stderr.contains("can't find crate for `std`") {
+            return Err(format!("the wasm target of the filter is missing: run `rustup target add {TARGET}`"));
+        }
+        return Err(format!("the filter does not build:\n{stderr}"));
+    }
+    let module = target.join(TARGET).join("filter/edgefold_filter.wasm");
+    std::fs::copy(&module, out.join("edgefold_filter.wasm"))
+        .map_err(|error| format!("{}: {error}", module.display()))?;
+    Ok(())
+}

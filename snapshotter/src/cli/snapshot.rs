@@ -1,0 +1,33 @@
+//! `edgefold snapshot`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::CliError;
+use super::serve::SnapshotArgs;
+use crate::clock::now;
+use crate::ecds::replace_file;
+use crate::load::Follower;
+use crate::log::Log;
+use crate::snapshot::cut;
+
+/// Cut one snapshot of what is blocked now
+#[derive(Args, Debug)]
+pub(super) struct Snapshot {
+    /// Where to write it
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    snapshot: SnapshotArgs,
+}
+
+impl Snapshot {
+    pub(super) fn run(&self, log: &dyn Log) -> Result<ExitCode, CliError> {
+        let fold = Follower::load(log)?.fold;
+        let bytes = cut(&fold, &self.snapshot.name, self.snapshot.settings(), now())?;
+        replace_file(&self.output, &bytes).map_err(CliError::file(&self.output))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

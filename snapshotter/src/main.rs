@@ -1,0 +1,7 @@
+//! The `edgefold` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    edgefold::cli::main()
+}

@@ -1,0 +1,20 @@
+//! The edgefold range table: a static set of IPv4 and IPv6 ranges in a byte slice.
+//!
+//! [`encode`] writes a table once, [`Table::open`] validates it once, and [`Table::contains`] then searches it where it
+//! lies, without a copy, an allocation or a panic. A [`Snapshot`] is a table with a header and a checksum: what the
+//! snapshotter ships and the filter opens. `docs/format.md` is the authority for the bytes.
+//!
+//! No IO, no clock; the same code runs native and as wasm.
+#![cfg_attr(not(test), deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
+
+mod address;
+mod range;
+mod snapshot;
+mod table;
+
+pub use address::Address;
+pub use range::{AddressRange, IpRange, RangeError};
+pub use snapshot::{
+    BuildError, Generation, Header, MAX_HEADER_BYTES, NoAddress, Settings, Snapshot, SnapshotError, TableBytes, VERSION,
+};
+pub use table::{EncodeError, Match, Table, TableError, encode};

@@ -1,0 +1,95 @@
+//! A real Envoy with the configuration that users copy.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::http::{Client, Upstream};
+use crate::process::Process;
+use crate::{tool, workspace};
+
+/// What may differ from `envoy/envoy.yaml`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EnvoyOptions {
+    /// `xff_num_trusted_hops`
+    pub trusted_hops: u32,
+    /// The port to listen on; a free one if 0.
+    pub port: u16,
+    /// The port of the admin interface; a free one if 0.
+    pub admin_port: u16,
+}
+
+/// A running Envoy in front of an upstream of its own.
+#[derive(Debug)]
+pub struct Envoy {
+    process: Process,
+    address: SocketAddr,
+    socket: PathBuf,
+    _upstream: Upstream,
+}
+
+impl Envoy {
+    /// Starts Envoy with the snapshot at `ecds_file`, and waits until it listens. Its files go to `directory`.
+    pub fn start(directory: &Path, ecds_file: &Path, options: EnvoyOptions) -> Self {
+        let upstream = Upstream::start();
+        let socket = directory.join("envoy.sock");
+        // Beside its port, the listener is given a Unix domain socket: a client there has no IP address.
+        let and_socket = format!("additional_addresses: [{{ address: {{ pipe: {{ path: {} }} }} }}]", socket.display());
+        let mut configuration =
+            std::fs::read_to_string(workspace().join("envoy/envoy.yaml")).expect("envoy/envoy.yaml");
+        for (shipped, here) in [
+            ("/var/lib/edgefold/edgefold.pb }", format!("{} }}", ecds_file.display())),
+            ("name: ingress\n", format!("name: ingress\n    {and_socket}\n")),
+            ("port_value: 9901", format!("port_value: {}", options.admin_port)),
+            ("port_value: 10000", format!("port_value: {}", options.port)),
+            ("port_value: 8080", format!("port_value: {}", upstream.address().port())),
+            ("xff_num_trusted_hops: 0", format!("xff_num_trusted_hops: {}", options.trusted_hops)),
+        ] {
+            assert_eq!(configuration.matches(shipped).count(), 1, "{shipped:?} in envoy.yaml");
+            configuration = configuration.replace(shipped, &here);
+        }
+        let path = directory.join("envoy.yaml");
+        std::fs::write(&path, configuration).expect("Envoy's configuration");
+        let admin_path = directory.join("envoy-admin-address");
+        // One of an Envoy that was here before would be taken for this one's.
+        let _absent = std::fs::remove_file(&admin_path);
+        let mut command = Command::new(tool("bin/envoy"));
+        command.arg("--config-path").arg(&path).arg("--admin-address-path").arg(&admin_path);
+        command.args(["--disable-hot-restart", "--log-level", "info", "--concurrency", "2"]);
+        let mut process = Process::start("Envoy", &mut command, &directory.join("envoy.log"));
+        let admin: SocketAddr = process.wait_for("its admin address", || {
+            std::fs::read_to_string(&admin_path).ok().and_then(|text| text.trim().parse().ok())
+        });
+        let client = Client::new(admin, Ipv4Addr::LOCALHOST.into());
+        process.wait_for("to be live", || client.text("ready").filter(|text| text.trim() == "LIVE"));
+        let address = process.wait_for("its listener", || {
+            let listeners: Value = serde_json::from_str(&client.text("listeners?format=json")?).ok()?;
+            let socket = listeners.pointer("/listener_statuses/0/local_address/socket_address")?.clone();
+            let ip: IpAddr = socket.get("address")?.as_str()?.parse().ok()?;
+            Some(SocketAddr::new(ip, socket.get("port_value")?.as_u64()?.try_into().ok()?))
+        });
+        Self { process, address, socket, _upstream: upstream }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A client that connects over the Unix domain socket, and so has no IP address.
+    pub fn client_without_address(&self) -> Client {
+        Client::over_socket(&self.socket)
+    }
+
+    /// A client that connects from `source`.
+    pub fn client(&self, source: &str) -> Client {
+        Client::new(self.address, source.parse().expect("an address"))
+    }
+
+    /// What it has said so far.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+}

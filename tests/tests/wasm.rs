@@ -1,0 +1,334 @@
+//! The built filter module, as it is shipped, in a proxy-wasm host.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap in a helper is a failed test")]
+
+mod wasm_host;
+
+use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use edgefold_filter::decision::{Decision, decide};
+use edgefold_table::{Generation, IpRange, NoAddress, Settings, Snapshot, SnapshotError};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use wasm_host::{Host, Response};
+
+fn range(first: &str, last: &str) -> IpRange {
+    IpRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
+}
+
+fn snapshot(no_address: NoAddress, ranges: &[IpRange]) -> Vec<u8> {
+    // The time of the worked example in docs/format.md: 2016-09-12T15:32:00Z.
+    let generation = Generation { next_offset: 2, expiry: None };
+    let settings = Settings { no_address };
+    Snapshot::build("edgefold", generation, 1_473_694_320_000, settings, ranges.iter().copied()).unwrap()
+}
+
+fn small_snapshot() -> Vec<u8> {
+    let ranges =
+        [range("10.0.0.1", "10.0.0.99"), range("10.0.0.101", "10.0.0.255"), range("2001:db8::", "2001:db8::ffff")];
+    snapshot(NoAddress::Allow, &ranges)
+}
+
+fn configured(snapshot: &[u8]) -> Host {
+    let mut host = Host::start();
+    assert!(host.configure(snapshot), "{:?}", host.log());
+    host
+}
+
+fn forbidden() -> Response {
+    Response::Refused { status: 403, body: b"Forbidden\n".to_vec() }
+}
+
+#[track_caller]
+fn assert_refuses(host: &mut Host, source_address: &str) {
+    assert_eq!(host.request(Some(source_address.as_bytes())), forbidden(), "{source_address}");
+}
+
+#[track_caller]
+fn assert_passes(host: &mut Host, source_address: &str) {
+    assert_eq!(host.request(Some(source_address.as_bytes())), Response::Passed, "{source_address}");
+}
+
+/// `bytes`, cut short or altered, is refused for a reason that the log gives, and the small snapshot keeps serving.
+#[track_caller]
+fn assert_rejected(host: &mut Host, bytes: &[u8], words: &str) {
+    let lines = host.log().len();
+    assert!(!host.configure(bytes), "taken: {bytes:02x?}");
+    let reason = Snapshot::open(bytes).unwrap_err().to_string();
+    assert!(reason.contains(words), "{reason:?} does not say {words:?}");
+    let said = &host.log()[lines..];
+    assert!(said.len() == 1 && said[0].contains(&reason), "{said:?} does not say {reason:?}");
+    assert_refuses(host, "10.0.0.99:1234");
+    assert_passes(host, "10.0.0.100:1234");
+}
+
+/// `bytes` with a good checksum, so that what lies behind the checksum is tried.
+fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    if let Err(SnapshotError::Checksum { computed, .. }) = Snapshot::open(&bytes) {
+        let (_, checksum) = bytes.split_last_chunk_mut().unwrap();
+        *checksum = computed.to_le_bytes();
+    }
+    bytes
+}
+
+#[test]
+fn a_blocked_address_is_refused_and_all_else_passes() {
+    let mut host = configured(&small_snapshot());
+    for blocked in ["10.0.0.1:1234", "10.0.0.99:0", "10.0.0.101:65535", "10.0.0.255:1"] {
+        assert_refuses(&mut host, blocked);
+    }
+    for free in ["10.0.0.0:1234", "10.0.0.100:1234", "10.0.1.0:1234", "0.0.0.0:1", "255.255.255.255:1"] {
+        assert_passes(&mut host, free);
+    }
+    assert_eq!(host.log(), ["edgefold: list \"edgefold\" at offset 2: 2 IPv4 and 1 IPv6 ranges"]);
+}
+
+#[test]
+fn ipv6_mapped_and_port_less_addresses_are_looked_up() {
+    let mut host = configured(&small_snapshot());
+    for blocked in [
+        "[2001:db8::]:1234",
+        "[2001:db8::ffff]:1234",
+        "[::ffff:10.0.0.7]:1234",
+        "::ffff:10.0.0.7",
+        "10.0.0.7",
+        "[2001:db8::7]",
+        "2001:db8::7",
+    ] {
+        assert_refuses(&mut host, blocked);
+    }
+    for free in ["[2001:db8::1:0]:1234", "[::ffff:10.0.0.100]:1234", "[::10.0.0.7]:1234", "10.0.0.100", "2001:db8::1:0"]
+    {
+        assert_passes(&mut host, free);
+    }
+}
+
+#[test]
+fn all_of_ipv6_says_nothing_about_ipv4() {
+    let mut host = configured(&snapshot(NoAddress::Allow, &[range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]));
+    for blocked in ["[::]:1", "[::fffe:ffff:ffff]:1", "[::1:0:0:0]:1", "[2001:db8::1]:1234"] {
+        assert_refuses(&mut host, blocked);
+    }
+    for free in ["10.0.0.7:1234", "[::ffff:10.0.0.7]:1234", "[::ffff:0.0.0.0]:1", "[::ffff:255.255.255.255]:1"] {
+        assert_passes(&mut host, free);
+    }
+}
+
+#[test]
+fn a_client_without_an_address_follows_the_setting() {
+    for (no_address, expected) in [(NoAddress::Allow, Response::Passed), (NoAddress::Deny, forbidden())] {
+        let mut host = configured(&snapshot(no_address, &[range("10.0.0.0", "10.0.0.255")]));
+        for source_address in [None, Some(&b""[..]), Some(b"/var/run/envoy.sock"), Some(b"\xff\xfe")] {
+            assert_eq!(host.request(source_address), expected, "{no_address:?}, {source_address:?}");
+        }
+        assert_refuses(&mut host, "10.0.0.7:1234");
+        assert_passes(&mut host, "10.0.1.7:1234");
+    }
+}
+
+#[test]
+fn a_table_of_no_ranges_is_good_and_passes_all() {
+    let mut host = configured(&snapshot(NoAddress::Allow, &[]));
+    for free in ["0.0.0.0:1", "10.0.0.1:1234", "255.255.255.255:1", "[::]:1", "[2001:db8::1]:1234"] {
+        assert_passes(&mut host, free);
+    }
+}
+
+#[test]
+fn every_truncation_is_refused_and_the_old_table_keeps_serving() {
+    let good = small_snapshot();
+    let mut host = configured(&good);
+    for length in 0..good.len() {
+        let words = match length {
+            0 => "no bytes at all",
+            1..8 => "not an edgefold snapshot",
+            8..24 => "truncated",
+            _ => "damaged or truncated: the checksum is",
+        };
+        assert_rejected(&mut host, &good[..length], words);
+    }
+}
+
+#[test]
+fn every_damaged_byte_is_refused_and_the_old_table_keeps_serving() {
+    let good = small_snapshot();
+    let mut host = configured(&good);
+    for (offset, flip) in (0..good.len()).flat_map(|offset| [(offset, 0x01), (offset, 0xff)]) {
+        let mut damaged = good.clone();
+        damaged[offset] ^= flip;
+        let words = match offset {
+            0..8 => "not an edgefold snapshot",
+            8..12 => "this build reads version 1",
+            _ => "damaged or truncated: the checksum is",
+        };
+        assert_rejected(&mut host, &damaged, words);
+    }
+}
+
+/// A checksum keeps accidents out, and nobody's hostility.
+#[test]
+fn a_damaged_byte_under_a_good_checksum_is_judged_as_native_code_judges_it() {
+    let good = small_snapshot();
+    let mut host = configured(&good);
+    let (mut taken, mut refused) = (0, 0);
+    for (offset, flip) in (12..good.len() - 8).flat_map(|offset| [(offset, 0x01), (offset, 0x80), (offset, 0xff)]) {
+        let mut altered = good.clone();
+        altered[offset] ^= flip;
+        let altered = sealed(altered);
+        if Snapshot::open(&altered).is_ok() {
+            assert!(host.configure(&altered), "offset {offset}: {:?}", host.log().last());
+            assert!(host.configure(&good));
+            taken += 1;
+        } else {
+            assert_rejected(&mut host, &altered, "");
+            refused += 1;
+        }
+    }
+    assert!(taken > 20 && refused > 20, "{taken} taken, {refused} refused");
+}
+
+#[test]
+fn another_version_is_refused_by_its_number() {
+    let mut host = configured(&small_snapshot());
+    for version in [0_u32, 2, u32::MAX] {
+        let mut other = small_snapshot();
+        other[8..12].copy_from_slice(&version.to_le_bytes());
+        let words = format!("format version {version}, but this build reads version 1");
+        assert_rejected(&mut host, &other, &words);
+        // Its length and all that follows may differ: the version is told first.
+        assert_rejected(&mut host, &other[..12], &words);
+    }
+}
+
+#[test]
+fn without_a_snapshot_no_request_passes() {
+    let mut host = Host::start();
+    assert!(!host.configure(b""));
+    assert_eq!(host.log().len(), 1);
+    assert!(host.log()[0].contains("no bytes at all"), "{:?}", host.log());
+    let unready = Response::Refused { status: 503, body: b"edgefold has no snapshot\n".to_vec() };
+    assert_eq!(host.request(Some(b"10.0.0.100:1234")), unready);
+    assert!(host.configure(&small_snapshot()));
+    assert_passes(&mut host, "10.0.0.100:1234");
+}
+
+#[test]
+fn a_later_good_snapshot_is_taken() {
+    let mut host = configured(&small_snapshot());
+    assert_refuses(&mut host, "10.0.0.7:1234");
+    assert!(!host.configure(b"EDGEFOLD"));
+    assert!(host.configure(&snapshot(NoAddress::Allow, &[range("192.0.2.0", "192.0.2.255")])));
+    assert_passes(&mut host, "10.0.0.7:1234");
+    assert_refuses(&mut host, "192.0.2.7:1234");
+}
+
+/// Envoy reloads for months: neither a snapshot nor a request may leave memory behind.
+#[test]
+fn reloads_and_requests_do_not_grow_memory() {
+    let singles: Vec<_> = (0..20_000).map(|i| Ipv4Addr::from_bits(2 * i).into()).collect();
+    let ranges: Vec<_> = singles.iter().map(|&ip| IpRange::new(ip, ip).unwrap()).collect();
+    let large = snapshot(NoAddress::Allow, &ranges);
+    let mut host = configured(&large);
+    let mut round = |rounds| {
+        for _ in 0..rounds {
+            assert!(host.configure(&large));
+            assert!(!host.configure(&large[1..]));
+            for _ in 0..20 {
+                assert_refuses(&mut host, "0.0.0.2:1234");
+                assert_passes(&mut host, "0.0.0.3:1234");
+            }
+        }
+        host.memory_bytes()
+    };
+    let before = round(10);
+    assert_eq!(round(100), before);
+}
+
+/// The example is there for whoever writes another reader; one that is wrong is worse than none.
+#[test]
+fn the_worked_example_of_the_format_is_a_snapshot() {
+    let document = include_str!("../../docs/format.md");
+    let (_, example) = document.split_once("```hex\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let words =
+        example.lines().flat_map(|line| line.split_once('#').map_or(line, |(bytes, _)| bytes).split_whitespace());
+    let bytes: Vec<u8> = words.map(|word| u8::from_str_radix(word, 16).unwrap()).collect();
+    assert_eq!(bytes, small_snapshot(), "write this: {:02x?}", small_snapshot());
+    let mut host = configured(&bytes);
+    assert_refuses(&mut host, "10.0.0.99:1234");
+    assert_passes(&mut host, "10.0.0.100:1234");
+}
+
+/// Ranges behind `base`, each with the gap before it and its length. Those past the end
+/// of the family are left out, and so are those in the IPv4-mapped block, which IPv6 does not have.
+fn ranges_from(base: u128, shape: &[(u8, u8)], address: impl Fn(u128) -> Option<IpAddr>) -> Vec<IpRange> {
+    let mut next = base;
+    let mut ranges = Vec::new();
+    for &(gap, length) in shape {
+        // A gap of at least one address, since touching ranges are one.
+        let Some(first) = next.checked_add(u128::from(gap) + 2) else { break };
+        let Some(last) = first.checked_add(u128::from(length)) else { break };
+        let (Some(first), Some(end)) = (address(first), address(last)) else { break };
+        let whole = IpRange::new(first, end).ok();
+        ranges.extend(whole.filter(|range| range.first() == first && range.last() == end));
+        next = last;
+    }
+    ranges
+}
+
+fn ipv4(bits: u128) -> Option<Ipv4Addr> {
+    u32::try_from(bits).ok().map(Ipv4Addr::from_bits)
+}
+
+/// As Envoy writes it.
+fn source_address(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => format!("{ip}:1234"),
+        IpAddr::V6(ip) => format!("[{ip}]:1234"),
+    }
+}
+
+#[test]
+fn wasm_and_native_code_and_a_plain_search_agree() {
+    let shape = || prop::collection::vec((any::<u8>(), any::<u8>()), 0..40);
+    let ipv4_base = prop_oneof![Just(0), any::<u32>().prop_map(u128::from), Just(u128::from(u32::MAX) - 999)];
+    // The second and the third run into the IPv4-mapped block and out of it.
+    let ipv6_base = prop_oneof![
+        Just(0),
+        Just(0xffff_0000_0000 - 500),
+        Just(0x1_0000_0000_0000 - 500),
+        any::<u128>(),
+        Just(u128::MAX - 999)
+    ];
+    let lookups = prop::collection::vec((0..5_000_u16, 0..3_u8), 60);
+    let (passed, refused) = (Cell::new(0), Cell::new(0));
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) });
+    let case = (ipv4_base, shape(), ipv6_base, shape(), lookups);
+    let outcome = runner.run(&case, |(ipv4_base, ipv4_shape, ipv6_base, ipv6_shape, lookups)| {
+        let mut ranges = ranges_from(ipv4_base, &ipv4_shape, |bits| ipv4(bits).map(IpAddr::V4));
+        ranges.extend(ranges_from(ipv6_base, &ipv6_shape, |bits| Some(Ipv6Addr::from_bits(bits).into())));
+        let bytes = snapshot(NoAddress::Allow, &ranges);
+        let native = Snapshot::open(&bytes).unwrap();
+        let mut host = configured(&bytes);
+        for (distance, form) in lookups {
+            let near_ipv4 = ipv4(ipv4_base.saturating_add(distance.into())).unwrap_or(Ipv4Addr::BROADCAST);
+            let ip: IpAddr = match form {
+                0 => near_ipv4.into(),
+                1 => near_ipv4.to_ipv6_mapped().into(),
+                _ => Ipv6Addr::from_bits(ipv6_base.saturating_add(distance.into())).into(),
+            };
+            let source_address = source_address(ip);
+            let (decision, response, counter) = if ranges.iter().any(|range| range.contains(ip)) {
+                (Decision::Deny, forbidden(), &refused)
+            } else {
+                (Decision::Allow, Response::Passed, &passed)
+            };
+            prop_assert_eq!(decide(&native, Some(source_address.as_bytes())), decision, "native, {}", ip);
+            prop_assert_eq!(host.request(Some(source_address.as_bytes())), response, "wasm, {}", ip);
+            counter.set(counter.get() + 1);
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+    assert!(passed.get() > 500 && refused.get() > 500, "{passed:?} passed, {refused:?} refused: one-sided");
+}
