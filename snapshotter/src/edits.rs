@@ -34,6 +34,11 @@ impl Edits {
         edits
     }
 
+    /// Forgets all changes.
+    pub fn clear(&mut self) {
+        self.changes.clear();
+    }
+
     pub(crate) fn record(&mut self, first: IpAddr, before: Option<Entry>, after: Option<Entry>) {
         self.changes.entry(first).and_modify(|change| change.1 = after).or_insert((before, after));
     }

@@ -16,12 +16,43 @@ use crate::time::LogTime;
 /// The key of the record that closes each transaction.
 pub const OFFSET_KEY: &str = "@offset";
 
-/// The records that bring the view from before `edits` to `position`, keys and values; no value is a tombstone. The last
-/// is `@offset`.
-pub fn records(edits: &Edits, position: Position) -> impl Iterator<Item = (String, Option<String>)> {
-    let ranges = edits.iter().map(|(first, entry)| (first.to_string(), entry.map(entry_text)));
-    let offset = format!("{} {}", position.next_offset, position.log_time);
-    ranges.chain([(OFFSET_KEY.to_owned(), Some(offset))])
+/// A record of the view: key and value; no value is a tombstone.
+pub type ViewRecord = (Vec<u8>, Option<String>);
+
+/// The records that bring the view from before `edits` to `position`. The last is `@offset`.
+pub fn records(edits: &Edits, position: Position) -> impl Iterator<Item = ViewRecord> {
+    let ranges = edits.iter().map(|(first, entry)| (first.to_string().into_bytes(), entry.map(entry_text)));
+    ranges.chain([offset_record(position)])
+}
+
+/// The records that bring the view from `there`, whatever that is, to `fold`. The last is `@offset`.
+pub fn repair(there: &BTreeMap<Vec<u8>, Vec<u8>>, fold: &Fold) -> impl Iterator<Item = ViewRecord> {
+    let right: BTreeMap<Vec<u8>, String> = fold
+        .ranges()
+        .map(|(range, until)| (range.first().to_string().into_bytes(), entry_text(Entry { last: range.last(), until })))
+        .collect();
+    let wrong: Vec<ViewRecord> =
+        there.keys().filter(|key| !right.contains_key(*key)).map(|key| (key.clone(), None)).collect();
+    let missing = |(key, value): &(Vec<u8>, String)| there.get(key).map(Vec::as_slice) != Some(value.as_bytes());
+    let right = right.into_iter().filter(missing).map(|(key, value)| (key, Some(value))).collect::<Vec<_>>();
+    wrong
+        .into_iter()
+        .chain(right)
+        .filter(|(key, _)| key != OFFSET_KEY.as_bytes())
+        .chain([offset_record(fold.position())])
+}
+
+fn offset_record(position: Position) -> ViewRecord {
+    let value = format!("{} {}", position.next_offset, position.log_time);
+    (OFFSET_KEY.as_bytes().to_vec(), Some(value))
+}
+
+/// The next command offset that a record of the view states; `None` if it is none with the key `@offset`.
+pub fn stated_offset(key: Option<&[u8]>, value: Option<&[u8]>) -> Option<u64> {
+    (key? == OFFSET_KEY.as_bytes())
+        .then(|| position(str::from_utf8(value?).ok()?))
+        .flatten()
+        .map(|position| position.next_offset)
 }
 
 fn entry_text(Entry { last, until }: Entry) -> String {
@@ -36,35 +67,40 @@ fn entry_text(Entry { last, until }: Entry) -> String {
 pub struct View {
     entries: BTreeMap<IpAddr, (IpRange, Until)>,
     position: Option<Position>,
+    /// The keys whose newest record edgefold cannot have written.
+    strays: BTreeMap<Vec<u8>, ViewError>,
 }
 
 impl View {
-    /// Takes in the next record of the topic.
-    ///
-    /// # Errors
-    /// [`ViewError`] if edgefold cannot have written it.
-    pub fn read(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), ViewError> {
-        let error = || {
-            let show =
-                |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).chars().take(64).collect());
-            ViewError::Record { key: show(key), value: show(value) }
-        };
-        let key = key.and_then(|key| str::from_utf8(key).ok()).ok_or_else(error)?;
-        let Some(value) = value else {
-            if key == OFFSET_KEY {
-                return Err(error());
-            }
-            self.entries.remove(&key.parse().map_err(|_| error())?);
-            return Ok(());
-        };
-        let value = str::from_utf8(value).map_err(|_| error())?;
-        if key == OFFSET_KEY {
-            self.position = Some(position(value).ok_or_else(error)?);
-            return Ok(());
+    /// Takes in the next record of the topic. One without a key, which no compacted topic takes, counts for nothing.
+    pub fn read(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let Some(key) = key else { return };
+        match (self.take(key, value), value) {
+            (None, Some(value)) => drop(self.strays.insert(key.to_vec(), ViewError::stray(key, value))),
+            // A tombstone takes away whatever stood under the key.
+            _ => drop(self.strays.remove(key)),
         }
-        let (range, until) = entry(key, value).ok_or_else(error)?;
-        self.entries.insert(range.first(), (range, until));
-        Ok(())
+    }
+
+    /// `None` if edgefold cannot have written the record.
+    fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> Option<()> {
+        let key = str::from_utf8(key).ok()?;
+        if key == OFFSET_KEY {
+            self.position = None;
+            self.position = Some(position(str::from_utf8(value?).ok()?)?);
+            return Some(());
+        }
+        let first = key.parse::<IpAddr>().ok().filter(|first| first.to_canonical().to_string() == key)?;
+        self.entries.remove(&first);
+        if let Some(value) = value {
+            self.entries.insert(first, entry(first, str::from_utf8(value).ok()?)?);
+        }
+        Some(())
+    }
+
+    /// The next command offset as far as it is read; 0 if none is stated.
+    pub fn next_offset(&self) -> u64 {
+        self.position.map_or(0, |position| position.next_offset)
     }
 
     /// The fold that the view is, once all of it is read. An empty view is that of the empty log.
@@ -72,6 +108,9 @@ impl View {
     /// # Errors
     /// [`ViewError`] if the ranges are not as a fold leaves them, or their `@offset` is missing.
     pub fn into_fold(self) -> Result<Fold, ViewError> {
+        if let Some((_, error)) = self.strays.into_iter().next() {
+            return Err(error);
+        }
         match self.position {
             None if self.entries.is_empty() => Ok(Fold::default()),
             None => Err(ViewError::NoOffset { ranges: self.entries.len() }),
@@ -87,12 +126,12 @@ fn position(value: &str) -> Option<Position> {
     Some(Position { next_offset: next_offset.parse().ok()?, log_time: LogTime::parse(log_time).ok()? })
 }
 
-fn entry(key: &str, value: &str) -> Option<(IpRange, Until)> {
+fn entry(first: IpAddr, value: &str) -> Option<(IpRange, Until)> {
     let (last, until) = match value.split_once(" until=") {
         Some((last, until)) => (last, Until::Time(LogTime::parse(until).ok()?)),
         None => (value, Until::Forever),
     };
-    Some((IpRange::new(key.parse().ok()?, last.parse().ok()?).ok()?, until))
+    Some((IpRange::new(first, last.parse().ok()?).ok()?, until))
 }
 
 /// Why the ranges topic is no view.
@@ -103,9 +142,9 @@ pub enum ViewError {
     #[error("the record with key {key:?} and value {value:?} is none of edgefold's")]
     Record {
         /// Its key, shortened.
-        key: Option<String>,
+        key: String,
         /// Its value, shortened.
-        value: Option<String>,
+        value: String,
     },
     /// Ranges without the offset that they are the fold of.
     #[error("there are {ranges} ranges, but no record with the key {OFFSET_KEY}")]
@@ -119,4 +158,11 @@ pub enum ViewError {
         /// The range.
         range: IpRange,
     },
+}
+
+impl ViewError {
+    fn stray(key: &[u8], value: &[u8]) -> Self {
+        let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).chars().take(64).collect();
+        Self::Record { key: show(key), value: show(value) }
+    }
 }

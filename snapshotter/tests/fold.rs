@@ -7,7 +7,7 @@ use edgefold::edits::Edits;
 use edgefold::fold::Fold;
 use edgefold::record::{Record, Until};
 use edgefold::time::LogTime;
-use edgefold::view::{View, records};
+use edgefold::view::{View, ViewRecord, records, repair};
 use edgefold_table::IpRange;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -181,7 +181,7 @@ proptest! {
 
             // Invariant 1: the view gives back the fold, at every offset.
             for (key, value) in records(&edits, fold.position()) {
-                view.read(Some(key.as_bytes()), value.as_ref().map(|value| value.as_bytes())).unwrap();
+                view.read(Some(&key), value.as_deref().map(str::as_bytes));
             }
         }
         prop_assert_eq!(view.into_fold().unwrap(), fold);
@@ -199,8 +199,30 @@ proptest! {
                 let _ = fold.apply(record, &mut edits);
             }
             for (key, value) in records(&edits, fold.position()) {
-                view.read(Some(key.as_bytes()), value.as_ref().map(|value| value.as_bytes())).unwrap();
+                view.read(Some(&key), value.as_deref().map(str::as_bytes));
             }
+        }
+        prop_assert_eq!(view.into_fold().unwrap(), fold);
+    }
+
+    /// Whatever the view holds, a repair makes it what the fold is.
+    #[test]
+    fn a_repaired_view_is_the_fold(
+        commands in commands(),
+        junk in proptest::collection::vec((any::<Index>(), any::<Index>()), 0..20),
+    ) {
+        let texts = ["@offset", "hello", "10.0.0.1", "0.0.0.3", "::5", "ffff::", "", "7 2026-01-01T00:00:00Z", "::FF"];
+        let mut there = std::collections::BTreeMap::new();
+        let mut view = View::default();
+        for (key, value) in &junk {
+            let (key, value) = (texts[key.index(texts.len())], texts[value.index(texts.len())]);
+            view.read(Some(key.as_bytes()), Some(value.as_bytes()));
+            there.insert(key.as_bytes().to_vec(), value.as_bytes().to_vec());
+        }
+        let mut fold = Fold::default();
+        log(&commands).iter().for_each(|(record, _)| drop(fold.apply(record, &mut Edits::default())));
+        for (key, value) in repair(&there, &fold) {
+            view.read(Some(&key), value.as_deref().map(str::as_bytes));
         }
         prop_assert_eq!(view.into_fold().unwrap(), fold);
     }
@@ -216,17 +238,14 @@ proptest! {
         let mut view = View::default();
         for (edits, fold) in [(Edits::between(&Fold::default(), &one), &one), (Edits::between(&one, &other), &other)] {
             for (key, value) in records(&edits, fold.position()) {
-                view.read(Some(key.as_bytes()), value.as_ref().map(|value| value.as_bytes())).unwrap();
+                view.read(Some(&key), value.as_deref().map(str::as_bytes));
             }
         }
         prop_assert_eq!(view.into_fold().unwrap(), other);
     }
 }
 
-/// A record of the ranges topic.
-type Written = (String, Option<String>);
-
-fn play(commands: &[(&str, &str)]) -> (Fold, Vec<Vec<Written>>) {
+fn play(commands: &[(&str, &str)]) -> (Fold, Vec<Vec<ViewRecord>>) {
     let mut fold = Fold::default();
     let mut written = Vec::new();
     for (offset, (key, value)) in commands.iter().enumerate() {
@@ -239,8 +258,8 @@ fn play(commands: &[(&str, &str)]) -> (Fold, Vec<Vec<Written>>) {
     (fold, written)
 }
 
-fn record(key: &str, value: &str) -> Written {
-    (key.to_owned(), Some(value.to_owned()))
+fn record(key: &str, value: &str) -> ViewRecord {
+    (key.into(), Some(value.to_owned()))
 }
 
 #[test]
@@ -304,7 +323,7 @@ fn a_view_that_no_fold_leaves_is_refused() {
     let refused = |records: &[(&str, &str)]| {
         let mut view = View::default();
         for (key, value) in records {
-            view.read(Some(key.as_bytes()), Some(value.as_bytes())).map_err(|error| error.to_string())?;
+            view.read(Some(key.as_bytes()), Some(value.as_bytes()));
         }
         view.into_fold().map(|_| ()).map_err(|error| error.to_string())
     };
@@ -319,6 +338,9 @@ fn a_view_that_no_fold_leaves_is_refused() {
         (&[offset, ("10.0.0.1", "10.0.0.2 until=never")], "none of edgefold's"),
         (&[offset, ("hello", "10.0.0.2")], "none of edgefold's"),
         (&[("@offset", "-1 2026-01-01T00:00:00Z")], "none of edgefold's"),
+        (&[offset, ("10.0.0.1", "10.0.0.9"), ("10.0.0.1", "junk")], "none of edgefold's"),
+        (&[offset, ("2001:DB8::1", "2001:db8::2")], "none of edgefold's"),
+        (&[offset, ("::ffff:10.0.0.1", "10.0.0.2")], "none of edgefold's"),
     ] {
         let error = refused(records).unwrap_err();
         assert!(error.contains(words), "{error}");

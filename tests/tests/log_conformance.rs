@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use edgefold::edits::Edits;
 use edgefold::fold::Fold;
-use edgefold::load::Follower;
+use edgefold::keeper::rebuild;
+use edgefold::load::{Follower, Moment, read_view, replay};
 use edgefold::log::{Log, LogError, LogUrl, NewCommand};
 use edgefold::record::Record;
 use edgefold::time::LogTime;
-use edgefold::view::View;
+use edgefold::view::{records as view_records, stated_offset};
 use edgefold_tests::{Kafka, eventually};
 
 /// Opens a handle of its own on one log, as another process would.
@@ -18,7 +19,7 @@ type Open<'a> = &'a dyn Fn() -> Box<dyn Log>;
 /// What a case promises, and the case.
 type Case = (&'static str, fn(Open<'_>));
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 12] = [
     ("a log that was never created is missing", a_log_that_was_never_created_is_missing),
     ("init is idempotent", init_is_idempotent),
     ("commands come back in order", commands_come_back_in_order),
@@ -28,6 +29,9 @@ const CASES: [Case; 9] = [
     ("a second writer fences the first", a_second_writer_fences_the_first),
     ("bootstrap and follow equal a replay at every offset", bootstrap_and_follow_equal_a_replay),
     ("several may append at once", several_may_append_at_once),
+    ("a reader of the view hears how far it comes", a_reader_of_the_view_hears_how_far_it_comes),
+    ("a view that is no view is rebuilt", a_view_that_is_no_view_is_rebuilt),
+    ("a rebuild fences a writer", a_rebuild_fences_a_writer),
 ];
 
 #[test]
@@ -67,9 +71,7 @@ fn read_all(log: &dyn Log, from: u64) -> Vec<Record> {
 }
 
 fn view(log: &dyn Log) -> Fold {
-    let mut view = View::default();
-    log.read_view(&mut |key, value| view.read(key, value).unwrap()).unwrap();
-    view.into_fold().unwrap()
+    read_view(log).unwrap()
 }
 
 fn folded(records: &[Record]) -> (Fold, Edits) {
@@ -89,7 +91,8 @@ fn a_log_that_was_never_created_is_missing(open: Open<'_>) {
     };
     missing(log.append(&[command("BLACKLIST 10.0.0.1")]).map(drop));
     missing(log.commands(0).map(drop));
-    missing(log.read_view(&mut |_, _| {}));
+    missing(log.view().map(drop));
+    missing(log.check().map(drop));
 }
 
 fn init_is_idempotent(open: Open<'_>) {
@@ -156,12 +159,11 @@ fn the_view_gives_back_what_was_written(open: Open<'_>) {
     log.append(&texts.map(command)).unwrap();
     let records = read_all(&*log, 0);
     let mut writer = log.view_writer().unwrap();
-    let (mut fold, mut written) = (Fold::default(), Fold::default().position());
+    let mut fold = Fold::default();
     for record in &records {
         let mut edits = Edits::default();
         fold.apply(record, &mut edits).unwrap();
-        writer.write(&edits, written, fold.position()).unwrap();
-        written = fold.position();
+        writer.write(&mut view_records(&edits, fold.position())).unwrap();
         assert_eq!(view(&*open()), fold, "after offset {}", record.offset);
     }
     let ranges: Vec<_> = fold.ranges().map(|(range, _)| range.to_string()).collect();
@@ -173,14 +175,13 @@ fn a_second_writer_fences_the_first(open: Open<'_>) {
     log.init().unwrap();
     log.append(&["BLACKLIST 10.0.0.0/24", "WHITELIST 10.0.0.100"].map(command)).unwrap();
     let records = read_all(&*log, 0);
-    let start = Fold::default().position();
     let (first, first_edits) = folded(&records[..1]);
     let (both, both_edits) = folded(&records);
     let mut old = log.view_writer().unwrap();
     let other = open();
     let mut new = other.view_writer().unwrap();
-    new.write(&both_edits, start, both.position()).unwrap();
-    let error = old.write(&first_edits, start, first.position()).unwrap_err();
+    new.write(&mut view_records(&both_edits, both.position())).unwrap();
+    let error = old.write(&mut view_records(&first_edits, first.position())).unwrap_err();
     assert!(matches!(error, LogError::Fenced), "{error}");
     assert_eq!(view(&*log), both, "the old writer wrote nothing");
 }
@@ -201,18 +202,22 @@ fn bootstrap_and_follow_equal_a_replay(open: Open<'_>) {
     let records = read_all(&*log, 0);
     let mut writer = log.view_writer().unwrap();
     let (replayed, _) = folded(&records);
-    let (mut fold, mut written) = (Fold::default(), Fold::default().position());
+    let mut fold = Fold::default();
     for record in &records {
         // The view stands at this offset; whoever comes now bootstraps from it, and follows the rest.
+        assert_eq!(view(&*open()), fold);
         let follower = Follower::load(&*open()).unwrap();
-        assert_eq!(follower.written, written);
-        assert_eq!(follower.fold, replayed, "from a view at offset {}", written.next_offset);
+        assert_eq!(follower.fold, replayed, "from a view at offset {}", fold.position().next_offset);
+        // And the time machine gives what the view was.
+        let then = replay(&*open(), Moment::Offset(fold.position().next_offset)).unwrap();
+        assert_eq!(then, fold);
         let mut edits = Edits::default();
         let _rejected = fold.apply(record, &mut edits);
-        writer.write(&edits, written, fold.position()).unwrap();
-        written = fold.position();
+        writer.write(&mut view_records(&edits, fold.position())).unwrap();
     }
     assert_eq!(Follower::load(&*open()).unwrap().fold, replayed);
+    let error = replay(&*open(), Moment::Offset(99)).unwrap_err().to_string();
+    assert!(error.contains("offset 99 is still to come"), "{error}");
 }
 
 fn several_may_append_at_once(open: Open<'_>) {
@@ -233,4 +238,53 @@ fn several_may_append_at_once(open: Open<'_>) {
     offsets.sort_unstable();
     assert_eq!(offsets, (0..15).collect::<Vec<_>>());
     assert_eq!(read_all(&*open(), 0).len(), 15);
+}
+
+fn a_reader_of_the_view_hears_how_far_it_comes(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    let mut reader = log.view().unwrap();
+    let mut writer = open().view_writer().unwrap();
+    let (mut fold, mut heard) = (Fold::default(), Vec::new());
+    for round in 1..=3 {
+        log.append(&[command(&format!("BLACKLIST 10.0.{round}.0/24"))]).unwrap();
+        let mut edits = Edits::default();
+        fold.apply(&read_all(&*log, round - 1)[0], &mut edits).unwrap();
+        writer.write(&mut view_records(&edits, fold.position())).unwrap();
+        eventually("the offset", || {
+            let wait = Duration::from_secs(1);
+            reader.read(wait, &mut |key, value| heard.extend(stated_offset(key, value))).unwrap();
+            (heard.last() == Some(&round)).then_some(())
+        });
+    }
+}
+
+fn a_view_that_is_no_view_is_rebuilt(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    log.append(&["BLACKLIST 10.0.0.0/24", "WHITELIST 10.0.0.100", "BLACKLIST ::/0"].map(command)).unwrap();
+    let (right, _) = folded(&read_all(&*log, 0));
+    let junk = |key: &str, value: &str| (key.as_bytes().to_vec(), Some(value.to_owned()));
+    let mut writer = log.view_writer().unwrap();
+    let strays = [junk("hello", "world"), junk("10.0.0.7", "10.0.0.9"), junk("10.0.0.0", "10.0.0.8 until=never")];
+    writer.write(&mut strays.into_iter().chain([junk("@offset", "2")])).unwrap();
+    assert!(read_view(&*log).unwrap_err().to_string().contains("none of edgefold's"));
+    assert_eq!(Follower::load(&*log).unwrap().fold, right, "who comes now replays the commands");
+    let follower = rebuild(&*log, &mut *log.view_writer().unwrap()).unwrap();
+    assert_eq!((&view(&*log), &follower.fold), (&right, &right));
+    // Nothing to do, and no harm done.
+    rebuild(&*log, &mut *log.view_writer().unwrap()).unwrap();
+    assert_eq!(view(&*log), right);
+}
+
+fn a_rebuild_fences_a_writer(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    log.append(&[command("BLACKLIST 10.0.0.0/24")]).unwrap();
+    let (fold, edits) = folded(&read_all(&*log, 0));
+    let mut writer = log.view_writer().unwrap();
+    writer.write(&mut view_records(&edits, fold.position())).unwrap();
+    rebuild(&*open(), &mut *open().view_writer().unwrap()).unwrap();
+    let error = writer.write(&mut view_records(&edits, fold.position())).unwrap_err();
+    assert!(matches!(error, LogError::Fenced), "{error}");
 }

@@ -9,7 +9,7 @@ use edgefold_table::IpRange;
 use super::{CliError, output};
 use crate::clock::now;
 use crate::command::{Action, Command, Term, parse_ttl};
-use crate::log::{Log, NewCommand};
+use crate::log::{Log, LogError, NewCommand};
 use crate::range_text::parse_range;
 use crate::time::LogTime;
 
@@ -87,7 +87,10 @@ impl What {
             Ok(NewCommand { time, text })
         };
         let commands: Vec<NewCommand> = self.ranges.iter().map(command).collect::<Result<_, CliError>>()?;
-        let offsets = log.append(&commands)?;
+        let offsets = log.append(&commands).map_err(|error| match error {
+            LogError::Unacknowledged(_) | LogError::Partly { .. } => CliError::Log(error),
+            error => CliError::NotAppended(error),
+        })?;
         output::print(|out| {
             offsets.iter().zip(&commands).try_for_each(|(offset, command)| writeln!(out, "{offset}\t{}", command.text))
         })?;

@@ -8,9 +8,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::CliError;
+use super::moment::MomentArgs;
 use super::output::{self, Format};
-use crate::clock::now;
-use crate::load::Follower;
 use crate::log::Log;
 use crate::range_text::parse_address;
 
@@ -23,12 +22,13 @@ pub(super) struct Check {
     /// The form; raw is IP<TAB>FIRST<TAB>LAST<TAB>UNTIL, with - for ever, and - three times if it is not blocked
     #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
     output: Format,
+    #[command(flatten)]
+    moment: MomentArgs,
 }
 
 impl Check {
     pub(super) fn run(&self, log: &dyn Log) -> Result<ExitCode, CliError> {
-        let fold = Follower::load(log)?.fold;
-        let time = now();
+        let (fold, time) = self.moment.load(log)?;
         let mut found = self.ips.iter().map(|&ip| (ip, fold.find(ip, time)));
         let printed = output::print(|out| match self.output {
             Format::Human => found.try_for_each(|(ip, found)| match found {

@@ -5,9 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::CliError;
+use super::moment::MomentArgs;
 use super::output::{self, Format};
-use crate::clock::now;
-use crate::load::Follower;
 use crate::log::Log;
 use crate::range_text::range_text;
 
@@ -17,12 +16,13 @@ pub(super) struct List {
     /// The form; raw is FIRST<TAB>LAST<TAB>UNTIL, with - for ever
     #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
     output: Format,
+    #[command(flatten)]
+    moment: MomentArgs,
 }
 
 impl List {
     pub(super) fn run(&self, log: &dyn Log) -> Result<ExitCode, CliError> {
-        let fold = Follower::load(log)?.fold;
-        let time = now();
+        let (fold, time) = self.moment.load(log)?;
         let mut ranges = fold.ranges().filter(|(_, until)| until.holds_at(time));
         output::print(|out| match self.output {
             Format::Human => ranges.try_for_each(|(range, until)| {

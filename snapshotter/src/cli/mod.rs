@@ -1,8 +1,10 @@
 //! The command line: one file for each subcommand, data on stdout, words for people on stderr.
 
 use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -14,9 +16,13 @@ mod check;
 mod init;
 mod inspect;
 mod list;
+mod moment;
 mod output;
+mod rebuild;
+mod rejects;
 mod serve;
 mod snapshot;
+mod verify;
 
 /// The exit status of a usage error: EX_USAGE of sysexits.h.
 const USAGE_ERROR: u8 = 64;
@@ -55,6 +61,9 @@ enum Command {
     Check(check::Check),
     Serve(serve::Serve),
     Snapshot(snapshot::Snapshot),
+    Rejects(rejects::Rejects),
+    Verify(verify::Verify),
+    Rebuild(rebuild::Rebuild),
     Inspect(inspect::Inspect),
 }
 
@@ -88,7 +97,10 @@ impl Command {
             Self::Allow(allow) => allow.run(&*log.open()?),
             Self::List(list) => list.run(&*log.open()?),
             Self::Check(check) => check.run(&*log.open()?),
-            Self::Serve(serve) => serve.run(&*log.open()?),
+            Self::Serve(serve) => serve.run(Arc::from(log.open()?)),
+            Self::Verify(verify) => verify.run(&*log.open()?),
+            Self::Rebuild(rebuild) => rebuild.run(&*log.open()?),
+            Self::Rejects(rejects) => rejects.run(&*log.open()?),
             Self::Snapshot(snapshot) => snapshot.run(&*log.open()?),
             Self::Inspect(inspect) => inspect.run(),
         }
@@ -143,6 +155,10 @@ enum CliError {
     File { path: PathBuf, source: io::Error },
     #[error("{}: {source}", path.display())]
     NoSnapshot { path: PathBuf, source: edgefold_table::SnapshotError },
+    #[error("{0}; nothing was appended")]
+    NotAppended(LogError),
+    #[error("--admin {address}: {source}")]
+    Admin { address: SocketAddr, source: io::Error },
     #[error("cannot write the output: {0}")]
     Output(io::Error),
     #[error("cannot handle signals: {0}")]

@@ -6,10 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::CliError;
+use super::moment::MomentArgs;
 use super::serve::SnapshotArgs;
-use crate::clock::now;
 use crate::ecds::replace_file;
-use crate::load::Follower;
 use crate::log::Log;
 use crate::snapshot::cut;
 
@@ -21,12 +20,14 @@ pub(super) struct Snapshot {
     output: PathBuf,
     #[command(flatten)]
     snapshot: SnapshotArgs,
+    #[command(flatten)]
+    moment: MomentArgs,
 }
 
 impl Snapshot {
     pub(super) fn run(&self, log: &dyn Log) -> Result<ExitCode, CliError> {
-        let fold = Follower::load(log)?.fold;
-        let bytes = cut(&fold, &self.snapshot.name, self.snapshot.settings(), now())?;
+        let (fold, time) = self.moment.load(log)?;
+        let bytes = cut(&fold, &self.snapshot.name, self.snapshot.settings(), time)?;
         replace_file(&self.output, &bytes).map_err(CliError::file(&self.output))?;
         Ok(ExitCode::SUCCESS)
     }

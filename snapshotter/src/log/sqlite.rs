@@ -4,15 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
-use super::{Batch, CommandReader, EachRecord, Log, LogError, NewCommand, ViewWriter};
+use super::{Batch, CommandReader, EachRecord, Log, LogError, NewCommand, Progress, ViewReader, ViewWriter};
 use crate::clock::now;
-use crate::edits::Edits;
-use crate::fold::Position;
 use crate::record::Record;
 use crate::time::LogTime;
-use crate::view::{OFFSET_KEY, records};
+use crate::view::{OFFSET_KEY, ViewRecord};
 
 /// "edge" in ASCII, so that another program's database is not taken for a log.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"edge");
@@ -87,6 +85,10 @@ impl Log for SqliteLog {
         Ok(vec![if created { format!("created {path}") } else { format!("{path} is there already") }])
     }
 
+    fn check(&self) -> Result<Vec<String>, LogError> {
+        self.open().map(|_| Vec::new())
+    }
+
     fn append(&self, commands: &[NewCommand]) -> Result<Vec<u64>, LogError> {
         let mut connection = self.open()?;
         let mut append = || {
@@ -115,26 +117,37 @@ impl Log for SqliteLog {
         if end < from {
             return Err(LogError::Gone { needed: from, found: format!("none after offset {}", end.saturating_sub(1)) });
         }
-        Ok(Box::new(Reader { path: self.path.clone(), connection, next: from, seen: None }))
+        Ok(Box::new(Commands { path: self.path.clone(), connection, next: from, end, seen: None }))
     }
 
-    fn read_view(&self, each: &mut EachRecord<'_>) -> Result<(), LogError> {
+    fn view(&self) -> Result<Box<dyn ViewReader>, LogError> {
         let connection = self.open()?;
-        let mut read = || {
-            // One statement sees one state of the database.
-            let mut statement = connection.prepare("SELECT key, value FROM ranges")?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                each(Some(row.get_ref(0)?.as_bytes()?), Some(row.get_ref(1)?.as_bytes()?));
-            }
-            Ok(())
-        };
-        read().map_err(failed(&self.path))
+        let total = connection.query_one("SELECT count(*) FROM ranges", [], |row| row.get(0));
+        let progress = Progress { done: 0, total: total.map_err(failed(&self.path))? };
+        Ok(Box::new(View { path: self.path.clone(), connection, seen: None, progress }))
+    }
+
+    fn create_view(&self) -> Result<(), LogError> {
+        Ok(()) // It is part of the database.
     }
 
     fn view_writer(&self) -> Result<Box<dyn ViewWriter>, LogError> {
-        Ok(Box::new(Writer { path: self.path.clone(), connection: self.open()? }))
+        let mut connection = self.open()?;
+        let mut take = || {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let epoch = epoch(&transaction)?.wrapping_add(1);
+            transaction.pragma_update(None, "user_version", epoch)?;
+            transaction.commit()?;
+            Ok(epoch)
+        };
+        let epoch = take().map_err(failed(&self.path))?;
+        Ok(Box::new(Writer { path: self.path.clone(), connection, epoch }))
     }
+}
+
+/// Counts the writers of the view that there have been: only the last one may write.
+fn epoch(connection: &Connection) -> rusqlite::Result<i32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 /// The offset that the next command gets.
@@ -142,15 +155,16 @@ fn end(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_one("SELECT coalesce(max(offset) + 1, 0) FROM commands", [], |row| row.get(0))
 }
 
-struct Reader {
+struct Commands {
     path: PathBuf,
     connection: Connection,
     next: u64,
+    end: u64,
     /// SQLite's data version when there was nothing to read: while it stays, there still is not.
     seen: Option<i64>,
 }
 
-impl CommandReader for Reader {
+impl CommandReader for Commands {
     fn read(&mut self, timeout: Duration) -> Result<Batch, LogError> {
         let deadline = Instant::now() + timeout;
         loop {
@@ -184,9 +198,13 @@ impl CommandReader for Reader {
             std::thread::sleep(left.min(POLL_INTERVAL));
         }
     }
+
+    fn end(&self) -> u64 {
+        self.end
+    }
 }
 
-impl Reader {
+impl Commands {
     fn query(&self) -> rusqlite::Result<Vec<Record>> {
         let sql = "SELECT offset, timestamp, key, value FROM commands WHERE offset >= ? ORDER BY offset LIMIT ?";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -203,20 +221,69 @@ impl Reader {
     }
 }
 
+struct View {
+    path: PathBuf,
+    connection: Connection,
+    /// SQLite's data version when the view was last read.
+    seen: Option<i64>,
+    progress: Progress,
+}
+
+impl ViewReader for View {
+    fn read(&mut self, timeout: Duration, each: &mut EachRecord<'_>) -> Result<bool, LogError> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let version = self.connection.pragma_query_value(None, "data_version", |row| row.get(0));
+            let version = Some(version.map_err(failed(&self.path))?);
+            if version != self.seen {
+                // All of it at first; then it is enough to say how far it has come. One statement sees one state.
+                let key = self.seen.map(|_| OFFSET_KEY);
+                self.query(key, each).map_err(failed(&self.path))?;
+                self.seen = version;
+                return Ok(true);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(true);
+            }
+            std::thread::sleep(left.min(POLL_INTERVAL));
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress
+    }
+}
+
+impl View {
+    fn query(&mut self, key: Option<&str>, each: &mut EachRecord<'_>) -> rusqlite::Result<()> {
+        let sql = "SELECT key, value FROM ranges WHERE ?1 IS NULL OR key = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([key])?;
+        while let Some(row) = rows.next()? {
+            each(Some(row.get_ref(0)?.as_bytes()?), Some(row.get_ref(1)?.as_bytes()?));
+        }
+        self.progress.done = self.progress.total;
+        Ok(())
+    }
+}
+
 struct Writer {
     path: PathBuf,
     connection: Connection,
+    epoch: i32,
 }
 
 impl ViewWriter for Writer {
-    fn write(&mut self, edits: &Edits, from: Position, to: Position) -> Result<(), LogError> {
+    fn write(&mut self, records: &mut dyn Iterator<Item = ViewRecord>) -> Result<(), LogError> {
         let mut write = || {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            // The edits lead from `from` on. If the view is elsewhere, another one has written it.
-            if stored_offset(&transaction)? != from.next_offset {
+            if epoch(&transaction)? != self.epoch {
                 return Ok(false);
             }
-            for (key, value) in records(edits, to) {
+            for (key, value) in &mut *records {
+                // SQLite keeps keys as text.
+                let key = String::from_utf8_lossy(&key);
                 match value {
                     Some(value) => transaction
                         .prepare_cached("INSERT OR REPLACE INTO ranges VALUES (?, ?)")?
@@ -229,12 +296,6 @@ impl ViewWriter for Writer {
         };
         if write().map_err(failed(&self.path))? { Ok(()) } else { Err(LogError::Fenced) }
     }
-}
-
-fn stored_offset(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
-    let value = transaction.query_row("SELECT value FROM ranges WHERE key = ?", [OFFSET_KEY], |row| row.get(0));
-    let value: Option<String> = value.optional()?;
-    Ok(value.and_then(|value| value.split_once(' ')?.0.parse().ok()).unwrap_or(0))
 }
 
 fn failed(path: &Path) -> impl FnOnce(rusqlite::Error) -> LogError {

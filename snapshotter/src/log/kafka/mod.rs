@@ -1,0 +1,209 @@
+//! The real log: two topics of a Kafka cluster, `PREFIX.commands` and `PREFIX.ranges`, of one partition each.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tracing::debug;
+
+use super::{CommandReader, Log, LogError, NewCommand, ViewReader, ViewWriter};
+
+mod append;
+mod reader;
+mod topics;
+mod writer;
+
+/// One partition is one total order.
+const PARTITION: i32 = 0;
+/// How long to wait for an answer about the cluster.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the promises rest on: durability, order, one writer, and never a half-read view.
+const FIXED: [&str; 10] = [
+    "allow.auto.create.topics",
+    "acks",
+    "request.required.acks",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "enable.auto.commit",
+    "auto.offset.reset",
+    "isolation.level",
+    "message.timeout.ms",
+    "transactional.id",
+];
+
+/// A log in two topics.
+#[derive(Debug)]
+pub struct KafkaLog {
+    brokers: String,
+    prefix: String,
+    config: ClientConfig,
+}
+
+impl KafkaLog {
+    /// The log with `prefix` at `brokers`. `properties` are librdkafka's, and go before edgefold's own settings for what a
+    /// user may choose; what the log's promises rest on, such as `acks`, cannot be set.
+    ///
+    /// # Errors
+    /// [`LogError::Property`] for a property that cannot be set.
+    pub fn new(brokers: &str, prefix: &str, properties: &[(String, String)]) -> Result<Self, LogError> {
+        let mut config = ClientConfig::new();
+        config.set("client.id", "edgefold").set("bootstrap.servers", brokers);
+        for (key, value) in properties {
+            let refused = |why| LogError::Property { key: key.clone(), value: value.clone(), why };
+            if FIXED.contains(&key.as_str()) {
+                return Err(refused("it cannot be set, since edgefold's promises rest on it".to_owned()));
+            }
+            let known = ClientConfig::new().set(key, value).create_native_config();
+            known.map_err(|error| match error {
+                KafkaError::ClientConfig(_, why, _, _) => refused(why),
+                error => refused(error.to_string()),
+            })?;
+            config.set(key, value);
+        }
+        Ok(Self { brokers: brokers.to_owned(), prefix: prefix.to_owned(), config })
+    }
+
+    fn commands_topic(&self) -> String {
+        format!("{}.commands", self.prefix)
+    }
+
+    fn ranges_topic(&self) -> String {
+        format!("{}.ranges", self.prefix)
+    }
+
+    /// A client that says why, when it cannot reach its brokers.
+    fn connect<T: FromClientConfigAndContext<Context>>(&self, config: &ClientConfig) -> Result<T, LogError> {
+        config.create_with_context(Context::default()).map_err(|error| self.failed("connect", error))
+    }
+
+    /// A client that has found `topic` to be there, with one partition.
+    fn client_of(&self, topic: &str) -> Result<BaseConsumer<Context>, LogError> {
+        let mut config = self.config.clone();
+        if config.get("group.id").is_none() {
+            config.set("group.id", "edgefold"); // Never joined: librdkafka asks for one all the same.
+        }
+        config
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed");
+        let consumer: BaseConsumer<Context> = self.connect(&config)?;
+        let metadata = consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT);
+        let metadata = metadata.map_err(|error| self.unreachable(&consumer, "ask for the topics", error))?;
+        let partitions = metadata.topics().iter().find(|found| found.name() == topic).map(|found| {
+            let error = found.error().map(RDKafkaErrorCode::from);
+            (found.partitions().len(), error)
+        });
+        match partitions {
+            Some((1, None)) => {}
+            None
+            | Some((_, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) | (0, None)) =>
+            {
+                return Err(LogError::Missing(format!("topic {topic}")));
+            }
+            Some((_, Some(error))) => {
+                return Err(self.failed(&format!("ask for topic {topic}"), KafkaError::MetadataFetch(error)));
+            }
+            Some((count, None)) => return Err(LogError::Settings(vec![topics::too_many_partitions(topic, count)])),
+        }
+        Ok(consumer)
+    }
+
+    /// A consumer of `topic` from `from` on, and the offsets of its first record and of its end.
+    fn consumer(&self, topic: &str, from: Option<u64>) -> Result<(BaseConsumer<Context>, u64, u64), LogError> {
+        let consumer = self.client_of(topic)?;
+        let watermarks = consumer.fetch_watermarks(topic, PARTITION, METADATA_TIMEOUT);
+        let (low, high) =
+            watermarks.map_err(|error| self.unreachable(&consumer, &format!("ask for the end of {topic}"), error))?;
+        let (low, high) = (low.unsigned_abs(), high.unsigned_abs());
+        let start = i64::try_from(from.unwrap_or(low)).unwrap_or(i64::MAX);
+        let mut assignment = TopicPartitionList::new();
+        let assigned = assignment
+            .add_partition_offset(topic, PARTITION, Offset::Offset(start))
+            .and_then(|()| consumer.assign(&assignment));
+        assigned.map_err(|error| self.failed(&format!("read {topic}"), error))?;
+        Ok((consumer, low, high))
+    }
+
+    /// The client waits for its broker, and gives up: it has been told why by now, in words such as those about credentials.
+    fn unreachable(&self, consumer: &BaseConsumer<Context>, doing: &str, source: KafkaError) -> LogError {
+        let _nothing_to_read = consumer.poll(Duration::ZERO); // Serves the errors that wait.
+        match consumer.context().last_error() {
+            Some(why) => self.failed(&format!("{doing} ({why})"), source),
+            None => self.failed(doing, source),
+        }
+    }
+
+    fn failed(&self, doing: &str, source: KafkaError) -> LogError {
+        LogError::Kafka { brokers: self.brokers.clone(), doing: format!("cannot {doing}"), source: Box::new(source) }
+    }
+}
+
+impl Log for KafkaLog {
+    fn init(&self) -> Result<Vec<String>, LogError> {
+        self.create_and_check_topics()
+    }
+
+    fn check(&self) -> Result<Vec<String>, LogError> {
+        self.check_topics()
+    }
+
+    fn append(&self, commands: &[NewCommand]) -> Result<Vec<u64>, LogError> {
+        self.append_commands(commands)
+    }
+
+    fn commands(&self, from: u64) -> Result<Box<dyn CommandReader>, LogError> {
+        Ok(Box::new(reader::Commands::open(self, from)?))
+    }
+
+    fn view(&self) -> Result<Box<dyn ViewReader>, LogError> {
+        Ok(Box::new(reader::View::open(self)?))
+    }
+
+    fn create_view(&self) -> Result<(), LogError> {
+        self.create_ranges_topic()
+    }
+
+    fn view_writer(&self) -> Result<Box<dyn ViewWriter>, LogError> {
+        Ok(Box::new(writer::Writer::open(self)?))
+    }
+}
+
+/// Keeps librdkafka's last words about why it cannot reach a broker, and passes none on: an error that matters comes back
+/// from the call that failed.
+#[derive(Debug, Default)]
+struct Context {
+    last_error: Mutex<Option<String>>,
+}
+
+impl Context {
+    fn last_error(&self) -> Option<String> {
+        self.last_error.lock().ok()?.clone()
+    }
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!("librdkafka: {error}: {reason}");
+        // "All brokers are down" says less than what came before it.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown)
+            && let Ok(mut last) = self.last_error.lock()
+        {
+            *last = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}

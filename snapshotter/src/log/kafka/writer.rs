@@ -1,0 +1,71 @@
+//! Writes the view in transactions: a reader sees all of one or nothing.
+
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+
+use super::{Context, KafkaLog, PARTITION};
+use crate::log::{LogError, ViewWriter};
+use crate::view::ViewRecord;
+
+/// How long becoming the writer, or one commit, may take.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// After how many milliseconds the broker aborts what a dead writer left open. Long enough to write a whole view in one
+/// transaction; the next writer aborts it before that.
+const ABANDONED_AFTER: &str = "300000";
+
+pub(super) struct Writer {
+    brokers: String,
+    topic: String,
+    producer: ThreadedProducer<Context>,
+}
+
+impl Writer {
+    pub(super) fn open(log: &KafkaLog) -> Result<Self, LogError> {
+        let mut config = log.config.clone();
+        if config.get("transaction.timeout.ms").is_none() {
+            config.set("transaction.timeout.ms", ABANDONED_AFTER);
+        }
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("transactional.id", format!("{}.ranges", log.prefix));
+        let producer: ThreadedProducer<_> = log.connect(&config)?;
+        // Fences whoever holds the id, and aborts what it left open.
+        producer
+            .init_transactions(TRANSACTION_TIMEOUT)
+            .map_err(|error| log.failed("become the writer of the ranges", error))?;
+        Ok(Self { brokers: log.brokers.clone(), topic: log.ranges_topic(), producer })
+    }
+
+    fn commit(&self, records: &mut dyn Iterator<Item = ViewRecord>) -> Result<(), KafkaError> {
+        self.producer.begin_transaction()?;
+        for (key, value) in records {
+            let mut record = BaseRecord::to(&self.topic).partition(PARTITION).key(&key);
+            record.payload = value.as_ref();
+            while let Err((error, refused)) = self.producer.send(record) {
+                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                    return Err(error);
+                }
+                self.producer.poll(Duration::from_millis(10));
+                record = refused;
+            }
+        }
+        self.producer.commit_transaction(TRANSACTION_TIMEOUT)
+    }
+}
+
+impl ViewWriter for Writer {
+    fn write(&mut self, records: &mut dyn Iterator<Item = ViewRecord>) -> Result<(), LogError> {
+        self.commit(records).map_err(|source| {
+            let fatal = self.producer.client().fatal_error().map(|(code, _)| code);
+            let fenced = [RDKafkaErrorCode::Fenced, RDKafkaErrorCode::InvalidProducerEpoch];
+            if [fatal, source.rdkafka_error_code()].into_iter().flatten().any(|code| fenced.contains(&code)) {
+                return LogError::Fenced;
+            }
+            let (brokers, doing) = (self.brokers.clone(), format!("cannot write {}", self.topic));
+            LogError::Kafka { brokers, doing, source: Box::new(source) }
+        })
+    }
+}
