@@ -4,6 +4,7 @@
 //! [`edits`] and [`view`] what the ranges topic is told and tells. The edges: [`log`] (SQLite, Kafka), [`load`] (a log into a
 //! fold), [`snapshot`] (a fold into bytes), [`ecds`] (bytes to Envoy), [`cli`].
 
+mod blocks;
 pub mod cli;
 pub mod clock;
 pub mod command;
