@@ -8,7 +8,7 @@ ASN := 2.3.2026061719
 RUNNER := .tools/bin/wasm-bindgen-test-runner
 need = @command -v $(1) > /dev/null || { echo "$(1) is missing: install $(2)" >&2; exit 1; }
 
-.PHONY: demo up kafka test lint tools targets need-rust need-java need-node
+.PHONY: demo up kafka test lint bench tools targets need-rust need-java need-node
 demo up: targets .tools/bin/envoy $(if $(filter kafka,$(LOG)),.tools/kafka)
 	cargo build --release --package edgefold --package edgefold-tests --bins
 	target/release/demo --log $(LOG) $(if $(filter up,$@),--stay)
@@ -27,6 +27,9 @@ lint: targets
 	cargo clippy --workspace --all-targets -- --deny warnings
 	cargo clippy --package edgefold-filter --target wasm32-wasip1 -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
+
+bench: targets
+	cargo bench --package edgefold --bench fold
 
 tools: targets $(RUNNER) .tools/bin/envoy .tools/kafka .tools/asn
 

@@ -54,7 +54,7 @@ enum State {
     },
     Writer {
         writer: Box<dyn ViewWriter>,
-        follower: Follower,
+        follower: Box<Follower>,
     },
 }
 
@@ -157,7 +157,7 @@ impl Keeper {
             }
         };
         self.view_offset = follower.fold.position().next_offset;
-        self.state = State::Writer { writer, follower };
+        self.state = State::Writer { writer, follower: Box::new(follower) };
         info!("keeping the view of ranges now, from offset {}", self.view_offset);
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 mod admin;
 mod backoff;
+mod blocks;
 pub mod cli;
 pub mod clock;
 pub mod command;
