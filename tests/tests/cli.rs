@@ -90,6 +90,122 @@ fn check_tells_by_its_exit_status() {
 }
 
 #[test]
+fn the_time_machine_shows_every_moment() {
+    let directory = tempfile::tempdir().unwrap();
+    let edgefold = Edgefold::sqlite(directory.path());
+    edgefold.run(&["init"]);
+    edgefold.run(&["block", "10.0.0.0/24", "--ttl", "1h", "--at", "2026-01-01T00:00:00Z"]);
+    edgefold.run(&["block", "192.0.2.1", "--at", "2026-01-01T00:30:00Z"]);
+    edgefold.run(&["allow", "10.0.0.0/25", "--at", "2026-01-01T00:40:00Z"]);
+    edgefold.run(&["block", "192.0.2.2", "--at", "2026-01-01T02:00:00Z"]);
+    let list = |args: &[&str]| edgefold.run(&[&["list", "-o", "raw"], args].concat());
+    let end = "2026-01-01T01:00:00Z";
+    let (both, one) = ("192.0.2.1\t192.0.2.2\t-\n", "192.0.2.1\t192.0.2.1\t-\n");
+    let (whole, half) = (format!("10.0.0.0\t10.0.0.255\t{end}\n"), format!("10.0.0.128\t10.0.0.255\t{end}\n"));
+    for (args, expected) in [
+        (&[][..], both.to_owned()),
+        (&["--until-offset", "0"], String::new()),
+        (&["--until-offset", "1"], whole.clone()),
+        (&["--until-offset", "2"], format!("{whole}{one}")),
+        (&["--until-offset", "3"], format!("{half}{one}")),
+        (&["--until-offset", "4"], both.to_owned()),
+        (&["--as-of", "2025-12-31T23:59:59Z"], String::new()),
+        (&["--as-of", "2026-01-01T00:00:00Z"], whole),
+        (&["--as-of", "2026-01-01T00:59:59Z"], format!("{half}{one}")),
+        (&["--as-of", end], one.to_owned()),
+        (&["--as-of", "2090-01-01T00:00:00Z"], both.to_owned()),
+    ] {
+        assert_eq!(list(args), expected, "{args:?}");
+    }
+    assert_eq!(run(&edgefold, &["check", "10.0.0.7"]).0, 0);
+    assert_eq!(run(&edgefold, &["check", "10.0.0.7", "--until-offset", "2"]).0, 1);
+    assert_eq!(run(&edgefold, &["check", "10.0.0.7", "--as-of", "2026-01-01T00:40:00Z"]).0, 0);
+    let file = directory.path().join("snapshot");
+    let file = file.to_str().unwrap();
+    for (args, generation, as_of) in [
+        (["--until-offset", "3"], "3", "2026-01-01T00:40:00Z"),
+        (["--as-of", "2026-01-01T01:30:00Z"], "3@2026-01-01T01:00:00Z", end),
+    ] {
+        edgefold.run(&[&["snapshot", "-o", file][..], &args].concat());
+        let json: serde_json::Value = serde_json::from_str(&edgefold.run(&["inspect", file, "-o", "json"])).unwrap();
+        assert_eq!((&json["generation"], &json["as_of"]), (&generation.into(), &as_of.into()));
+    }
+    let (status, _, stderr) = run(&edgefold, &["list", "--until-offset", "5"]);
+    assert!(status == 2 && stderr.contains("the log ends at offset 4: offset 5 is still to come"), "{stderr}");
+    let (status, _, stderr) = run(&edgefold, &["list", "--until-offset", "1", "--as-of", end]);
+    assert!(status == 64 && stderr.contains("--as-of"), "{stderr}");
+}
+
+#[test]
+fn rejects_are_listed_with_their_reasons() {
+    let directory = tempfile::tempdir().unwrap();
+    let edgefold = Edgefold::sqlite(directory.path());
+    edgefold.run(&["init"]);
+    edgefold.run(&["block", "10.0.0.1"]);
+    assert_eq!(edgefold.run(&["rejects", "-o", "raw"]), "");
+    let database = rusqlite::Connection::open(directory.path().join("edgefold.db")).unwrap();
+    let insert = |offset: i64, key: Option<&[u8]>, value: Option<&[u8]>| {
+        let row = rusqlite::params![offset, 1000, key, value];
+        database.execute("INSERT INTO commands VALUES (?, ?, ?, ?)", row).unwrap();
+    };
+    insert(1, Some(b"2026-11-23T00:00:00Z"), Some(b"BLACKLIST 10.0.0.5/24"));
+    insert(2, Some(b"no time"), Some(b"\xffhello\n\x1b[31m"));
+    insert(3, None, None);
+    insert(4, None, Some(&[b'x'; 100_000]));
+    let raw = edgefold.run(&["rejects", "-o", "raw"]);
+    let lines: Vec<&str> = raw.lines().collect();
+    assert_eq!(lines.len(), 4);
+    assert!(lines[0].starts_with("1\t2026-11-23T00:00:00Z\tBLACKLIST 10.0.0.5/24\t10.0.0.5/24 has host bits set"));
+    assert_eq!(lines[1], "2\t1970-01-01T00:00:01Z\t\u{fffd}hello\\n\\u{1b}[31m\tthe value is not UTF-8 text");
+    assert!(lines[2].contains("the record has no value"));
+    assert!(lines[3].len() < 5000, "no more of it is shown than a command could have");
+    let json: serde_json::Value = serde_json::from_str(&edgefold.run(&["rejects", "-o", "json"])).unwrap();
+    assert_eq!((&json[0]["offset"], &json[0]["text"]), (&1.into(), &"BLACKLIST 10.0.0.5/24".into()));
+    assert!(edgefold.run(&["rejects"]).contains("1  2026-11-23T00:00:00Z  BLACKLIST 10.0.0.5/24\n    10.0.0.5/24 has"));
+    assert_eq!(edgefold.run(&["list", "-o", "raw"]), "10.0.0.1\t10.0.0.1\t-\n", "they change nothing");
+}
+
+#[test]
+fn a_view_that_differs_is_found_and_rebuilt() {
+    let directory = tempfile::tempdir().unwrap();
+    let edgefold = Edgefold::sqlite(directory.path());
+    edgefold.run(&["init"]);
+    edgefold.run(&["block", "10.0.0.0/24", "192.0.2.1"]);
+    assert!(edgefold.run(&["rebuild"]).starts_with("the view holds 2 ranges now, from the commands below offset 2"));
+    assert_eq!(edgefold.run(&["verify"]), "the view is a replay of the commands below offset 2: 2 ranges\n");
+    let database = rusqlite::Connection::open(directory.path().join("edgefold.db")).unwrap();
+    for (sql, words) in [
+        (
+            "UPDATE ranges SET value = '10.0.0.99' WHERE key = '10.0.0.0'",
+            "it has 10.0.0.0-10.0.0.99 for ever, and the replay has 10.0.0.0-10.0.0.255 for ever",
+        ),
+        (
+            "DELETE FROM ranges WHERE key = '192.0.2.1'",
+            "it has no further range, and the replay has 192.0.2.1 for ever",
+        ),
+        ("INSERT INTO ranges VALUES ('hello', 'world')", "the view cannot be read: the record with key \"hello\""),
+        ("DELETE FROM ranges WHERE key = '@offset'", "no record with the key @offset"),
+    ] {
+        database.execute(sql, []).unwrap();
+        let (status, stdout, _) = run(&edgefold, &["verify"]);
+        assert_eq!(status, 1, "{stdout}");
+        assert!(stdout.contains(words) && stdout.contains("edgefold rebuild"), "{stdout}");
+        edgefold.run(&["rebuild"]);
+        assert_eq!(run(&edgefold, &["verify"]).0, 0);
+    }
+    // Commands that the view has seen are gone: neither can replay.
+    database.execute("DELETE FROM commands WHERE offset = 0", []).unwrap();
+    for command in ["verify", "rebuild"] {
+        let (status, _, stderr) = run(&edgefold, &[command]);
+        assert!(status == 2 && stderr.contains("commands from offset 0 on are needed"), "{stderr}");
+    }
+    edgefold.run(&["list"]); // The view and what follows it are enough.
+    database.execute("DELETE FROM commands", []).unwrap();
+    let (status, _, stderr) = run(&edgefold, &["serve", "--ecds-file", "edgefold.pb"]);
+    assert!(status == 2 && stderr.contains("commands from offset 2 on are needed"), "{stderr}");
+}
+
+#[test]
 fn a_usage_error_names_the_flag_and_the_value_and_appends_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let edgefold = Edgefold::sqlite(directory.path());
