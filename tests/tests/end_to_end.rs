@@ -184,6 +184,9 @@ fn topics_that_would_lose_data_are_refused() {
     create("many.commands", 2, &[("retention.ms", "-1")]);
     create("short.commands", 1, &[("retention.ms", "3600000")]);
     create("short.ranges", 1, &[("cleanup.policy", "delete")]);
+    create("compacted.commands", 1, &[("cleanup.policy", "compact"), ("retention.bytes", "1000000")]);
+    create("risky.commands", 1, &[("retention.ms", "-1"), ("unclean.leader.election.enable", "true")]);
+    create("risky.ranges", 1, &[("cleanup.policy", "compact"), ("delete.retention.ms", "60000")]);
     let log = |prefix| edgefold::log::kafka::KafkaLog::new(&kafka.brokers(), prefix, &[]).unwrap();
     let error = log("many").init().unwrap_err().to_string();
     assert!(error.contains("topic many.commands has 2 partitions, but must have 1"), "{error}");
@@ -195,6 +198,87 @@ fn topics_that_would_lose_data_are_refused() {
         error.contains("topic short.ranges has cleanup.policy=delete, but must have cleanup.policy=compact"),
         "{error}"
     );
+    let error = log("compacted").init().unwrap_err().to_string();
+    for words in ["cleanup.policy=compact, but must have cleanup.policy=delete", "retention.bytes=1000000, but must"] {
+        assert!(error.contains(words), "{error}");
+    }
+    // A command that is too large for its topic is refused, and nobody need wonder whether it is in.
+    create("tiny.commands", 1, &[("retention.ms", "-1"), ("max.message.bytes", "450")]);
+    create("tiny.ranges", 1, &[("cleanup.policy", "compact"), ("max.message.bytes", "150")]);
+    let directory = tempfile::tempdir().unwrap();
+    let edgefold = Edgefold::new(&kafka.log("tiny"), directory.path());
+    let serve = edgefold.serve(&[]);
+    let output = edgefold.output(&["block", "10.0.0.1", "--reason", &"x".repeat(500)]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && stderr.ends_with("; nothing was appended\n"), "{stderr}");
+    // And a view that takes no transaction does not keep a block from its way to Envoy.
+    edgefold.run(&["block", "10.0.0.1", "10.0.0.3", "10.0.0.5", "10.0.0.7"]);
+    eventually("the blocks to be shipped", || serve.output().contains("shipped generation 4").then_some(()));
+    eventually("the trouble", || serve.output().contains("cannot keep the view of ranges").then_some(()));
+    edgefold.run(&["allow", "10.0.0.3"]);
+    eventually("the next one to be shipped", || serve.output().contains("shipped generation 5").then_some(()));
+    drop(serve);
+    // `serve` refuses what loses data, and warns of the rest.
+    let serve = |prefix: &str| {
+        let file = directory.path().join("edgefold.pb");
+        Edgefold::new(&kafka.log(prefix), directory.path()).output(&["serve", "--ecds-file", file.to_str().unwrap()])
+    };
+    for (prefix, words) in [
+        ("many", "topic many.commands has 2 partitions, but must have 1"),
+        (
+            "short",
+            "topic short.commands has retention.ms=3600000, but must have retention.ms=-1: old commands are deleted",
+        ),
+        ("compacted", "topic compacted.commands has cleanup.policy=compact, but must have cleanup.policy=delete"),
+        ("nowhere", "there is no log at topic nowhere.commands: create it with `edgefold init`"),
+    ] {
+        let output = serve(prefix);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && stderr.contains(words), "{prefix}: {stderr}");
+    }
+    let risks = log("risky").init().unwrap();
+    assert_eq!(risks.len(), 2, "{risks:?}");
+    let serve = Edgefold::new(&kafka.log("risky"), directory.path()).serve(&[]);
+    for words in [
+        "topic risky.commands has unclean.leader.election.enable=true, but should have unclean.leader.election.enable=false",
+        "topic risky.ranges has delete.retention.ms=60000, but should have delete.retention.ms of at least 3600000",
+    ] {
+        assert!(serve.output().contains(words) && risks.iter().any(|risk| risk.contains(words)), "{words}");
+    }
+}
+
+#[test]
+fn a_missing_ranges_topic_is_created_and_rebuilt() {
+    let kafka = Kafka::start();
+    let directory = tempfile::tempdir().unwrap();
+    let edgefold = Edgefold::new(&kafka.log("lost"), directory.path());
+    edgefold.run(&["init"]);
+    edgefold.run(&["block", "10.0.0.0/24", "--at", "2026-11-23T00:00:00Z"]);
+    let admin: rdkafka::admin::AdminClient<_> =
+        ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().unwrap();
+    let deleted = futures_executor::block_on(admin.delete_topics(&["lost.ranges"], &Default::default())).unwrap();
+    deleted.into_iter().for_each(|result| drop(result.unwrap()));
+    eventually("the topic to be gone", || (edgefold.output(&["verify"]).status.code() == Some(1)).then_some(()));
+    assert_eq!(edgefold.run(&["list", "-o", "raw"]), "10.0.0.0\t10.0.0.255\t-\n", "the commands are enough");
+    let serve = edgefold.serve(&["--admin", "127.0.0.1:0"]);
+    assert!(serve.output().contains("replaying all commands, since the view of ranges is of no use"));
+    eventually("the rebuild", || serve.output().contains("keeping the view of ranges now").then_some(()));
+    assert!(
+        serve
+            .output()
+            .contains("rebuilding the view of ranges from the commands: there is no log at topic lost.ranges")
+    );
+    assert_eq!(topic(&kafka, "lost.ranges"), ["10.0.0.0 → 10.0.0.255", "@offset → 1 2026-11-23T00:00:00Z"]);
+    // And the metrics say who it is and how far it has come.
+    let output = serve.output();
+    let address = output.split("metrics at http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+    let metrics = || reqwest::blocking::get(format!("http://{address}/metrics")).unwrap().text().unwrap();
+    eventually("the writer's metrics", || metrics().contains("\nedgefold_writer 1\n").then_some(()));
+    for line in
+        ["edgefold_next_offset 1", "edgefold_view_next_offset 1", "edgefold_ranges 1", "edgefold_rejected_records 0"]
+    {
+        assert!(metrics().contains(&format!("\n{line}\n")), "{line} in {}", metrics());
+    }
 }
 
 #[test]

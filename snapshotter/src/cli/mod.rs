@@ -130,7 +130,12 @@ fn property(text: &str) -> Result<(String, String), String> {
 /// `RUST_LOG` overrides what is said by default.
 fn start_logging(serve: bool) {
     use tracing_subscriber::EnvFilter;
-    let default = if serve { "warn,edgefold=info" } else { "error,edgefold=warn" };
+    // What librdkafka has to say comes back as an error from the call that failed.
+    let default = if serve {
+        "warn,librdkafka=off,edgefold=info"
+    } else {
+        "error,librdkafka=off,edgefold=warn,edgefold::progress=info"
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

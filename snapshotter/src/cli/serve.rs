@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::CliError;
 use crate::admin;
-use crate::backoff::Backoff;
+use crate::backoff::Trouble;
 use crate::clock::now;
 use crate::ecds::{discovery_response, replace_file};
 use crate::keeper::{Keeper, PATIENCE, Role};
@@ -129,9 +129,21 @@ impl Serve {
                 admin::serve(address, Arc::clone(&metrics)).map_err(|source| CliError::Admin { address, source })?;
             info!("metrics at http://{address}/metrics");
         }
-        let mut shipper = Shipper { serve: self, metrics, follower: start(&*log)?, shipped: None, trouble: None };
-        // The first one must succeed: a path that is wrong is told at once.
-        shipper.ship()?;
+        let mut shipper = Shipper {
+            serve: self,
+            metrics,
+            follower: start(&*log)?,
+            shipped: None,
+            log_trouble: Trouble::default(),
+            ship_trouble: Trouble::default(),
+        };
+        if let Err(error) = shipper.ship() {
+            // A path that is wrong is told at once; a disk that is full may have room later.
+            if !may_pass(&error) {
+                return Err(error);
+            }
+            shipper.ship_trouble.tell(error);
+        }
         starting.store(false, Ordering::Relaxed);
         let keeper = keep_view(log, Arc::clone(&shipper.metrics), Arc::clone(&stop));
         while !stop.load(Ordering::Relaxed) {
@@ -153,7 +165,7 @@ fn start(log: &dyn Log) -> Result<Follower, CliError> {
         }
         Follower::load(log)
     };
-    let mut backoff = Backoff::default();
+    let mut trouble = Trouble::default();
     loop {
         match follower() {
             Ok(follower) => {
@@ -161,12 +173,11 @@ fn start(log: &dyn Log) -> Result<Follower, CliError> {
                 info!("caught up at offset {}, {rejected} records skipped", position.next_offset);
                 return Ok(follower);
             }
-            Err(error) if error.may_pass() => {
-                let delay = backoff.delay();
-                warn!("{error}; Envoy keeps what it has; trying again in {} s", delay.as_secs());
-                thread::sleep(delay);
-            }
+            Err(error) if error.may_pass() => trouble.tell(error),
             Err(error) => return Err(error.into()),
+        }
+        while trouble.waits() {
+            thread::sleep(WAIT);
         }
     }
 }
@@ -186,14 +197,24 @@ fn keep_view(log: Arc<dyn Log>, metrics: Arc<Metrics>, stop: Arc<AtomicBool>) ->
     end
 }
 
+fn may_pass(error: &CliError) -> bool {
+    use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    match error {
+        CliError::File { source, .. } => {
+            !matches!(source.kind(), IsADirectory | NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem)
+        }
+        _ => false,
+    }
+}
+
 /// Follows the log, and ships what is blocked.
 struct Shipper<'a> {
     serve: &'a Serve,
     metrics: Arc<Metrics>,
     follower: Follower,
     shipped: Option<Generation>,
-    /// What failed is tried again then.
-    trouble: Option<(Backoff, Instant)>,
+    log_trouble: Trouble,
+    ship_trouble: Trouble,
 }
 
 impl Shipper<'_> {
@@ -201,23 +222,26 @@ impl Shipper<'_> {
     fn step(&mut self) -> Result<(), CliError> {
         let time = now();
         let expiry = self.follower.fold.next_expiry(time).map(|at| Duration::from_millis(at.millis() - time.millis()));
-        let done = match self.follower.follow(expiry.map_or(WAIT, |expiry| expiry.min(WAIT))) {
-            Ok(_) if self.trouble.is_some_and(|(_, until)| Instant::now() < until) => return Ok(()),
-            Ok(_) => self.ship(),
-            Err(error) => Err(error.into()),
-        };
-        match done {
-            Ok(()) => self.trouble = None,
-            Err(CliError::Log(error)) if !error.may_pass() => return Err(error.into()),
-            Err(error) => {
-                let (mut backoff, _) = self.trouble.unwrap_or((Backoff::default(), Instant::now()));
-                let delay = backoff.delay();
-                warn!("{error}; Envoy keeps what it has; trying again in {} s", delay.as_secs());
-                self.metrics.ship_failures.inc();
-                self.trouble = Some((backoff, Instant::now() + delay));
-                // A log that fails is not asked again at once.
-                if matches!(error, CliError::Log(_)) {
-                    thread::sleep(delay.min(WAIT));
+        let wait = expiry.map_or(WAIT, |expiry| expiry.min(WAIT));
+        if self.log_trouble.waits() {
+            thread::sleep(wait);
+        } else {
+            match self.follower.follow(wait) {
+                Ok(_) => self.log_trouble.over(),
+                Err(error) if error.may_pass() => self.log_trouble.tell(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.follower.edits.clear(); // The keeper of the view has its own.
+        self.metrics.next_offset.set(self.follower.fold.position().next_offset);
+        self.metrics.rejected.set(self.follower.rejected);
+        // Blocks end without the log too.
+        if !self.ship_trouble.waits() {
+            match self.ship() {
+                Ok(()) => self.ship_trouble.over(),
+                Err(error) => {
+                    self.metrics.ship_failures.inc();
+                    self.ship_trouble.tell(error);
                 }
             }
         }
@@ -227,10 +251,7 @@ impl Shipper<'_> {
     /// Ships what is blocked now, unless it is what was shipped last.
     fn ship(&mut self) -> Result<(), CliError> {
         let Self { serve, metrics, follower, shipped, .. } = self;
-        follower.edits.clear(); // The keeper of the view has its own.
         let fold = &follower.fold;
-        metrics.next_offset.set(fold.position().next_offset);
-        metrics.rejected.set(follower.rejected);
         let time = now();
         let next = generation(fold, time);
         if *shipped == Some(next) {
