@@ -36,6 +36,7 @@ pub enum Role {
 /// Keeps the view, one step at a time.
 pub struct Keeper {
     state: State,
+    least_patience: Duration,
     patience: Duration,
     backoff: Backoff,
     view_offset: u64,
@@ -59,9 +60,11 @@ enum State {
 }
 
 impl Keeper {
-    /// A standby that begins at `now`.
-    pub fn new(now: Instant) -> Self {
-        Self { state: State::Resting { until: now }, patience: PATIENCE, backoff: Backoff::default(), view_offset: 0 }
+    /// A standby that begins at `now`. It waits for `more` than [`PATIENCE`], so that not all take over at once.
+    pub fn new(now: Instant, more: Duration) -> Self {
+        let patience = PATIENCE + more;
+        let (state, backoff) = (State::Resting { until: now }, Backoff::default());
+        Self { state, least_patience: patience, patience, backoff, view_offset: 0 }
     }
 
     /// Whether it writes the view.
@@ -132,6 +135,10 @@ impl Keeper {
             return Ok(());
         }
         let seen = written.unwrap_or(self.view_offset);
+        if seen != self.view_offset {
+            // There is a writer that comes to its ends.
+            self.patience = (self.patience / 2).max(self.least_patience);
+        }
         if seen >= folded && *sound {
             *behind = None;
         } else if seen != self.view_offset || behind.is_none() {
@@ -171,7 +178,7 @@ impl Keeper {
             writer.write(&mut records(&follower.edits, position))?;
             follower.edits.clear();
             self.view_offset = position.next_offset;
-            (self.patience, self.backoff) = (PATIENCE, Backoff::default());
+            (self.patience, self.backoff) = (self.least_patience, Backoff::default());
         }
         Ok(())
     }
@@ -188,6 +195,5 @@ pub fn rebuild(log: &dyn Log, writer: &mut dyn ViewWriter) -> Result<Follower, L
     let mut follower = Follower::resume(log, Fold::default())?;
     follower.catch_up()?;
     writer.write(&mut repair(&there, &follower.fold))?;
-    follower.edits.clear();
     Ok(follower)
 }

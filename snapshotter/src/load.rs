@@ -70,7 +70,7 @@ impl Follower {
         Ok(follower)
     }
 
-    /// Folds all commands up to the end of the log.
+    /// Folds all commands up to the end of the log, and forgets the edits.
     ///
     /// # Errors
     /// Those of the log, and [`LoadError::Stalled`] if it neither gives commands nor comes to an end.
@@ -79,6 +79,7 @@ impl Follower {
         let start = fold.position().next_offset;
         drain(&mut **reader, start, "folding commands", |record| {
             *rejected += u64::from(apply(fold, record, edits).is_err());
+            edits.clear();
             true
         })
     }
@@ -111,11 +112,13 @@ fn drain(
     what: &'static str,
     mut each: impl FnMut(&Record) -> bool,
 ) -> Result<(), LoadError> {
-    let total = reader.end().saturating_sub(start);
+    let end = reader.end();
+    let total = end.saturating_sub(start);
     let mut shown = Shown::new(what, total);
     let mut next_offset = start;
     let mut heard = Instant::now();
-    loop {
+    // Up to the end as it was at the start: while commands keep coming, there is no other.
+    while next_offset < end {
         let batch = reader.read(WAIT)?;
         for record in &batch.records {
             if !each(record) {
@@ -133,6 +136,7 @@ fn drain(
             return Err(LoadError::Stalled { next_offset });
         }
     }
+    Ok(())
 }
 
 /// Hands all commands to `each`, from offset 0 up to the end of the log.
@@ -218,7 +222,7 @@ pub fn watch_view(
     let mut reader = log.view()?;
     let mut shown = Shown::new("reading the view of ranges", reader.progress().total);
     let (mut done, mut heard) = (0, Instant::now());
-    while !reader.read(WAIT, &mut each)? {
+    while reader.progress().total > 0 && !reader.read(WAIT, &mut each)? {
         let progress = reader.progress();
         if progress.done > done {
             (done, heard) = (progress.done, Instant::now());

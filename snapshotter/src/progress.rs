@@ -1,9 +1,10 @@
 //! Shows how far a long job has come: a bar on a terminal, a line in the log now and then otherwise.
 
+use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tracing::info;
 
 /// How often a line is logged; a job that is done before it says nothing.
@@ -22,9 +23,14 @@ impl Shown {
     pub(crate) fn new(what: &'static str, total: u64) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
-            let style =
-                ProgressStyle::with_template("{msg} {wide_bar} {human_pos} of {human_len}, {per_sec}, {eta} left");
-            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what)
+            let style = ProgressStyle::with_template(
+                "{msg} {wide_bar} {human_pos} of {human_len}, {rate} a second, {eta} left",
+            );
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            let rate = |state: &ProgressState, out: &mut dyn Write| {
+                let _written = write!(out, "{:.0}", state.per_sec());
+            };
+            bar.with_style(style.with_key("rate", rate)).with_message(what)
         });
         let now = Instant::now();
         Self { what, bar, started: now, logged: now }

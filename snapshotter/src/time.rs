@@ -40,8 +40,8 @@ impl LogTime {
     pub fn parse(text: &str) -> Result<Self, TimeError> {
         let error = || TimeError { text: text.chars().take(64).collect() };
         let offset = offset_of_rfc3339(text.as_bytes()).ok_or_else(error)?;
-        let offset = if offset.is_empty() { "Z" } else { "" };
-        let instant: Timestamp = format!("{text}{offset}").parse().map_err(|_| error())?;
+        let instant = if offset.is_empty() { format!("{text}Z").parse() } else { text.parse() };
+        let instant: Timestamp = instant.map_err(|_| error())?;
         let millis = u64::try_from(instant.as_millisecond()).ok().filter(|_| instant >= Timestamp::UNIX_EPOCH);
         millis.and_then(Self::from_millis).ok_or_else(error)
     }

@@ -3,7 +3,7 @@
 //! Key: a range's first address; value: its last address, then ` until=TIME` if it ends. The key `@offset` holds
 //! `NEXT_COMMAND_OFFSET LOG_TIME`: the ranges are the fold of all commands below that offset.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use edgefold_table::IpRange;
@@ -65,7 +65,8 @@ fn entry_text(Entry { last, until }: Entry) -> String {
 /// The view as it is read, record by record.
 #[derive(Debug, Default)]
 pub struct View {
-    entries: BTreeMap<IpAddr, (IpRange, Until)>,
+    /// By first address.
+    entries: HashMap<IpAddr, (IpRange, Until)>,
     position: Option<Position>,
     /// The keys whose newest record edgefold cannot have written.
     strays: BTreeMap<Vec<u8>, ViewError>,
@@ -90,10 +91,14 @@ impl View {
             self.position = Some(position(str::from_utf8(value?).ok()?)?);
             return Some(());
         }
-        let first = key.parse::<IpAddr>().ok().filter(|first| first.to_canonical().to_string() == key)?;
-        self.entries.remove(&first);
-        if let Some(value) = value {
-            self.entries.insert(first, entry(first, str::from_utf8(value).ok()?)?);
+        let first = key.parse().ok().filter(|first| is_plain(first, key))?;
+        match value.map(|value| entry(first, str::from_utf8(value).ok()?)) {
+            Some(Some(entry)) => drop(self.entries.insert(first, entry)),
+            Some(None) => {
+                self.entries.remove(&first);
+                return None;
+            }
+            None => drop(self.entries.remove(&first)),
         }
         Some(())
     }
@@ -118,6 +123,14 @@ impl View {
                 Fold::resume(position, self.entries.into_values()).map_err(|range| ViewError::Overlap { range })
             }
         }
+    }
+}
+
+/// Whether `text` is how edgefold writes the address. An IPv4 address has one form only.
+fn is_plain(address: &IpAddr, text: &str) -> bool {
+    match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_none() && v6.to_string() == text,
     }
 }
 

@@ -380,7 +380,7 @@ impl Simulation {
         };
         let memory = Memory { topics: Arc::new(Mutex::new(topics)), dead: Arc::default() };
         let now = Instant::now();
-        let keepers = (0..random.usize(1..4)).map(|_| (Keeper::new(now), memory.process())).collect();
+        let keepers = (0..random.usize(1..4)).map(|_| (Keeper::new(now, Duration::ZERO), memory.process())).collect();
         Self { random, memory, keepers, now, millis: 0 }
     }
 
@@ -419,7 +419,7 @@ impl Simulation {
     }
 
     fn restart(&mut self, at: usize) {
-        self.keepers[at] = (Keeper::new(self.now), self.memory.process());
+        self.keepers[at] = (Keeper::new(self.now, Duration::ZERO), self.memory.process());
     }
 
     /// Whoever bootstraps now finds what a replay gives, or an error.

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 
+use rustix::process::Signal;
+
 use crate::process::Process;
 
 /// The binary, with one log.
@@ -59,14 +61,19 @@ impl Edgefold {
 
     /// Starts `serve` with further arguments, and waits for its first snapshot.
     pub fn serve(&self, args: &[&str]) -> Serve {
-        let mut command = Command::new(&self.binary);
-        command.env("EDGEFOLD_LOG", &self.log).arg("serve").arg("--ecds-file").arg(self.ecds_file()).args(args);
-        let mut process = Process::start("edgefold serve", &mut command, &self.directory.join("serve.log"));
+        let mut serve = self.start_serve(args);
         let output = self.directory.join("serve.log");
-        process.wait_for("its first snapshot", || {
+        serve.process.wait_for("its first snapshot", || {
             std::fs::read_to_string(&output).is_ok_and(|text| text.contains("shipped generation")).then_some(())
         });
-        Serve { process }
+        serve
+    }
+
+    /// Starts `serve` with further arguments, and waits for nothing.
+    pub fn start_serve(&self, args: &[&str]) -> Serve {
+        let mut command = Command::new(&self.binary);
+        command.env("EDGEFOLD_LOG", &self.log).arg("serve").arg("--ecds-file").arg(self.ecds_file()).args(args);
+        Serve { process: Process::start("edgefold serve", &mut command, &self.directory.join("serve.log")) }
     }
 }
 
@@ -82,8 +89,33 @@ impl Serve {
         self.process.output()
     }
 
+    /// The value of a metric; `None` before it serves metrics, which takes `--admin`.
+    pub fn metric(&self, name: &str) -> Option<u64> {
+        let output = self.output();
+        let (_, url) = output.split_once("metrics at ")?;
+        let text = reqwest::blocking::get(url.lines().next()?).ok()?.text().ok()?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Some(value.unwrap_or_else(|| panic!("no metric {name} in\n{text}")).parse().expect("a whole number"))
+    }
+
     /// Asks it to stop, and waits until it has.
     pub fn stop(mut self) -> ExitStatus {
         self.process.stop()
+    }
+
+    /// Ends it at once, as `kill -9` does, and gives its last words.
+    pub fn kill(mut self) -> String {
+        self.process.kill();
+        self.output()
+    }
+
+    /// Lets it hang, as `kill -STOP` does.
+    pub fn hang(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Lets it go on, as `kill -CONT` does.
+    pub fn go_on(&self) {
+        self.process.signal(Signal::CONT);
     }
 }

@@ -1,60 +1,68 @@
 //! A real single-node Apache Kafka (KRaft).
 
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{free_ports, tool};
+use crate::relay::Relay;
+use crate::{eventually, free_ports, tool};
 
 /// A running broker; what it stores goes with it.
 #[derive(Debug)]
 pub struct Kafka {
     process: Process,
-    _directory: TempDir,
+    stopped: StoppedKafka,
+}
+
+/// A broker that does not run, with what it stores.
+#[derive(Debug)]
+pub struct StoppedKafka {
+    directory: TempDir,
     port: u16,
+}
+
+/// A record of a topic, with texts for key and value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TopicRecord {
+    /// Its place in the topic.
+    pub offset: i64,
+    /// Its key.
+    pub key: Option<String>,
+    /// Its value; none is a tombstone.
+    pub value: Option<String>,
 }
 
 impl Kafka {
     /// Starts a broker on a free port, and waits until it serves.
     pub fn start() -> Self {
-        let [port, controller_port] = free_ports();
-        Self::start_with(port, controller_port)
+        Self::start_with("")
+    }
+
+    /// Starts a broker with further properties, a line each.
+    pub fn start_with(properties: &str) -> Self {
+        let [port] = free_ports();
+        StoppedKafka::new(port, None, properties).start()
     }
 
     /// Starts a broker on `port` of 127.0.0.1, and waits until it serves.
     pub fn start_on(port: u16) -> Self {
-        let [controller_port] = free_ports();
-        Self::start_with(port, controller_port)
+        StoppedKafka::new(port, None, "").start()
     }
 
-    fn start_with(port: u16, controller_port: u16) -> Self {
-        let directory = tempfile::tempdir().expect("a folder for Kafka");
-        let properties = directory.path().join("server.properties");
-        let text = server_properties(port, controller_port, directory.path());
-        std::fs::write(&properties, text).expect("Kafka's properties");
-        let format = java("kafka.tools.StorageTool")
-            .args(["format", "--cluster-id", "edgefold-tests-cluster", "--config"])
-            .arg(&properties)
-            .output()
-            .expect("java runs");
-        assert!(format.status.success(), "Kafka's storage: {}", String::from_utf8_lossy(&format.stderr));
-        let output = directory.path().join("kafka.log");
-        let mut process = Process::start("Kafka", java("kafka.Kafka").arg(&properties), &output);
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", format!("127.0.0.1:{port}")).set("log_level", "0");
-        let consumer: BaseConsumer = config.create().expect("a Kafka client");
-        process.wait_for("to serve", || {
-            // A broker lists itself once it may lead partitions.
-            let metadata = consumer.fetch_metadata(None, Duration::from_millis(500)).ok()?;
-            (!metadata.brokers().is_empty()).then_some(())
-        });
-        Self { process, _directory: directory, port }
+    /// Starts a broker that can be reached by way of a relay too.
+    pub fn start_with_relay() -> (Self, Relay) {
+        let [port, behind_relay] = free_ports();
+        let relay = Relay::start(behind_relay);
+        (StoppedKafka::new(port, Some((behind_relay, relay.port())), "").start(), relay)
     }
 
     /// The URL of the log with `prefix`.
@@ -64,12 +72,89 @@ impl Kafka {
 
     /// `HOST:PORT`.
     pub fn brokers(&self) -> String {
-        format!("{}:{}", Ipv4Addr::LOCALHOST, self.port)
+        self.stopped.brokers()
+    }
+
+    /// All committed records of a topic of one partition, by a plain consumer.
+    pub fn records(&self, topic: &str) -> Vec<TopicRecord> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.brokers()).set("group.id", "test").set("enable.partition.eof", "true");
+        config.set("isolation.level", "read_committed");
+        let consumer: BaseConsumer = config.create().expect("a Kafka client");
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset(topic, 0, Offset::Beginning).expect("a partition");
+        consumer.assign(&assignment).expect("a partition");
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8 in the topic");
+        let mut records = Vec::new();
+        eventually("the end of the topic", || {
+            loop {
+                match consumer.poll(Duration::from_secs(1))? {
+                    Err(KafkaError::PartitionEOF(_)) => return Some(()),
+                    Err(_passes) => return None,
+                    Ok(message) => records.push(TopicRecord {
+                        offset: message.offset(),
+                        key: message.key().map(text),
+                        value: message.payload().map(text),
+                    }),
+                }
+            }
+        });
+        records
     }
 
     /// Asks it to stop, and waits until it has.
-    pub fn stop(mut self) {
+    pub fn stop(mut self) -> StoppedKafka {
         self.process.stop();
+        self.stopped
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub fn kill(mut self) -> StoppedKafka {
+        self.process.kill();
+        self.stopped
+    }
+}
+
+impl StoppedKafka {
+    /// Formats its storage. `relay` is a port that is reached by way of another one, and that one.
+    fn new(port: u16, relay: Option<(u16, u16)>, properties: &str) -> Self {
+        let [controller_port] = free_ports();
+        let this = Self { directory: tempfile::tempdir().expect("a folder for Kafka"), port };
+        let text = format!(
+            "{}\n{properties}\n",
+            server_properties(port, controller_port, relay, &this.directory.path().join("data").display().to_string())
+        );
+        std::fs::write(this.properties(), text).expect("Kafka's properties");
+        let format = java("kafka.tools.StorageTool")
+            .args(["format", "--cluster-id", "edgefold-tests-cluster", "--config"])
+            .arg(this.properties())
+            .output()
+            .expect("java runs");
+        assert!(format.status.success(), "Kafka's storage: {}", String::from_utf8_lossy(&format.stderr));
+        this
+    }
+
+    /// Starts it, and waits until it serves.
+    pub fn start(self) -> Kafka {
+        let output = self.directory.path().join("kafka.log");
+        let mut process = Process::start("Kafka", java("kafka.Kafka").arg(self.properties()), &output);
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.brokers()).set("log_level", "0");
+        let consumer: BaseConsumer = config.create().expect("a Kafka client");
+        process.wait_for("to serve", || {
+            // A broker lists itself once it may lead partitions.
+            let metadata = consumer.fetch_metadata(None, Duration::from_millis(500)).ok()?;
+            (!metadata.brokers().is_empty()).then_some(())
+        });
+        Kafka { process, stopped: self }
+    }
+
+    fn brokers(&self) -> String {
+        format!("{}:{}", Ipv4Addr::LOCALHOST, self.port)
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.directory.path().join("server.properties")
     }
 }
 
@@ -85,16 +170,19 @@ fn java(class: &str) -> Command {
     command
 }
 
-fn server_properties(port: u16, controller_port: u16, directory: &Path) -> String {
+fn server_properties(port: u16, controller_port: u16, relay: Option<(u16, u16)>, data: &str) -> String {
+    let listener = |port| format!(",RELAYED://127.0.0.1:{port}");
+    let (relayed, advertised) =
+        relay.map_or_else(Default::default, |(behind, relay)| (listener(behind), listener(relay)));
     format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{relayed}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
-log.dirs={}/data
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,RELAYED:PLAINTEXT
+log.dirs={data}
 auto.create.topics.enable=false
 default.replication.factor=1
 offsets.topic.replication.factor=1
@@ -102,7 +190,6 @@ offsets.topic.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
-",
-        directory.display()
+"
     )
 }

@@ -13,11 +13,13 @@ mod envoy;
 mod http;
 mod kafka;
 mod process;
+mod relay;
 
 pub use crate::edgefold::{Edgefold, Serve};
 pub use crate::envoy::{Envoy, EnvoyOptions};
 pub use crate::http::{Client, Upstream};
-pub use crate::kafka::Kafka;
+pub use crate::kafka::{Kafka, StoppedKafka, TopicRecord};
+pub use crate::relay::Relay;
 
 /// The top folder of the repository.
 pub fn workspace() -> &'static Path {

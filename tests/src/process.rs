@@ -1,6 +1,7 @@
 //! A child process that ends with its handle.
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
@@ -41,9 +42,21 @@ impl Process {
 
     /// Asks it to stop, and waits until it has.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        let killed = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        killed.unwrap_or_else(|error| panic!("cannot stop {}: {error}", self.name));
+        self.signal(Signal::TERM);
         eventually(&format!("{} to stop", self.name), || self.child.try_wait().expect("the state of a child"))
+    }
+
+    /// Ends it at once, by SIGKILL; panics if it had ended by itself.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        let status = self.child.wait().expect("the state of a child");
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{} ended by itself:\n{}", self.name, self.output());
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let sent = kill_process(Pid::from_child(&self.child), signal);
+        sent.unwrap_or_else(|error| panic!("cannot send {signal:?} to {}: {error}", self.name));
     }
 }
 

@@ -17,11 +17,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
-use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 /// One trusted proxy in front, so that X-Forwarded-For says who the client is.
 const BEHIND_A_PROXY: EnvoyOptions = EnvoyOptions { trusted_hops: 1, port: 0, admin_port: 0 };
@@ -102,27 +98,10 @@ fn the_example_that_edgefold_comes_from() {
     }
 }
 
-/// All committed records of a topic, by a plain consumer.
+/// All committed records of a topic, as the design writes them.
 fn topic(kafka: &Kafka, name: &str) -> Vec<String> {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", kafka.brokers()).set("group.id", "test").set("enable.partition.eof", "true");
-    config.set("isolation.level", "read_committed");
-    let consumer: BaseConsumer = config.create().unwrap();
-    let mut assignment = TopicPartitionList::new();
-    assignment.add_partition_offset(name, 0, Offset::Beginning).unwrap();
-    consumer.assign(&assignment).unwrap();
-    let mut records = Vec::new();
-    eventually("the end of the topic", || match consumer.poll(Duration::from_secs(1)) {
-        Some(Err(KafkaError::PartitionEOF(_))) => Some(()),
-        Some(Ok(message)) => {
-            let text =
-                |bytes: Option<&[u8]>| bytes.map_or("-".to_owned(), |bytes| String::from_utf8(bytes.to_vec()).unwrap());
-            records.push(format!("{} → {}", text(message.key()), text(message.payload())));
-            None
-        }
-        _ => None,
-    });
-    records
+    let text = |text: Option<String>| text.unwrap_or("-".to_owned());
+    kafka.records(name).into_iter().map(|record| format!("{} → {}", text(record.key), text(record.value))).collect()
 }
 
 #[test]

@@ -187,7 +187,9 @@ fn keep_view(log: Arc<dyn Log>, metrics: Arc<Metrics>, stop: Arc<AtomicBool>) ->
     let (ended, end) = mpsc::channel();
     thread::spawn(move || {
         let _ended = ended; // Dropped at the end.
-        let mut keeper = Keeper::new(Instant::now());
+        // Processes that start together have different numbers.
+        let more = Duration::from_millis(u64::from(std::process::id()) * 619 % 2000);
+        let mut keeper = Keeper::new(Instant::now(), more);
         while !stop.load(Ordering::Relaxed) {
             keeper.step(&*log, metrics.next_offset.get(), Instant::now(), WAIT);
             metrics.writer.set(u64::from(keeper.role() == Role::Writer));

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
 use super::{Batch, CommandReader, EachRecord, Log, LogError, NewCommand, Progress, ViewReader, ViewWriter};
 use crate::clock::now;
@@ -108,7 +108,11 @@ impl Log for SqliteLog {
             transaction.commit()?;
             Ok(offsets)
         };
-        append().map_err(failed(&self.path))
+        append().map_err(|error: rusqlite::Error| match error.sqlite_error_code() {
+            // The disk may have it all the same.
+            Some(ErrorCode::SystemIoFailure) => LogError::Unacknowledged(error.to_string()),
+            _ => failed(&self.path)(error),
+        })
     }
 
     fn commands(&self, from: u64) -> Result<Box<dyn CommandReader>, LogError> {

@@ -191,8 +191,9 @@ impl Context {
 impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         debug!("librdkafka: {error}: {reason}");
-        // "All brokers are down" says less than what came before it.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown)
+        // "All brokers are down" says less than what came before it, and the end of a partition is no trouble.
+        let says_little = [RDKafkaErrorCode::AllBrokersDown, RDKafkaErrorCode::PartitionEOF];
+        if error.rdkafka_error_code().is_none_or(|code| !says_little.contains(&code))
             && let Ok(mut last) = self.last_error.lock()
         {
             *last = Some(reason.to_owned());

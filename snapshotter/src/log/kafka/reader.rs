@@ -143,9 +143,14 @@ fn record(message: &impl Message) -> Record {
     }
 }
 
+type KeyValue = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 pub(super) struct View {
     topic: Topic,
     progress: Progress,
+    /// The first record behind the end as it was at the start: with it the reader has come to that end, transaction markers
+    /// and gaps included. It belongs to a later state of the view.
+    behind_end: Option<KeyValue>,
 }
 
 impl View {
@@ -158,30 +163,40 @@ impl View {
                 "topic {name} has lost its records below offset {low}: set cleanup.policy=compact, delete the topic, and it is built anew"
             )]));
         }
-        Ok(Self { topic: Topic::new(log, name, consumer), progress: Progress { done: 0, total } })
+        Ok(Self { topic: Topic::new(log, name, consumer), progress: Progress { done: 0, total }, behind_end: None })
     }
 }
 
 impl ViewReader for View {
     fn read(&mut self, timeout: Duration, each: &mut EachRecord<'_>) -> Result<bool, LogError> {
         let deadline = Instant::now() + timeout;
+        let Self { topic, progress, behind_end } = self;
+        if let Some((key, value)) = behind_end.take() {
+            each(key.as_deref(), value.as_deref());
+        }
         for read in 0..BATCH_RECORDS {
             let wait = if read > 0 { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
-            match self.topic.poll(wait) {
+            let lost = match topic.poll(wait) {
                 Polled::Record(message) => {
+                    let (offset, ended) = (message.offset().unsigned_abs(), progress.done >= progress.total);
+                    progress.done = offset + 1;
+                    if offset >= progress.total && !ended {
+                        // Without this the reader would not come to an end while the view is written.
+                        *behind_end = Some((message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec)));
+                        return Ok(true);
+                    }
                     each(message.key(), message.payload());
-                    self.progress.done = message.offset().unsigned_abs() + 1;
+                    continue;
                 }
                 Polled::End => {
-                    self.progress.done = self.progress.total;
+                    progress.done = progress.done.max(progress.total);
                     return Ok(true);
                 }
-                Polled::Lost(error) => {
-                    let (brokers, doing) = (self.topic.brokers.clone(), format!("cannot read {}", self.topic.name));
-                    return Err(LogError::Kafka { brokers, doing, source: Box::new(error) });
-                }
+                Polled::Lost(error) => error,
                 Polled::Nothing => break,
-            }
+            };
+            let (brokers, doing) = (topic.brokers.clone(), format!("cannot read {}", topic.name));
+            return Err(LogError::Kafka { brokers, doing, source: Box::new(lost) });
         }
         Ok(false)
     }

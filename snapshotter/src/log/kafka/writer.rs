@@ -7,7 +7,7 @@ use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 use super::{Context, KafkaLog, PARTITION};
 use crate::log::{LogError, ViewWriter};
-use crate::view::ViewRecord;
+use crate::view::{OFFSET_KEY, ViewRecord};
 
 /// How long becoming the writer, or one commit, may take.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -27,6 +27,10 @@ impl Writer {
         if config.get("transaction.timeout.ms").is_none() {
             config.set("transaction.timeout.ms", ABANDONED_AFTER);
         }
+        // A start reads all of it.
+        if ["compression.type", "compression.codec"].iter().all(|key| config.get(key).is_none()) {
+            config.set("compression.type", "lz4");
+        }
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -36,7 +40,32 @@ impl Writer {
         producer
             .init_transactions(TRANSACTION_TIMEOUT)
             .map_err(|error| log.failed("become the writer of the ranges", error))?;
-        Ok(Self { brokers: log.brokers.clone(), topic: log.ranges_topic(), producer })
+        let writer = Self { brokers: log.brokers.clone(), topic: log.ranges_topic(), producer };
+        writer.close_what_is_open().map_err(|error| writer.failed(error))?;
+        Ok(writer)
+    }
+
+    /// Puts an abort marker of this writer behind all that older ones have written.
+    ///
+    /// Fencing should have done so. But a broker that was restarted in the middle of a commit has been seen to take the
+    /// transaction for complete without its marker. It stays open then, so that the view seems to end before it, and the
+    /// commit of the next transaction would bring both to light. Aborted, its commands are written anew.
+    fn close_what_is_open(&self) -> Result<(), KafkaError> {
+        self.producer.begin_transaction()?;
+        let record = BaseRecord::<_, [u8]>::to(&self.topic).partition(PARTITION).key(OFFSET_KEY);
+        self.producer.send(record).map_err(|(error, _)| error)?;
+        self.producer.flush(TRANSACTION_TIMEOUT)?; // An abort takes back what is not sent, and marks nothing then.
+        self.producer.abort_transaction(TRANSACTION_TIMEOUT)
+    }
+
+    fn failed(&self, source: KafkaError) -> LogError {
+        let fatal = self.producer.client().fatal_error().map(|(code, _)| code);
+        let fenced = [RDKafkaErrorCode::Fenced, RDKafkaErrorCode::InvalidProducerEpoch];
+        if [fatal, source.rdkafka_error_code()].into_iter().flatten().any(|code| fenced.contains(&code)) {
+            return LogError::Fenced;
+        }
+        let (brokers, doing) = (self.brokers.clone(), format!("cannot write {}", self.topic));
+        LogError::Kafka { brokers, doing, source: Box::new(source) }
     }
 
     fn commit(&self, records: &mut dyn Iterator<Item = ViewRecord>) -> Result<(), KafkaError> {
@@ -58,14 +87,6 @@ impl Writer {
 
 impl ViewWriter for Writer {
     fn write(&mut self, records: &mut dyn Iterator<Item = ViewRecord>) -> Result<(), LogError> {
-        self.commit(records).map_err(|source| {
-            let fatal = self.producer.client().fatal_error().map(|(code, _)| code);
-            let fenced = [RDKafkaErrorCode::Fenced, RDKafkaErrorCode::InvalidProducerEpoch];
-            if [fatal, source.rdkafka_error_code()].into_iter().flatten().any(|code| fenced.contains(&code)) {
-                return LogError::Fenced;
-            }
-            let (brokers, doing) = (self.brokers.clone(), format!("cannot write {}", self.topic));
-            LogError::Kafka { brokers, doing, source: Box::new(source) }
-        })
+        self.commit(records).map_err(|error| self.failed(error))
     }
 }
