@@ -3,7 +3,7 @@
 //! Key: a range's first address; value: its last address, then ` until=TIME` if it ends. The key `@offset` holds
 //! `NEXT_COMMAND_OFFSET LOG_TIME`: the ranges are the fold of all commands below that offset.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use edgefold_table::IpRange;
@@ -65,14 +65,20 @@ fn entry_text(Entry { last, until }: Entry) -> String {
 /// The view as it is read, record by record.
 #[derive(Debug, Default)]
 pub struct View {
-    /// By first address.
-    entries: HashMap<IpAddr, (IpRange, Until)>,
+    /// What was read, in order: a range with its end, or with none if its first address was removed. It is put in order once
+    /// it is all there, which costs less than a map that is always in order.
+    entries: Vec<(IpRange, Option<Until>)>,
+    /// How many entries there may be before the superseded ones are dropped.
+    limit: usize,
     position: Option<Position>,
     /// The keys whose newest record edgefold cannot have written.
     strays: BTreeMap<Vec<u8>, ViewError>,
 }
 
 impl View {
+    /// Some 15 MB of them.
+    const LEAST_LIMIT: usize = 1 << 18;
+
     /// Takes in the next record of the topic. One without a key, which no compacted topic takes, counts for nothing.
     pub fn read(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
         let Some(key) = key else { return };
@@ -92,15 +98,27 @@ impl View {
             return Some(());
         }
         let first = key.parse().ok().filter(|first| is_plain(first, key))?;
-        match value.map(|value| entry(first, str::from_utf8(value).ok()?)) {
-            Some(Some(entry)) => drop(self.entries.insert(first, entry)),
-            Some(None) => {
-                self.entries.remove(&first);
-                return None;
-            }
-            None => drop(self.entries.remove(&first)),
+        let removed = (IpRange::new(first, first).ok()?, None);
+        let entry = match value {
+            None => Some(removed),
+            Some(value) => str::from_utf8(value).ok().and_then(|value| entry(first, value)),
+        };
+        if self.entries.len() >= self.limit {
+            self.settle();
+            self.limit = (2 * self.entries.len()).max(Self::LEAST_LIMIT);
         }
-        Some(())
+        self.entries.push(entry.unwrap_or(removed));
+        entry.map(drop)
+    }
+
+    /// Drops the entries that later ones supersede, and sorts the rest.
+    fn settle(&mut self) {
+        self.entries.sort_by_key(|(range, _)| range.first());
+        // Of those with one first address the last is the newest, and the first is kept.
+        self.entries.reverse();
+        self.entries.dedup_by_key(|(range, _)| range.first());
+        self.entries.reverse();
+        self.entries.retain(|(_, until)| until.is_some());
     }
 
     /// The next command offset as far as it is read; 0 if none is stated.
@@ -112,7 +130,8 @@ impl View {
     ///
     /// # Errors
     /// [`ViewError`] if the ranges are not as a fold leaves them, or their `@offset` is missing.
-    pub fn into_fold(self) -> Result<Fold, ViewError> {
+    pub fn into_fold(mut self) -> Result<Fold, ViewError> {
+        self.settle();
         if let Some((_, error)) = self.strays.into_iter().next() {
             return Err(error);
         }
@@ -120,7 +139,8 @@ impl View {
             None if self.entries.is_empty() => Ok(Fold::default()),
             None => Err(ViewError::NoOffset { ranges: self.entries.len() }),
             Some(position) => {
-                Fold::resume(position, self.entries.into_values()).map_err(|range| ViewError::Overlap { range })
+                let ranges = self.entries.into_iter().filter_map(|(range, until)| Some((range, until?)));
+                Fold::resume(position, ranges).map_err(|range| ViewError::Overlap { range })
             }
         }
     }
@@ -139,12 +159,12 @@ fn position(value: &str) -> Option<Position> {
     Some(Position { next_offset: next_offset.parse().ok()?, log_time: LogTime::parse(log_time).ok()? })
 }
 
-fn entry(first: IpAddr, value: &str) -> Option<(IpRange, Until)> {
-    let (last, until) = match value.split_once(" until=") {
-        Some((last, until)) => (last, Until::Time(LogTime::parse(until).ok()?)),
+fn entry(first: IpAddr, value: &str) -> Option<(IpRange, Option<Until>)> {
+    let (last, until) = match value.split_once(' ') {
+        Some((last, until)) => (last, Until::Time(LogTime::parse(until.strip_prefix("until=")?).ok()?)),
         None => (value, Until::Forever),
     };
-    Some((IpRange::new(first, last.parse().ok()?).ok()?, until))
+    Some((IpRange::new(first, last.parse().ok()?).ok()?, Some(until)))
 }
 
 /// Why the ranges topic is no view.
@@ -177,5 +197,29 @@ impl ViewError {
     fn stray(key: &[u8], value: &[u8]) -> Self {
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).chars().take(64).collect();
         Self::Record { key: show(key), value: show(value) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_is_not_compacted_fills_no_memory() {
+        let mut view = View::default();
+        for round in 0..4_000 {
+            for host in 0..100 {
+                let (key, last) = (format!("10.0.{host}.0"), format!("10.0.{host}.{}", round % 250));
+                let value = (round % 7 != host % 7).then_some(last.as_bytes());
+                view.read(Some(key.as_bytes()), value);
+            }
+        }
+        assert!(view.entries.len() <= View::LEAST_LIMIT);
+        view.read(Some(OFFSET_KEY.as_bytes()), Some(b"400000 2026-11-23T00:00:00Z"));
+        let ranges: Vec<_> = view.into_fold().unwrap().ranges().map(|(range, _)| range.to_string()).collect();
+        // The last round is 3999: 3999 % 250 is 249, and 3999 % 7 is 2.
+        let right: Vec<_> =
+            (0..100).filter(|host| host % 7 != 2).map(|host| format!("10.0.{host}.0-10.0.{host}.249")).collect();
+        assert_eq!(ranges, right);
     }
 }

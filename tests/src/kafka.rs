@@ -28,6 +28,7 @@ pub struct Kafka {
 pub struct StoppedKafka {
     directory: TempDir,
     port: u16,
+    secured_port: u16,
 }
 
 /// A record of a topic, with texts for key and value.
@@ -68,6 +69,11 @@ impl Kafka {
     /// The URL of the log with `prefix`.
     pub fn log(&self, prefix: &str) -> String {
         format!("kafka://{}/{prefix}", self.brokers())
+    }
+
+    /// The same by a listener that wants SASL PLAIN, with the user `edgefold` and the password `right`.
+    pub fn secured_log(&self, prefix: &str) -> String {
+        format!("kafka://{}:{}/{prefix}", Ipv4Addr::LOCALHOST, self.stopped.secured_port)
     }
 
     /// `HOST:PORT`.
@@ -118,11 +124,16 @@ impl Kafka {
 impl StoppedKafka {
     /// Formats its storage. `relay` is a port that is reached by way of another one, and that one.
     fn new(port: u16, relay: Option<(u16, u16)>, properties: &str) -> Self {
-        let [controller_port] = free_ports();
-        let this = Self { directory: tempfile::tempdir().expect("a folder for Kafka"), port };
+        let [controller_port, secured_port] = free_ports();
+        let this = Self { directory: tempfile::tempdir().expect("a folder for Kafka"), port, secured_port };
         let text = format!(
             "{}\n{properties}\n",
-            server_properties(port, controller_port, relay, &this.directory.path().join("data").display().to_string())
+            server_properties(
+                port,
+                [controller_port, secured_port],
+                relay,
+                &this.directory.path().join("data").display().to_string()
+            )
         );
         std::fs::write(this.properties(), text).expect("Kafka's properties");
         let format = java("kafka.tools.StorageTool")
@@ -170,7 +181,12 @@ fn java(class: &str) -> Command {
     command
 }
 
-fn server_properties(port: u16, controller_port: u16, relay: Option<(u16, u16)>, data: &str) -> String {
+fn server_properties(
+    port: u16,
+    [controller_port, secured_port]: [u16; 2],
+    relay: Option<(u16, u16)>,
+    data: &str,
+) -> String {
     let listener = |port| format!(",RELAYED://127.0.0.1:{port}");
     let (relayed, advertised) =
         relay.map_or_else(Default::default, |(behind, relay)| (listener(behind), listener(relay)));
@@ -178,10 +194,12 @@ fn server_properties(port: u16, controller_port: u16, relay: Option<(u16, u16)>,
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{relayed}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}
+listeners=PLAINTEXT://127.0.0.1:{port},SECURED://127.0.0.1:{secured_port},CONTROLLER://127.0.0.1:{controller_port}{relayed}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURED://127.0.0.1:{secured_port}{advertised}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,RELAYED:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_PLAINTEXT,RELAYED:PLAINTEXT
+listener.name.secured.sasl.enabled.mechanisms=PLAIN
+listener.name.secured.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_edgefold=\"right\";
 log.dirs={data}
 auto.create.topics.enable=false
 default.replication.factor=1

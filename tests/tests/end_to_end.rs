@@ -227,6 +227,38 @@ fn topics_that_would_lose_data_are_refused() {
 }
 
 #[test]
+fn credentials_that_are_refused_are_told_and_tried_again() {
+    let kafka = Kafka::start();
+    let directory = tempfile::tempdir().unwrap();
+    let edgefold = Edgefold::new(&kafka.secured_log("secured"), directory.path());
+    let with = |password: &str| -> Vec<String> {
+        let password = format!("sasl.password={password}");
+        let properties =
+            ["security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN", "sasl.username=edgefold", &password];
+        properties.iter().flat_map(|property| ["-X".to_owned(), (*property).to_owned()]).collect()
+    };
+    let (right, wrong) = (with("right"), with("wrong"));
+    let args = |args: &[&str], with: &[String]| -> Vec<String> {
+        args.iter().map(|arg| (*arg).to_owned()).chain(with.iter().cloned()).collect()
+    };
+    let run = |args: Vec<String>| edgefold.output(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(run(args(&["init"], &right)).status.success());
+    assert!(run(args(&["block", "10.0.0.1"], &right)).status.success());
+    let output = run(args(&["block", "10.0.0.2"], &wrong));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr.contains("Authentication failed") && stderr.contains("nothing was appended"), "{stderr}");
+    let serve = edgefold.start_serve(&wrong.iter().map(String::as_str).collect::<Vec<_>>());
+    eventually("its words", || {
+        let output = serve.output();
+        (output.contains("Authentication failed") && output.contains("trying again in")).then_some(())
+    });
+    drop(serve);
+    let output = run(args(&["list", "-o", "raw"], &right));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "10.0.0.1\t10.0.0.1\t-\n");
+}
+
+#[test]
 fn a_missing_ranges_topic_is_created_and_rebuilt() {
     let kafka = Kafka::start();
     let directory = tempfile::tempdir().unwrap();

@@ -37,6 +37,14 @@ const FIXED: [&str; 10] = [
     "transactional.id",
 ];
 
+/// What a consumer is set to, where the user says nothing else.
+const CONSUMER: [(&str, &str); 3] = [
+    ("group.id", "edgefold"), // Never joined: librdkafka asks for one all the same.
+    // By default librdkafka pauses for a second whenever it has 100,000 records in hand: most of a start.
+    ("fetch.queue.backoff.ms", "5"),
+    ("queued.min.messages", "1000000"),
+];
+
 /// A log in two topics.
 #[derive(Debug)]
 pub struct KafkaLog {
@@ -85,8 +93,10 @@ impl KafkaLog {
     /// A client that has found `topic` to be there, with one partition.
     fn client_of(&self, topic: &str) -> Result<BaseConsumer<Context>, LogError> {
         let mut config = self.config.clone();
-        if config.get("group.id").is_none() {
-            config.set("group.id", "edgefold"); // Never joined: librdkafka asks for one all the same.
+        for (key, value) in CONSUMER {
+            if config.get(key).is_none() {
+                config.set(key, value);
+            }
         }
         config
             .set("enable.auto.commit", "false")
@@ -133,7 +143,11 @@ impl KafkaLog {
 
     /// The client waits for its broker, and gives up: it has been told why by now, in words such as those about credentials.
     fn unreachable(&self, consumer: &BaseConsumer<Context>, doing: &str, source: KafkaError) -> LogError {
-        let _nothing_to_read = consumer.poll(Duration::ZERO); // Serves the errors that wait.
+        for _ in 0..10 {
+            if consumer.context().last_error().is_none() {
+                let _nothing_to_read = consumer.poll(Duration::from_millis(20)); // Serves the errors that wait.
+            }
+        }
         match consumer.context().last_error() {
             Some(why) => self.failed(&format!("{doing} ({why})"), source),
             None => self.failed(doing, source),
