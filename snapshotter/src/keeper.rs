@@ -190,7 +190,6 @@ impl Keeper {
 /// # Errors
 /// Those of the log, and [`LogError::Gone`] if it does not start at offset 0.
 pub fn rebuild(log: &dyn Log, writer: &mut dyn ViewWriter) -> Result<Follower, LoadError> {
-    log.create_view()?;
     let there = read_raw_view(log)?;
     let mut follower = Follower::resume(log, Fold::default())?;
     follower.catch_up()?;

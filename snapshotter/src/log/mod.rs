@@ -47,13 +47,8 @@ pub trait Log: Send + Sync {
     /// [`LogError::Missing`] if there is none, [`LogError::Settings`] if it has lost records.
     fn view(&self) -> Result<Box<dyn ViewReader>, LogError>;
 
-    /// Creates the view, empty, if it is missing.
-    ///
-    /// # Errors
-    /// Those of the log.
-    fn create_view(&self) -> Result<(), LogError>;
-
-    /// Becomes the writer of the view. Whoever was it before is fenced off, so take the place before the view is read.
+    /// Becomes the writer of the view, which is created if it is missing. Whoever was it before is fenced off, so take the
+    /// place before the view is read.
     ///
     /// # Errors
     /// Those of the log.

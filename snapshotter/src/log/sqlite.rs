@@ -131,10 +131,6 @@ impl Log for SqliteLog {
         Ok(Box::new(View { path: self.path.clone(), connection, seen: None, progress }))
     }
 
-    fn create_view(&self) -> Result<(), LogError> {
-        Ok(()) // It is part of the database.
-    }
-
     fn view_writer(&self) -> Result<Box<dyn ViewWriter>, LogError> {
         let mut connection = self.open()?;
         let mut take = || {

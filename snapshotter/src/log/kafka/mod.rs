@@ -180,10 +180,6 @@ impl Log for KafkaLog {
         Ok(Box::new(reader::View::open(self)?))
     }
 
-    fn create_view(&self) -> Result<(), LogError> {
-        self.create_ranges_topic()
-    }
-
     fn view_writer(&self) -> Result<Box<dyn ViewWriter>, LogError> {
         Ok(Box::new(writer::Writer::open(self)?))
     }

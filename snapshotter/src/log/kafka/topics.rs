@@ -3,6 +3,7 @@
 use futures_executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tracing::info;
 
 use super::{Context, KafkaLog, METADATA_TIMEOUT};
 use crate::log::LogError;
@@ -120,8 +121,17 @@ impl KafkaLog {
         if found.loses.is_empty() { Ok(found.risks) } else { Err(LogError::Settings(found.loses)) }
     }
 
-    pub(super) fn create_ranges_topic(&self) -> Result<(), LogError> {
-        self.create(&self.admin()?, &self.ranges_topic(), &RANGES).map(drop)
+    pub(super) fn create_ranges_topic_if_missing(&self) -> Result<(), LogError> {
+        match self.client_of(&self.ranges_topic()) {
+            Err(LogError::Missing(_)) => {
+                let name = self.ranges_topic();
+                if self.create(&self.admin()?, &name, &RANGES)? {
+                    info!("created topic {name}");
+                }
+                Ok(())
+            }
+            other => other.map(drop),
+        }
     }
 
     fn topics(&self) -> [(String, &'static [Setting]); 2] {

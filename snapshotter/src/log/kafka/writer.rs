@@ -23,6 +23,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn open(log: &KafkaLog) -> Result<Self, LogError> {
+        log.create_ranges_topic_if_missing()?;
         let mut config = log.config.clone();
         if config.get("transaction.timeout.ms").is_none() {
             config.set("transaction.timeout.ms", ABANDONED_AFTER);
