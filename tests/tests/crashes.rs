@@ -810,10 +810,11 @@ fn assert_each_transaction_is_right(records: &[TopicRecord], commands: &[&Sent])
             Some(value) => drop(ranges.insert(key, value.clone())),
             None => drop(ranges.remove(&key)),
         }
-        // The marker of a transaction takes the offset behind it.
+        // The marker of a transaction takes the offset behind it. A broker that restarts in the middle of a commit may lose
+        // the marker: then the commit of the next transaction of the same writer brings both to light, each whole.
         let ends = records.get(index + 1).is_none_or(|next| next.offset > offset + 1);
         let around = &records[index.saturating_sub(2)..records.len().min(index + 4)];
-        assert_eq!(ends, is_last, "a transaction ends with {OFFSET_KEY}, at offset {offset}: {around:?}");
+        assert!(is_last || !ends, "a transaction ends with {OFFSET_KEY}, but not at offset {offset}: {around:?}");
     }
     assert_eq!(comparison.next_offset, commands.len(), "the view has come to the end");
     println!(
