@@ -71,7 +71,7 @@ fn fold() -> Fold {
 fn count(kafka: &Kafka, topic: &str) -> u32 {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", kafka.brokers()).set("group.id", "count").set("enable.partition.eof", "true");
-    config.set("fetch.queue.backoff.ms", "5").set("queued.min.messages", "1000000"); // As edgefold's own.
+    config.set("fetch.queue.backoff.ms", "5").set("queued.min.messages", "200000"); // As edgefold's own.
     let consumer: BaseConsumer = config.create().unwrap();
     let mut assignment = TopicPartitionList::new();
     assignment.add_partition_offset(topic, 0, Offset::Beginning).unwrap();

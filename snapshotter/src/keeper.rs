@@ -118,6 +118,7 @@ impl Keeper {
         };
         self.view_offset = content.next_offset();
         let sound = view.is_some() && content.into_fold().is_ok();
+        info!("on standby, with the view of ranges at offset {}", self.view_offset);
         self.state = State::Standby { view, sound, behind: None };
         Ok(())
     }
@@ -129,7 +130,7 @@ impl Keeper {
             Some(view) => drop(view.read(wait, &mut |key, value| written = stated_offset(key, value).or(written))?),
             None => std::thread::sleep(wait),
         }
-        if written.is_some() && !*sound {
+        if !*sound && written.is_some_and(|written| written != self.view_offset) {
             // Somebody else has written what may be sound now.
             self.state = State::Resting { until: now };
             return Ok(());
@@ -154,13 +155,13 @@ impl Keeper {
 
     fn take_over(&mut self, log: &dyn Log) -> Result<(), LoadError> {
         // First of all: afterwards nobody else changes the view that is read here.
-        let mut writer = log.view_writer()?;
-        let follower = match read_view(log) {
-            Ok(fold) => Follower::resume(log, fold)?,
+        let writer = log.view_writer()?;
+        let (writer, follower) = match read_view(log) {
+            Ok(fold) => (writer, Follower::resume(log, fold)?),
             Err(error) => {
                 let error = error.of_the_view()?;
                 warn!("rebuilding the view of ranges from the commands: {error}");
-                rebuild(log, &mut *writer)?
+                rebuild(log)?
             }
         };
         self.view_offset = follower.fold.position().next_offset;
@@ -184,15 +185,19 @@ impl Keeper {
     }
 }
 
-/// Replays all commands, and writes what they give in place of whatever the view holds, at once. `writer` has the place.
-/// Gives what goes on from there.
+/// Replays all commands, and writes what they give in place of whatever the view holds, at once. Gives the writer, and what
+/// goes on from there.
 ///
 /// # Errors
 /// Those of the log, and [`LogError::Gone`] if it does not start at offset 0.
-pub fn rebuild(log: &dyn Log, writer: &mut dyn ViewWriter) -> Result<Follower, LoadError> {
-    let there = read_raw_view(log)?;
+pub fn rebuild(log: &dyn Log) -> Result<(Box<dyn ViewWriter>, Follower), LoadError> {
+    // What takes long comes before the place is taken: a standby would take it in turn.
     let mut follower = Follower::resume(log, Fold::default())?;
     follower.catch_up()?;
+    let mut writer = log.view_writer()?;
+    let there = read_raw_view(log)?;
+    follower.follow(Duration::ZERO)?;
+    follower.edits.clear();
     writer.write(&mut repair(&there, &follower.fold))?;
-    Ok(follower)
+    Ok((writer, follower))
 }

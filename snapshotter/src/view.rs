@@ -13,6 +13,9 @@ use crate::fold::{Fold, Position};
 use crate::record::Until;
 use crate::time::LogTime;
 
+/// As many keys that are none of edgefold's are remembered: whoever writes them chooses their number and length.
+const MOST_STRAYS: usize = 10_000;
+
 /// The key of the record that closes each transaction.
 pub const OFFSET_KEY: &str = "@offset";
 
@@ -73,6 +76,8 @@ pub struct View {
     position: Option<Position>,
     /// The keys whose newest record edgefold cannot have written.
     strays: BTreeMap<Vec<u8>, ViewError>,
+    /// One of more strays than are remembered, so that it is not known which of them are removed later.
+    beyond_repair: Option<ViewError>,
 }
 
 impl View {
@@ -83,7 +88,10 @@ impl View {
     pub fn read(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
         let Some(key) = key else { return };
         match (self.take(key, value), value) {
-            (None, Some(value)) => drop(self.strays.insert(key.to_vec(), ViewError::stray(key, value))),
+            (None, Some(value)) if self.strays.len() < MOST_STRAYS => {
+                self.strays.insert(key.to_vec(), ViewError::stray(key, value));
+            }
+            (None, Some(value)) => self.beyond_repair = Some(ViewError::stray(key, value)),
             // A tombstone takes away whatever stood under the key.
             _ => drop(self.strays.remove(key)),
         }
@@ -132,7 +140,7 @@ impl View {
     /// [`ViewError`] if the ranges are not as a fold leaves them, or their `@offset` is missing.
     pub fn into_fold(mut self) -> Result<Fold, ViewError> {
         self.settle();
-        if let Some((_, error)) = self.strays.into_iter().next() {
+        if let Some(error) = self.beyond_repair.or_else(|| self.strays.into_values().next()) {
             return Err(error);
         }
         match self.position {

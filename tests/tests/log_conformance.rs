@@ -270,10 +270,10 @@ fn a_view_that_is_no_view_is_rebuilt(open: Open<'_>) {
     writer.write(&mut strays.into_iter().chain([junk("@offset", "2")])).unwrap();
     assert!(read_view(&*log).unwrap_err().to_string().contains("none of edgefold's"));
     assert_eq!(Follower::load(&*log).unwrap().fold, right, "who comes now replays the commands");
-    let follower = rebuild(&*log, &mut *log.view_writer().unwrap()).unwrap();
+    let (_writer, follower) = rebuild(&*log).unwrap();
     assert_eq!((&view(&*log), &follower.fold), (&right, &right));
     // Nothing to do, and no harm done.
-    rebuild(&*log, &mut *log.view_writer().unwrap()).unwrap();
+    rebuild(&*log).unwrap();
     assert_eq!(view(&*log), right);
 }
 
@@ -284,7 +284,7 @@ fn a_rebuild_fences_a_writer(open: Open<'_>) {
     let (fold, edits) = folded(&read_all(&*log, 0));
     let mut writer = log.view_writer().unwrap();
     writer.write(&mut view_records(&edits, fold.position())).unwrap();
-    rebuild(&*open(), &mut *open().view_writer().unwrap()).unwrap();
+    rebuild(&*open()).unwrap();
     let error = writer.write(&mut view_records(&edits, fold.position())).unwrap_err();
     assert!(matches!(error, LogError::Fenced), "{error}");
 }

@@ -1,5 +1,6 @@
 //! `edgefold block` and `edgefold allow`: append commands to the log.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -93,6 +94,10 @@ impl What {
         })?;
         output::print(|out| {
             offsets.iter().zip(&commands).try_for_each(|(offset, command)| writeln!(out, "{offset}\t{}", command.text))
+        })
+        .map_err(|error| match error {
+            CliError::Output(source) if source.kind() != ErrorKind::BrokenPipe => CliError::Unprinted(source),
+            error => error,
         })?;
         Ok(ExitCode::SUCCESS)
     }

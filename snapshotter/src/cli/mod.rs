@@ -162,6 +162,8 @@ enum CliError {
     NoSnapshot { path: PathBuf, source: edgefold_table::SnapshotError },
     #[error("{0}; nothing was appended")]
     NotAppended(LogError),
+    #[error("all was appended, but its offsets cannot be printed: {0}")]
+    Unprinted(io::Error),
     #[error("--admin {address}: {source}")]
     Admin { address: SocketAddr, source: io::Error },
     #[error("cannot write the output: {0}")]

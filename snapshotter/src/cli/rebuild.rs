@@ -15,7 +15,7 @@ pub(super) struct Rebuild {}
 impl Rebuild {
     pub(super) fn run(&self, log: &dyn Log) -> Result<ExitCode, CliError> {
         log.check()?;
-        let follower = rebuild(log, &mut *log.view_writer()?)?;
+        let (_writer, follower) = rebuild(log)?;
         let (ranges, offset) = (follower.fold.ranges().count(), follower.fold.position().next_offset);
         output::print(|out| {
             writeln!(out, "the view holds {ranges} ranges now, from the commands below offset {offset}")

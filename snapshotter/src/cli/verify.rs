@@ -17,6 +17,7 @@ pub(super) struct Verify {}
 
 impl Verify {
     pub(super) fn run(&self, log: &dyn Log) -> Result<ExitCode, CliError> {
+        log.check()?;
         let view = match read_view(log) {
             Ok(view) => view,
             Err(error) => {

@@ -1,6 +1,7 @@
 //! Appends commands, and says what became of each.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -35,8 +36,10 @@ impl KafkaLog {
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
+            .set("allow.auto.create.topics", "false")
             .set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string());
-        let deliveries = Deliveries { results: Mutex::new(vec![None; commands.len()]) };
+        let deliveries =
+            Deliveries { results: Mutex::new(vec![None; commands.len()]), trouble: AtomicBool::new(false) };
         let producer: BaseProducer<Deliveries> =
             config.create_with_context(deliveries).map_err(|error| self.failed("connect", error))?;
         let mut refused_here = None;
@@ -59,10 +62,12 @@ impl KafkaLog {
         // Ends when each record is acknowledged or has timed out.
         let flushed = producer.flush(DELIVERY_TIMEOUT * 2);
         let results = producer.context().results.lock().map(|results| results.clone()).unwrap_or_default();
+        // After trouble on the way a refusal may be that of a second try, and the first one may be in.
+        let trouble = producer.context().trouble.load(Ordering::Relaxed);
         let sent = refused_here.as_ref().map_or(commands.len(), |(index, _)| *index);
         let outcomes = results.into_iter().enumerate().map(|(index, result)| match result {
             Some(Ok(offset)) => Outcome::Appended(offset),
-            Some(Err(error)) if error.rdkafka_error_code().is_some_and(|code| REFUSALS.contains(&code)) => {
+            Some(Err(error)) if !trouble && error.rdkafka_error_code().is_some_and(|code| REFUSALS.contains(&code)) => {
                 Outcome::Refused(error.to_string())
             }
             Some(Err(error)) => Outcome::Unknown(error.to_string()),
@@ -108,16 +113,24 @@ enum Outcome {
 /// What came of each record, by its place among those sent.
 struct Deliveries {
     results: Mutex<Vec<Option<Result<u64, KafkaError>>>>,
+    /// Whether a connection has failed.
+    trouble: AtomicBool,
 }
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    fn error(&self, _error: KafkaError, _reason: &str) {
+        self.trouble.store(true, Ordering::Relaxed);
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<usize>;
 
     fn delivery(&self, delivery: &DeliveryResult<'_>, index: Box<usize>) {
         let result = match delivery {
-            Ok(message) => Ok(message.offset().unsigned_abs()),
+            // A broker that has the record from an earlier try need not know where.
+            Ok(message) => u64::try_from(message.offset())
+                .map_err(|_| KafkaError::MessageProduction(RDKafkaErrorCode::DuplicateSequenceNumber)),
             Err((error, _)) => Err(error.clone()),
         };
         if let Ok(mut results) = self.results.lock()

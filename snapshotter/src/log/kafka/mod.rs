@@ -7,7 +7,6 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::debug;
 
@@ -42,7 +41,7 @@ const CONSUMER: [(&str, &str); 3] = [
     ("group.id", "edgefold"), // Never joined: librdkafka asks for one all the same.
     // By default librdkafka pauses for a second whenever it has 100,000 records in hand: most of a start.
     ("fetch.queue.backoff.ms", "5"),
-    ("queued.min.messages", "1000000"),
+    ("queued.min.messages", "200000"),
 ];
 
 /// A log in two topics.
@@ -212,9 +211,3 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {}
-
-impl ProducerContext for Context {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
-}

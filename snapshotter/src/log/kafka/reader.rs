@@ -11,6 +11,7 @@ use super::{Context, KafkaLog};
 use crate::log::{Batch, CommandReader, EachRecord, LogError, Progress, ViewReader};
 use crate::record::Record;
 use crate::time::LogTime;
+use crate::view::OFFSET_KEY;
 
 /// A batch ends at so many records, or soon after so many bytes: whoever may produce chooses how large a record is.
 const BATCH_RECORDS: usize = 10_000;
@@ -143,14 +144,9 @@ fn record(message: &impl Message) -> Record {
     }
 }
 
-type KeyValue = (Option<Vec<u8>>, Option<Vec<u8>>);
-
 pub(super) struct View {
     topic: Topic,
     progress: Progress,
-    /// The first record behind the end as it was at the start: with it the reader has come to that end, transaction markers
-    /// and gaps included. It belongs to a later state of the view.
-    behind_end: Option<KeyValue>,
 }
 
 impl View {
@@ -163,29 +159,25 @@ impl View {
                 "topic {name} has lost its records below offset {low}: set cleanup.policy=compact, delete the topic, and it is built anew"
             )]));
         }
-        Ok(Self { topic: Topic::new(log, name, consumer), progress: Progress { done: 0, total }, behind_end: None })
+        Ok(Self { topic: Topic::new(log, name, consumer), progress: Progress { done: 0, total } })
     }
 }
 
 impl ViewReader for View {
     fn read(&mut self, timeout: Duration, each: &mut EachRecord<'_>) -> Result<bool, LogError> {
         let deadline = Instant::now() + timeout;
-        let Self { topic, progress, behind_end } = self;
-        if let Some((key, value)) = behind_end.take() {
-            each(key.as_deref(), value.as_deref());
-        }
+        let Self { topic, progress } = self;
         for read in 0..BATCH_RECORDS {
             let wait = if read > 0 { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
             let lost = match topic.poll(wait) {
                 Polled::Record(message) => {
-                    let (offset, ended) = (message.offset().unsigned_abs(), progress.done >= progress.total);
-                    progress.done = offset + 1;
-                    if offset >= progress.total && !ended {
-                        // Without this the reader would not come to an end while the view is written.
-                        *behind_end = Some((message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec)));
+                    each(message.key(), message.payload());
+                    progress.done = message.offset().unsigned_abs() + 1;
+                    // While the view is written, its end may never be seen. The end of the transaction in which, or behind
+                    // which, it ended at the start is as good: never the middle of one.
+                    if progress.done >= progress.total && message.key() == Some(OFFSET_KEY.as_bytes()) {
                         return Ok(true);
                     }
-                    each(message.key(), message.payload());
                     continue;
                 }
                 Polled::End => {

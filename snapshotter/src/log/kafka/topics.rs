@@ -58,7 +58,7 @@ const COMMANDS: [Setting; 4] = [
     },
 ];
 
-const RANGES: [Setting; 2] = [
+const RANGES: [Setting; 3] = [
     Setting {
         key: "cleanup.policy",
         created: Some("compact"),
@@ -70,6 +70,14 @@ const RANGES: [Setting; 2] = [
         created: Some("86400000"),
         needed: Needed::AtLeast(3_600_000),
         otherwise: Otherwise::Risks("a start that takes longer to read the topic can miss that a range is gone"),
+    },
+    Setting {
+        key: "min.compaction.lag.ms",
+        created: Some("3600000"),
+        needed: Needed::AtLeast(3_600_000),
+        otherwise: Otherwise::Risks(
+            "a start that takes longer to read the topic can miss a range that changes meanwhile",
+        ),
     },
 ];
 

@@ -1,11 +1,15 @@
 //! Writes the view in transactions: a reader sees all of one or nothing.
 
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use tracing::debug;
 
-use super::{Context, KafkaLog, PARTITION};
+use super::{KafkaLog, PARTITION};
 use crate::log::{LogError, ViewWriter};
 use crate::view::{OFFSET_KEY, ViewRecord};
 
@@ -18,7 +22,7 @@ const ABANDONED_AFTER: &str = "300000";
 pub(super) struct Writer {
     brokers: String,
     topic: String,
-    producer: ThreadedProducer<Context>,
+    producer: ThreadedProducer<Deliveries>,
 }
 
 impl Writer {
@@ -35,8 +39,10 @@ impl Writer {
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
+            .set("allow.auto.create.topics", "false")
             .set("transactional.id", format!("{}.ranges", log.prefix));
-        let producer: ThreadedProducer<_> = log.connect(&config)?;
+        let producer: ThreadedProducer<Deliveries> =
+            config.create_with_context(Deliveries::default()).map_err(|error| log.failed("connect", error))?;
         // Fences whoever holds the id, and aborts what it left open.
         producer
             .init_transactions(TRANSACTION_TIMEOUT)
@@ -82,7 +88,40 @@ impl Writer {
                 record = refused;
             }
         }
+        self.producer.flush(TRANSACTION_TIMEOUT)?;
+        if self.producer.context().went_back.load(Ordering::Relaxed) {
+            // Somebody has deleted the topic and created it anew: these records alone would be no view.
+            self.producer.abort_transaction(TRANSACTION_TIMEOUT)?;
+            return Err(KafkaError::MessageProduction(RDKafkaErrorCode::UnknownTopicOrPartition));
+        }
         self.producer.commit_transaction(TRANSACTION_TIMEOUT)
+    }
+}
+
+/// Notices when the offsets of what is written go back: then it is another topic of the same name.
+#[derive(Debug, Default)]
+struct Deliveries {
+    newest: AtomicI64,
+    went_back: AtomicBool,
+}
+
+impl ClientContext for Deliveries {
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!("librdkafka: {error}: {reason}");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, delivery: &DeliveryResult<'_>, (): ()) {
+        // A broker that has the record from an earlier try need not say where: then the offset is negative.
+        if let Ok(offset) = delivery.as_ref().map(Message::offset)
+            && offset >= 0
+            && self.newest.swap(offset, Ordering::Relaxed) > offset
+        {
+            self.went_back.store(true, Ordering::Relaxed);
+        }
     }
 }
 
