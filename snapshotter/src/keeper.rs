@@ -116,6 +116,10 @@ impl Keeper {
                 None
             }
         };
+        if content.next_offset() > self.view_offset {
+            // Whoever writes comes to its end, and needs no longer than others.
+            self.patience = (self.patience / 2).max(self.least_patience);
+        }
         self.view_offset = content.next_offset();
         let sound = view.is_some() && content.into_fold().is_ok();
         info!("on standby, with the view of ranges at offset {}", self.view_offset);
@@ -136,8 +140,7 @@ impl Keeper {
             return Ok(());
         }
         let seen = written.unwrap_or(self.view_offset);
-        if seen != self.view_offset {
-            // There is a writer that comes to its ends.
+        if seen > self.view_offset {
             self.patience = (self.patience / 2).max(self.least_patience);
         }
         if seen >= folded && *sound {
