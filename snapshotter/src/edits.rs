@@ -36,11 +36,6 @@ impl Edits {
         self.v4.entries().chain(self.v6.entries())
     }
 
-    /// Whether all is as it was.
-    pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
-    }
-
     /// Forgets the changes, once they are written; the memory stays for the next ones.
     pub fn clear(&mut self) {
         self.v4.steps.clear();

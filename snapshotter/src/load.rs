@@ -84,11 +84,11 @@ impl Follower {
         })
     }
 
-    /// Waits for commands, at most `timeout`, folds them, and gives how many there were.
+    /// Waits for commands, at most `timeout`, and folds them.
     ///
     /// # Errors
     /// Those of the log.
-    pub fn follow(&mut self, timeout: Duration) -> Result<usize, LogError> {
+    pub fn follow(&mut self, timeout: Duration) -> Result<(), LogError> {
         let batch = self.reader.read(timeout)?;
         for record in &batch.records {
             if let Err(reject) = apply(&mut self.fold, record, &mut self.edits) {
@@ -96,7 +96,7 @@ impl Follower {
                 warn!("skipped the record at offset {}: {reject}", record.offset);
             }
         }
-        Ok(batch.records.len())
+        Ok(())
     }
 }
 

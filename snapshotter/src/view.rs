@@ -3,7 +3,7 @@
 //! Key: a range's first address; value: its last address, then ` until=TIME` if it ends. The key `@offset` holds
 //! `NEXT_COMMAND_OFFSET LOG_TIME`: the ranges are the fold of all commands below that offset.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use edgefold_table::IpRange;
@@ -25,29 +25,20 @@ pub type ViewRecord = (Vec<u8>, Option<String>);
 /// The records that bring the view from before `edits` to `position`. The last is `@offset`.
 pub fn records(edits: &Edits, position: Position) -> impl Iterator<Item = ViewRecord> {
     let ranges = edits.iter().map(|(first, entry)| (first.to_string().into_bytes(), entry.map(entry_text)));
-    ranges.chain([offset_record(position)])
+    let offset = format!("{} {}", position.next_offset, position.log_time);
+    ranges.chain([(OFFSET_KEY.as_bytes().to_vec(), Some(offset))])
 }
 
 /// The records that bring the view from `there`, whatever that is, to `fold`. The last is `@offset`.
 pub fn repair(there: &BTreeMap<Vec<u8>, Vec<u8>>, fold: &Fold) -> impl Iterator<Item = ViewRecord> {
-    let right: BTreeMap<Vec<u8>, String> = fold
-        .ranges()
-        .map(|(range, until)| (range.first().to_string().into_bytes(), entry_text(Entry { last: range.last(), until })))
-        .collect();
-    let wrong: Vec<ViewRecord> =
-        there.keys().filter(|key| !right.contains_key(*key)).map(|key| (key.clone(), None)).collect();
-    let missing = |(key, value): &(Vec<u8>, String)| there.get(key).map(Vec::as_slice) != Some(value.as_bytes());
-    let right = right.into_iter().filter(missing).map(|(key, value)| (key, Some(value))).collect::<Vec<_>>();
-    wrong
-        .into_iter()
-        .chain(right)
-        .filter(|(key, _)| key != OFFSET_KEY.as_bytes())
-        .chain([offset_record(fold.position())])
-}
-
-fn offset_record(position: Position) -> ViewRecord {
-    let value = format!("{} {}", position.next_offset, position.log_time);
-    (OFFSET_KEY.as_bytes().to_vec(), Some(value))
+    let whole: Vec<ViewRecord> = records(&Edits::between(&Fold::default(), fold), fold.position()).collect();
+    let keys: HashSet<&[u8]> = whole.iter().map(|(key, _)| key.as_slice()).collect();
+    let strays = there.keys().filter(|key| !keys.contains(key.as_slice()));
+    let strays: Vec<ViewRecord> = strays.map(|key| (key.clone(), None)).collect();
+    let changed = |(key, value): &ViewRecord| {
+        key == OFFSET_KEY.as_bytes() || there.get(key).map(Vec::as_slice) != value.as_deref().map(str::as_bytes)
+    };
+    strays.into_iter().chain(whole.into_iter().filter(changed))
 }
 
 /// The next command offset that a record of the view states; `None` if it is none with the key `@offset`.

@@ -229,7 +229,7 @@ impl Shipper<'_> {
             thread::sleep(wait);
         } else {
             match self.follower.follow(wait) {
-                Ok(_) => self.log_trouble.over(),
+                Ok(()) => self.log_trouble.over(),
                 Err(error) if error.may_pass() => self.log_trouble.tell(error),
                 Err(error) => return Err(error.into()),
             }
