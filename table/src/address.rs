@@ -22,10 +22,12 @@ impl Address for Ipv4Addr {
     const FIRST: Self = Ipv4Addr::from_bits(u32::MIN);
     const LAST: Self = Ipv4Addr::from_bits(u32::MAX);
 
+    #[inline]
     fn successor(self) -> Option<Self> {
         self.to_bits().checked_add(1).map(Self::from_bits)
     }
 
+    #[inline]
     fn predecessor(self) -> Option<Self> {
         self.to_bits().checked_sub(1).map(Self::from_bits)
     }
@@ -35,10 +37,12 @@ impl Address for Ipv6Addr {
     const FIRST: Self = Ipv6Addr::from_bits(u128::MIN);
     const LAST: Self = Ipv6Addr::from_bits(u128::MAX);
 
+    #[inline]
     fn successor(self) -> Option<Self> {
         self.to_bits().checked_add(1).map(Self::from_bits)
     }
 
+    #[inline]
     fn predecessor(self) -> Option<Self> {
         self.to_bits().checked_sub(1).map(Self::from_bits)
     }

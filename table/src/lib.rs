@@ -8,9 +8,16 @@
 #![cfg_attr(not(test), deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
 
 mod address;
+mod bytes;
+mod columns;
+mod order;
 mod range;
+mod section;
+mod simd;
 mod snapshot;
 mod table;
+mod v4;
+mod v6;
 
 pub use address::Address;
 pub use range::{AddressRange, IpRange, RangeError};

@@ -15,6 +15,7 @@ pub struct AddressRange<A> {
 impl<A: Address> AddressRange<A> {
     /// # Errors
     /// [`RangeError::Reversed`] if `last` is below `first`.
+    #[inline]
     pub fn new(first: A, last: A) -> Result<Self, RangeError> {
         if first > last {
             return Err(RangeError::Reversed { first: first.into(), last: last.into() });
@@ -23,16 +24,19 @@ impl<A: Address> AddressRange<A> {
     }
 
     /// The lowest address of the range.
+    #[inline]
     pub fn first(self) -> A {
         self.first
     }
 
     /// The highest address of the range.
+    #[inline]
     pub fn last(self) -> A {
         self.last
     }
 
     /// Whether `address` lies in the range.
+    #[inline]
     pub fn contains(self, address: A) -> bool {
         self.first <= address && address <= self.last
     }

@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::bytes::u32_at;
 use crate::{EncodeError, IpRange, Table, TableError, encode};
 
 /// The format version that this crate writes and reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The most bytes that an encoded header may take.
 pub const MAX_HEADER_BYTES: usize = 4096;
 
@@ -181,10 +182,6 @@ fn decode_header(bytes: &[u8]) -> Result<Header, SnapshotError> {
         return Err(SnapshotError::HeaderLength { stated: bytes.len(), read });
     }
     Ok(header)
-}
-
-fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
-    bytes.get(offset..)?.first_chunk().copied().map(u32::from_le_bytes)
 }
 
 /// Why a snapshot cannot be built.

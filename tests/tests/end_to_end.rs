@@ -317,7 +317,7 @@ fn a_bad_snapshot_is_refused_and_the_last_good_one_serves() {
     for (round, (bad, reason)) in [
         (flipped, "damaged or truncated"),
         (good[..good.len() - 9].to_vec(), "damaged or truncated"),
-        (other_version, "format version 99, but this build reads version 1"),
+        (other_version, "format version 99, but this build reads version 2"),
         (b"hello".to_vec(), "not an edgefold snapshot"),
         (Vec::new(), "no bytes at all"),
     ]

@@ -158,7 +158,7 @@ fn every_damaged_byte_is_refused_and_the_old_table_keeps_serving() {
         damaged[offset] ^= flip;
         let words = match offset {
             0..8 => "not an edgefold snapshot",
-            8..12 => "this build reads version 1",
+            8..12 => "this build reads version 2",
             _ => "damaged or truncated: the checksum is",
         };
         assert_rejected(&mut host, &damaged, words);

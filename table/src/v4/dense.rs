@@ -1,0 +1,237 @@
+//! Chunks of 2^15 addresses with many edges: split into sixteen groups, or as a bitmap.
+
+use std::hint::select_unpredictable;
+
+use super::list;
+use crate::bytes::{array_at, u16_at};
+use crate::simd::{self, LANES, above_u8, equal_u8};
+
+/// Units of two bytes that a bitmap takes: a bit for each address.
+pub(super) const BITMAP_UNITS: usize = 2048;
+const BITMAP_BYTES: usize = 2 * BITMAP_UNITS;
+
+/// Groups of a split chunk, of 2^11 addresses each.
+const GROUPS: usize = 16;
+/// The most edges of a split chunk whose groups are counted in one byte each.
+const NARROW_EDGES: usize = u8::MAX as usize;
+
+/// A chunk whose edges are split. Of the 15 bits of a position the first four are the group: how many edges there are up to
+/// the end of each group is counted, so they are not written again. The next four are half a byte of each edge, and the
+/// last seven and the flag are one byte.
+#[derive(Clone, Copy)]
+pub(super) struct Split<'a> {
+    /// How many edges there are up to the end of each group: u8 if `narrow`, else u16.
+    ends: &'a [u8],
+    narrow: bool,
+    len: usize,
+    /// Half bytes, then bytes.
+    nibbles: &'a [u8],
+    bytes: &'a [u8],
+}
+
+impl<'a> Split<'a> {
+    /// `None` if `chunk`, which goes on behind its `units`, ends early.
+    #[inline]
+    pub(super) fn new(chunk: &'a [u8], units: usize) -> Option<Self> {
+        let narrow = units <= split_bytes(NARROW_EDGES) / 2;
+        let (counts, len) = if narrow {
+            (GROUPS, usize::from(*chunk.get(GROUPS - 1)?))
+        } else {
+            (2 * GROUPS, usize::from(u16_at(chunk, 2 * GROUPS - 2)?))
+        };
+        let nibbles = chunk.get(counts..)?;
+        Some(Self { ends: chunk, narrow, len, nibbles, bytes: nibbles.get(len.div_ceil(2)..)? })
+    }
+
+    /// How many edges there are up to the end of `group`.
+    #[inline]
+    fn end(self, group: usize) -> Option<usize> {
+        if self.narrow {
+            self.ends.get(group).copied().map(usize::from)
+        } else {
+            u16_at(self.ends, 2 * group).map(usize::from)
+        }
+    }
+
+    #[inline]
+    fn nibble(self, index: usize) -> Option<u8> {
+        Some(self.nibbles.get(index / 2)? >> (index % 2 * 4) & 0xf)
+    }
+
+    #[inline]
+    pub(super) fn contains(self, position: u16, goes_on: bool) -> Option<bool> {
+        let [byte, nibble] = (position << 1 | 1).to_le_bytes();
+        let (group, nibble) = (usize::from(nibble >> 4), nibble & 0xf);
+        let start = select_unpredictable(group == 0, 0, self.end(group.saturating_sub(1))?);
+        let end = self.end(group)?;
+        // From a whole byte of half bytes on: if that is one edge too early, this edge is not above any of the group.
+        let mut at = start & !1;
+        let mut skipped = (start & 1) as u32;
+        let rank = loop {
+            let nibbles = simd::nibbles(array_at(self.nibbles, at / 2)?);
+            let bytes = above_u8(array_at(self.bytes, at)?, byte);
+            let above = above_u8(&nibbles, nibble) | equal_u8(&nibbles, nibble) & bytes;
+            let here = simd::rank(above & !skipped, end.saturating_sub(at));
+            at += here;
+            if here < LANES {
+                break at;
+            }
+            skipped = 0;
+        };
+        let Some(last) = rank.checked_sub(1) else { return Some(goes_on) };
+        let &edge = self.bytes.get(last)?;
+        Some((edge & 1 == 1) | (last >= start) & (edge | 1 == byte) & (self.nibble(last)? == nibble))
+    }
+
+    /// Checks the chunk of `units`, and gives each edge: its position, and whether it begins a range.
+    pub(super) fn read(self, units: usize, mut edge: impl FnMut(u32, bool)) -> Result<(), &'static str> {
+        const OUTSIDE: &str = "a split chunk reaches over the section's end";
+        if self.len <= list::MOST_EDGES || 2 * units != split_bytes(self.len) {
+            return Err("the length of a split chunk is not what its count of edges asks for");
+        }
+        let mut start = 0;
+        for group in 0..GROUPS {
+            let end = self.end(group).ok_or(OUTSIDE)?;
+            if end < start {
+                return Err("the groups of a split chunk do not rise");
+            }
+            for index in start..end {
+                let (&byte, nibble) = (self.bytes.get(index).ok_or(OUTSIDE)?, self.nibble(index).ok_or(OUTSIDE)?);
+                edge((group as u32) << 11 | u32::from(nibble) << 7 | u32::from(byte >> 1), byte & 1 == 1);
+            }
+            start = end;
+        }
+        let odd = self.len % 2 == 1;
+        let padding = split_bytes(self.len) - counts_bytes(self.len) - self.len.div_ceil(2);
+        let spare = self.bytes.get(self.len..padding).ok_or(OUTSIDE)?;
+        if odd && self.nibble(self.len) != Some(0) || spare.iter().any(|&byte| byte != 0) {
+            return Err("the padding of a split chunk is not zero");
+        }
+        Ok(())
+    }
+}
+
+const fn counts_bytes(edges: usize) -> usize {
+    if edges <= NARROW_EDGES { GROUPS } else { 2 * GROUPS }
+}
+
+/// Bytes of a split chunk: whole units.
+const fn split_bytes(edges: usize) -> usize {
+    2 * (counts_bytes(edges) + edges.div_ceil(2) + edges).div_ceil(2)
+}
+
+/// Units of a chunk with this many edges, which are too many for a list: the smaller of the two kinds.
+pub(super) const fn units(edges: usize) -> usize {
+    let split = split_bytes(edges) / 2;
+    if split < BITMAP_UNITS { split } else { BITMAP_UNITS }
+}
+
+/// Appends a chunk of [`units`] with these edges, positions with their flags; `goes_on` if a range goes on into it.
+pub(super) fn write(edges: impl ExactSizeIterator<Item = (u16, bool)> + Clone, goes_on: bool, out: &mut Vec<u8>) {
+    if units(edges.len()) == BITMAP_UNITS { write_bitmap(edges, goes_on, out) } else { write_split(edges, out) }
+}
+
+fn write_split(edges: impl ExactSizeIterator<Item = (u16, bool)> + Clone, out: &mut Vec<u8>) {
+    let (start, len) = (out.len(), edges.len());
+    let mut counts = [0_u16; GROUPS];
+    for (position, _) in edges.clone() {
+        if let Some(count) = counts.get_mut(usize::from(position >> 11)) {
+            *count += 1;
+        }
+    }
+    let mut end = 0;
+    for count in counts {
+        end += count;
+        let [low, high] = u16::to_le_bytes(end);
+        out.push(low);
+        if len > NARROW_EDGES {
+            out.push(high);
+        }
+    }
+    let mut nibbles = edges.clone().map(|(position, _)| (position >> 7 & 0xf) as u8);
+    while let Some(low) = nibbles.next() {
+        out.push(low | nibbles.next().unwrap_or(0) << 4);
+    }
+    out.extend(edges.map(|(position, begins)| (position << 1) as u8 | u8::from(begins)));
+    out.resize(start + split_bytes(len), 0);
+}
+
+#[inline]
+pub(super) fn bitmap_contains(bytes: &[u8], position: u16) -> Option<bool> {
+    let bitmap: &[u8; BITMAP_BYTES] = array_at(bytes, 0)?;
+    Some(bitmap.get(usize::from(position / 8))? >> (position % 8) & 1 == 1)
+}
+
+/// Gives each edge of a bitmap: the ends of the runs of ones, but for those at the chunk's own ends where a range goes on.
+pub(super) fn read_bitmap(
+    bitmap: &[u8; BITMAP_BYTES],
+    goes_on: bool,
+    goes_on_after: bool,
+    mut edge: impl FnMut(u32, bool),
+) -> Result<(), &'static str> {
+    let is_set = |position: u32| bitmap.get(position as usize / 8).is_some_and(|byte| byte >> (position % 8) & 1 == 1);
+    let last = 8 * BITMAP_BYTES as u32 - 1;
+    if goes_on && !is_set(0) || goes_on_after && !is_set(last) {
+        return Err("a range goes on over an end of a bitmap that has no bit there");
+    }
+    let words = bitmap.as_chunks().0.iter().copied().map(u64::from_le_bytes);
+    // The bit before each: a range that goes on has no first edge here.
+    let mut before = goes_on;
+    let mut begun = None;
+    for (word, start) in words.zip((0_u32..).step_by(64)) {
+        // A bit where the one before is other: runs of ones begin and end there.
+        let mut changes = word ^ (word << 1 | u64::from(before));
+        before = word >> 63 == 1;
+        while changes != 0 {
+            let at = start + changes.trailing_zeros();
+            changes &= changes - 1;
+            if word >> (at - start) & 1 == 1 {
+                begun = Some(at);
+            } else {
+                run(begun.take(), at - 1, &mut edge);
+            }
+        }
+    }
+    match (before, goes_on_after) {
+        (true, false) => run(begun, last, &mut edge),
+        (true, true) => {
+            if let Some(first) = begun {
+                edge(first, true);
+            }
+        }
+        (false, _) => {}
+    }
+    Ok(())
+}
+
+/// The edges of a run of ones; `first` is `None` where the run goes on from before the chunk.
+fn run(first: Option<u32>, last: u32, edge: &mut impl FnMut(u32, bool)) {
+    if let Some(first) = first.filter(|&first| first < last) {
+        edge(first, true);
+    }
+    edge(last, false);
+}
+
+fn write_bitmap(edges: impl Iterator<Item = (u16, bool)>, goes_on: bool, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + BITMAP_BYTES, 0);
+    let Some(bitmap) = out.get_mut(start..) else { return };
+    let mut set = |first: u16, last: u16| {
+        for position in first..=last {
+            if let Some(byte) = bitmap.get_mut(usize::from(position / 8)) {
+                *byte |= 1 << (position % 8);
+            }
+        }
+    };
+    let mut begun = goes_on.then_some(0);
+    for (position, begins) in edges {
+        if begins {
+            begun = Some(position);
+        } else {
+            set(begun.take().unwrap_or(position), position);
+        }
+    }
+    if let Some(first) = begun {
+        set(first, 0x7fff);
+    }
+}

@@ -1,0 +1,143 @@
+//! Writes the IPv4 section of a table.
+
+use std::net::Ipv4Addr;
+
+use super::index::{Index, MOST_UNITS};
+use super::{FINE, dense, list, width};
+use crate::AddressRange;
+use crate::columns::{self, OVERREAD};
+
+/// Gathers the edges of sorted ranges, and writes the smallest section that holds them.
+#[derive(Debug, Default)]
+pub(crate) struct Encoder {
+    /// Zeros behind the first `len`, so that a range is two stores and no branch: whether it has one edge or two is random.
+    edges: Vec<Edge>,
+    len: usize,
+}
+
+/// An address with the flag "begins a range" below it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Edge(u64);
+
+impl Edge {
+    #[expect(clippy::cast_possible_truncation, reason = "the 32 bits of the address")]
+    fn address(self) -> u32 {
+        (self.0 >> 1) as u32
+    }
+
+    fn begins(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    /// The first `bits` bits of the address.
+    fn top(self, bits: u32) -> usize {
+        (self.0 >> (33 - bits)) as usize
+    }
+}
+
+impl Encoder {
+    #[inline]
+    pub(crate) fn push(&mut self, range: AddressRange<Ipv4Addr>) {
+        let (first, last) = (range.first().to_bits(), range.last().to_bits());
+        if self.edges.len() < self.len + 2 {
+            self.edges.resize(2 * (self.len + 2), Edge::default());
+        }
+        let begins = usize::from(first != last);
+        if let Some([one, two, ..]) = self.edges.get_mut(self.len..) {
+            *one = Edge(u64::from(first) << 1 | begins as u64);
+            *two = Edge(u64::from(last) << 1);
+        }
+        self.len += 1 + begins;
+    }
+
+    /// Appends the section; nothing if there are no ranges.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let edges = self.edges.get(..self.len).unwrap_or_default();
+        // An index of 4 to 8 bits over edges of four bytes, of 9 to 16 bits over three, or of 17 bits over two. Eight to
+        // sixteen edges to a chunk, if it can be so: as many as are compared at once.
+        let about = (edges.len() / 8).max(1).ilog2();
+        let plans = [about.clamp(4, 8), about.clamp(9, 16), FINE].into_iter().filter_map(|bits| Plan::new(edges, bits));
+        let Some(plan) = plans.min_by_key(Plan::bytes).filter(|_| !edges.is_empty()) else { return };
+        plan.write(edges, out);
+    }
+}
+
+/// A way to lay edges out.
+struct Plan {
+    index_bits: u32,
+    /// How many edges each chunk has.
+    counts: Vec<u32>,
+}
+
+impl Plan {
+    /// `None` if the edges are too many for the offsets in an index of `index_bits`, or if another index is surely better.
+    fn new(edges: &[Edge], index_bits: u32) -> Option<Self> {
+        let most_bytes = |bits| Index::bytes(bits) + edges.len() * width(bits);
+        // Dense chunks take less than that with the finest index, and no chunk does with another.
+        let least_bytes = if index_bits == FINE { Index::bytes(FINE) } else { most_bytes(index_bits) };
+        let other = if index_bits == FINE { 4 } else { FINE };
+        if least_bytes > most_bytes(other) {
+            return None;
+        }
+        let mut plan = Self { index_bits, counts: Vec::new() };
+        plan.counts.resize(1 << index_bits, 0);
+        for edge in edges {
+            if let Some(count) = plan.counts.get_mut(edge.top(index_bits)) {
+                *count += 1;
+            }
+        }
+        let fits = |group: &[u32]| group.iter().sum::<u32>() as usize <= MOST_UNITS;
+        (index_bits == FINE || plan.counts.chunks(Index::GROUP).all(fits)).then_some(plan)
+    }
+
+    /// Units of a chunk with this many edges.
+    fn units(&self, edges: u32) -> usize {
+        let edges = edges as usize;
+        if self.index_bits == FINE && edges > list::MOST_EDGES { dense::units(edges) } else { edges }
+    }
+
+    /// Bytes of the section.
+    fn bytes(&self) -> usize {
+        let units: usize = self.counts.iter().map(|&edges| self.units(edges)).sum();
+        1 + Index::bytes(self.index_bits) + units * width(self.index_bits) + OVERREAD
+    }
+
+    fn write(&self, edges: &[Edge], out: &mut Vec<u8>) {
+        out.reserve(self.bytes());
+        out.push(self.index_bits as u8);
+        Index::write(self.chunks(edges).map(|(chunk, goes_on)| (self.units(chunk.len() as u32), goes_on)), out);
+        for (chunk, goes_on) in self.chunks(edges) {
+            self.write_chunk(chunk, goes_on, out);
+        }
+        out.extend_from_slice(&[0; OVERREAD]);
+    }
+
+    /// The edges of each chunk, and whether a range goes on into it.
+    fn chunks<'a>(&self, mut edges: &'a [Edge]) -> impl Iterator<Item = (&'a [Edge], bool)> {
+        let mut goes_on = false;
+        self.counts.iter().map(move |&count| {
+            let (here, behind) = edges.split_at(count as usize);
+            let chunk = (here, goes_on);
+            goes_on = here.last().map_or(goes_on, |edge| edge.begins());
+            edges = behind;
+            chunk
+        })
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "positions of 15 bits")]
+    fn write_chunk(&self, edges: &[Edge], goes_on: bool, out: &mut Vec<u8>) {
+        if self.index_bits != FINE {
+            let width = width(self.index_bits);
+            let flag = 32 - 8 * width;
+            let position = |edge: &Edge| edge.address() << self.index_bits | u32::from(edge.begins()) << flag;
+            columns::write(edges.iter().map(position), width, out);
+            return;
+        }
+        let positions = edges.iter().map(|edge| (edge.address() as u16 & 0x7fff, edge.begins()));
+        if edges.len() <= list::MOST_EDGES {
+            list::write(positions, out);
+        } else {
+            dense::write(positions, goes_on, out);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The IPv4 ranges of a table: an index on the top bits, and behind it the edges of each chunk of addresses.
+//!
+//! A range is told by its edges: its first address with the flag "begins", and its last without. A single address is one
+//! edge without the flag. So the greatest edge that is at most an address decides: the address is in a range if that edge
+//! begins one, or is the address itself. Where a chunk has no such edge, a bit of the index says whether a range from
+//! before goes on into the chunk.
+
+mod dense;
+mod encode;
+mod index;
+mod list;
+
+use std::net::Ipv4Addr;
+use std::ops::Range;
+
+use crate::bytes::array_at;
+use crate::columns::{Columns, OVERREAD};
+use crate::section;
+
+pub(crate) use encode::Encoder;
+use index::Index;
+
+/// Bits of the index that leave 15 bits for a position in its chunk: with the flag, an edge of two bytes.
+const FINE: u32 = 17;
+const OUTSIDE: &str = "it reaches over the end of the table";
+/// Where the parts of a section lie, in bytes from the table's start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    index: Index,
+    edges: usize,
+}
+
+impl section::Layout for Layout {
+    type Address = Ipv4Addr;
+    type Bits = u32;
+    const FAMILY: &'static str = "IPv4";
+
+    fn open(table: &[u8], bytes: Range<usize>) -> Result<Self, &'static str> {
+        let section = table.get(bytes.clone()).ok_or(OUTSIDE)?;
+        let &bits = section.first().ok_or(OUTSIDE)?;
+        let index = Index::new(bytes.start + 1, bits.into()).ok_or("its index is not of 4 to 17 bits")?;
+        let edges = index.end();
+        let units = index.units(table).ok_or("it ends within its index")?;
+        // In u64, since a wasm usize cannot hold the length that a hostile index claims.
+        if bytes.end as u64 != edges as u64 + u64::from(units) * width(bits.into()) as u64 + OVERREAD as u64 {
+            return Err("its length is not what its index asks for");
+        }
+        if section.last_chunk() != Some(&[0; OVERREAD]) {
+            return Err("its padding is not zero");
+        }
+        if index.is_in_order(table) != Some(true) {
+            return Err("its index does not rise from zero");
+        }
+        Ok(Self { index, edges })
+    }
+
+    fn chunks(&self) -> usize {
+        self.index.chunks()
+    }
+
+    fn chunk_of(&self, address: Ipv4Addr) -> usize {
+        (address.to_bits() >> (32 - self.index.bits())) as usize
+    }
+
+    #[inline]
+    fn contains(&self, table: &[u8], address: Ipv4Addr) -> Option<bool> {
+        let address = address.to_bits();
+        match self.index.bits() {
+            FINE => self.contains_fine(table, address),
+            9.. => self.contains_coarse::<3>(table, address),
+            _ => self.contains_coarse::<4>(table, address),
+        }
+    }
+
+    fn goes_on(&self, table: &[u8], chunk: usize) -> Option<bool> {
+        Some(self.index.extent(table, chunk)?.goes_on)
+    }
+
+    fn edges(&self, table: &[u8], chunk: usize, mut sink: impl FnMut(u32, bool)) -> Result<(), &'static str> {
+        let width = width(self.index.bits());
+        let extent = self.index.extent(table, chunk).ok_or(OUTSIDE)?;
+        let edges = table.get(self.edges + extent.start * width..).ok_or(OUTSIDE)?;
+        let first = (chunk as u32) << (32 - self.index.bits());
+        let mut edge = |position: u32, begins: bool| sink(first | position, begins);
+        if self.index.bits() == FINE {
+            return match extent.len {
+                0..=list::MOST_EDGES => {
+                    list::read(edges.get(..2 * extent.len).ok_or(OUTSIDE)?, edge);
+                    Ok(())
+                }
+                dense::BITMAP_UNITS => {
+                    let goes_on_after = self.index.goes_on_after(table, chunk).ok_or(OUTSIDE)?;
+                    dense::read_bitmap(array_at(edges, 0).ok_or(OUTSIDE)?, extent.goes_on, goes_on_after, edge)
+                }
+                units => dense::Split::new(edges, units).ok_or(OUTSIDE)?.read(units, edge),
+            };
+        }
+        let columns = Columns::new(edges, width, extent.len);
+        let unused = 32 - 8 * width as u32;
+        (0..extent.len).try_for_each(|index| {
+            let bits: u32 = columns.get(index).ok_or(OUTSIDE)?;
+            let (position, begins) = (bits >> unused >> 1, bits >> unused & 1 == 1);
+            // The width of an edge may leave bits at its low end that no position has.
+            let spare = 8 * width as u32 - 1 - (32 - self.index.bits());
+            if position & ((1 << spare) - 1) != 0 {
+                return Err("an edge has bits that no address of its chunk has");
+            }
+            edge(position >> spare, begins);
+            Ok(())
+        })
+    }
+}
+
+impl Layout {
+    #[inline]
+    fn contains_fine(&self, table: &[u8], address: u32) -> Option<bool> {
+        let (chunk, position) = (address >> 15, address as u16 & 0x7fff);
+        let extent = self.index.extent(table, chunk as usize)?;
+        let edges = self.edges + extent.start * width(FINE);
+        match extent.len {
+            0..=list::MOST_EDGES => list::contains(table, edges, extent.len, position, extent.goes_on),
+            dense::BITMAP_UNITS => dense::bitmap_contains(table.get(edges..)?, position),
+            units => dense::Split::new(table.get(edges..)?, units)?.contains(position, extent.goes_on),
+        }
+    }
+
+    #[inline]
+    fn contains_coarse<const WIDTH: usize>(&self, table: &[u8], address: u32) -> Option<bool> {
+        let extent = self.index.extent(table, (address >> (32 - self.index.bits())) as usize)?;
+        let columns = Columns::new(table.get(self.edges + extent.start * WIDTH..)?, WIDTH, extent.len);
+        let begins = 1 << (32 - 8 * WIDTH);
+        let key = address << self.index.bits() | begins;
+        let Some(last) = columns.rank(key)?.checked_sub(1) else { return Some(extent.goes_on) };
+        let edge: u32 = columns.get(last)?;
+        Some((edge & begins != 0) | (edge | begins == key))
+    }
+}
+
+/// Bytes of an edge: what the index leaves of an address, and the flag.
+const fn width(index_bits: u32) -> usize {
+    (32 - index_bits + 1).div_ceil(8) as usize
+}

@@ -1,0 +1,206 @@
+//! Lists of ranges that together have every kind of chunk that a table can have.
+#![allow(dead_code, reason = "each test file uses some of it")]
+#![allow(clippy::cast_possible_truncation, reason = "random numbers of fewer bits")]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use edgefold_table::IpRange;
+
+/// A list with a name that tells what its table is made of.
+pub(crate) struct Sample {
+    pub(crate) name: &'static str,
+    pub(crate) ranges: Vec<IpRange>,
+}
+
+pub(crate) fn samples() -> Vec<Sample> {
+    let mut random = SplitMix(0x5eed);
+    let mut sample =
+        |name, ranges: &mut dyn FnMut(&mut SplitMix) -> Vec<IpRange>| Sample { name, ranges: ranges(&mut random) };
+    vec![
+        sample("nothing", &mut |_| Vec::new()),
+        sample("all of both families", &mut |_| [v4(&[(0, u32::MAX)]), v6(&[(0, u128::MAX)])].concat()),
+        sample("the ends of both families", &mut |_| {
+            [v4(&[(0, 0), (u32::MAX, u32::MAX)]), v6(&[(0, 0), (u128::MAX, u128::MAX)])].concat()
+        }),
+        sample("four-byte edges", &mut |random| v4(&scattered4(random, 100, 1 << 25))),
+        sample("four-byte edges, long ranges", &mut |random| v4(&scattered4(random, 40, 1 << 27))),
+        sample("three-byte edges", &mut |random| v4(&scattered4(random, 2_000, 1 << 21))),
+        sample("three-byte edges, most in one chunk", &mut |random| {
+            let mut ranges = within4(random, 0x0a00_0000, 1 << 16, 3_000);
+            ranges.extend(scattered4(random, 100, 1 << 24).iter().filter(|range| range.0 > 0x0b00_0000));
+            v4(&ranges)
+        }),
+        sample("two-byte edges of every density", &mut |random| v4(&every_density(random))),
+        sample("prefixes of few lengths", &mut |random| {
+            v6(&(0..300)
+                .map(|place| prefix(place << 112 | u128::from(random.next() as u32) << 64, 64))
+                .collect::<Vec<_>>())
+        }),
+        sample("prefixes of every length", &mut |_| {
+            v6(&(1..=128_u32).rev().step_by(2).map(|length| prefix(1 << (128 - length), length)).collect::<Vec<_>>())
+        }),
+        sample("any IPv6 ranges", &mut |random| v6(&scattered6(random, 500))),
+        sample("neighbours in one /64", &mut |random| {
+            let mut at = 0x2001_0db8_0000_0001_u128 << 64;
+            let mut ranges = Vec::new();
+            for _ in 0..400 {
+                let last = at + u128::from(random.next() % 3);
+                ranges.push((at, last));
+                at = last + 2 + u128::from(random.next() % 5);
+            }
+            v6(&ranges)
+        }),
+        sample("both families", &mut |random| {
+            [v4(&scattered4(random, 50, 1 << 26)), v6(&scattered6(random, 50))].concat()
+        }),
+    ]
+}
+
+/// Chunks of 2^15 addresses with no edges to the most there can be, ranges that go on over several chunks, and ranges that
+/// end or begin at a chunk's ends; so many edges that the finest index is the smallest.
+fn every_density(random: &mut SplitMix) -> Vec<(u32, u32)> {
+    const CHUNK: u32 = 1 << 15;
+    let mut ranges = Vec::new();
+    let mut chunk = 0_u32;
+    for edges in
+        [1_u32, 15, 16, 17, 31, 32, 33, 34, 57, 100, 255, 256, 257, 700, 2000, 2600, 2709, 2710, 3700, 9000, 16384]
+    {
+        for long in [false, true] {
+            ranges.extend(within4(random, chunk * CHUNK, CHUNK, if long { edges.div_ceil(2) } else { edges }));
+            chunk += 1;
+            // Over the end of one chunk, over two whole ones, up to the end of a chunk, and from the start of one.
+            let at = chunk * CHUNK;
+            ranges.extend([(at + 7, at + CHUNK), (at + CHUNK + 100, at + 4 * CHUNK - 1)]);
+            ranges.extend([(at + 5 * CHUNK - 1, at + 5 * CHUNK - 1), (at + 6 * CHUNK, at + 6 * CHUNK + 9)]);
+            chunk += 8;
+        }
+    }
+    // Every other address of many chunks.
+    ranges.extend((chunk * CHUNK..(chunk + 4) * CHUNK).step_by(2).map(|address| (address, address)));
+    // A dense chunk into which a range goes on, and out of which one does.
+    let at = (chunk + 9) * CHUNK;
+    ranges.push((at - 5, at + 5));
+    ranges.extend((at + 7..at + CHUNK - 9).step_by(3).map(|address| (address, address + 1)));
+    ranges.push((at + CHUNK - 3, at + CHUNK + 3));
+    let at = at + 5 * CHUNK;
+    ranges.push((at - 5, at + 5));
+    ranges.extend((at + 70..at + CHUNK - 9).step_by(400).map(|address| (address, address + 1)));
+    ranges.push((at + CHUNK - 3, at + CHUNK + 3));
+    ranges.push((u32::MAX - 4, u32::MAX));
+    ranges
+}
+
+/// About `count` ranges of one or a few addresses among the `len` from `first` on.
+fn within4(random: &mut SplitMix, first: u32, len: u32, count: u32) -> Vec<(u32, u32)> {
+    let step = (len / count).max(2);
+    (0..len / step)
+        .map(|place| {
+            // The last address of each step stays free.
+            let gap = random.next() as u32 % (step - 1);
+            let first = first + place * step + gap;
+            let more = (random.next() as u32 % 200).min(step - 2 - gap);
+            let last = if random.next().is_multiple_of(2) { first } else { first + more };
+            (first, last)
+        })
+        .collect()
+}
+
+fn scattered4(random: &mut SplitMix, count: usize, gap: u64) -> Vec<(u32, u32)> {
+    let mut ranges = Vec::new();
+    let mut next = 0_u64;
+    for _ in 0..count {
+        let first = next + random.next() % gap;
+        let last = first + [0, random.next() % gap][(random.next() % 2) as usize];
+        let (Ok(first), Ok(last)) = (u32::try_from(first), u32::try_from(last)) else { break };
+        ranges.push((first, last));
+        next = u64::from(last) + 2;
+    }
+    ranges
+}
+
+fn scattered6(random: &mut SplitMix, count: usize) -> Vec<(u128, u128)> {
+    let mut ranges = Vec::new();
+    let mut next = 0x2001_0000_u128 << 96;
+    for _ in 0..count {
+        let first = next + (u128::from(random.next()) << (random.next() % 50));
+        let last = match random.next() % 4 {
+            0 => first,
+            1 => first | ((1 << (random.next() % 70)) - 1),
+            _ => first + (u128::from(random.next()) >> (random.next() % 64)),
+        };
+        ranges.push((first, last));
+        next = last + 2;
+    }
+    ranges
+}
+
+fn prefix(address: u128, length: u32) -> (u128, u128) {
+    let behind = u128::MAX.checked_shr(length).unwrap_or(0);
+    (address & !behind, address | behind)
+}
+
+pub(crate) fn v4(ranges: &[(u32, u32)]) -> Vec<IpRange> {
+    let address = |bits| IpAddr::V4(Ipv4Addr::from_bits(bits));
+    ranges.iter().map(|&(first, last)| IpRange::new(address(first), address(last)).unwrap()).collect()
+}
+
+pub(crate) fn v6(ranges: &[(u128, u128)]) -> Vec<IpRange> {
+    let address = |bits| Ipv6Addr::from_bits(bits);
+    let range = |first, last| edgefold_table::AddressRange::new(address(first), address(last)).unwrap();
+    ranges.iter().map(|&(first, last)| range(first, last).into()).collect()
+}
+
+/// The naive oracle: ranges by their first address, which know their place in their family.
+pub(crate) struct Oracle(BTreeMap<IpAddr, (IpAddr, usize)>);
+
+impl Oracle {
+    pub(crate) fn new(ranges: &[IpRange]) -> Self {
+        let v4 = ranges.iter().filter(|range| range.first().is_ipv4()).enumerate();
+        let v6 = ranges.iter().filter(|range| range.first().is_ipv6()).enumerate();
+        Self(v4.chain(v6).map(|(index, range)| (range.first(), (range.last(), index))).collect())
+    }
+
+    pub(crate) fn find(&self, ip: IpAddr) -> Option<(IpAddr, IpAddr, usize)> {
+        let ip = ip.to_canonical();
+        let (&first, &(last, index)) = self.0.range(..=ip).next_back()?;
+        (ip <= last && first.is_ipv4() == ip.is_ipv4()).then_some((first, last, index))
+    }
+}
+
+/// The ends of each range with their neighbours, and addresses anywhere.
+pub(crate) fn asked(ranges: &[IpRange]) -> Vec<IpAddr> {
+    let mut random = SplitMix(0xa5ced);
+    let mut ips = Vec::new();
+    for range in ranges {
+        for end in [range.first(), range.last()] {
+            ips.extend((0..3_u8).map(|step| match end {
+                IpAddr::V4(ip) => {
+                    IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits().wrapping_add(step.into()).wrapping_sub(1)))
+                }
+                IpAddr::V6(ip) => {
+                    IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits().wrapping_add(step.into()).wrapping_sub(1)))
+                }
+            }));
+        }
+    }
+    for _ in 0..2_000 {
+        let (high, low) = (random.next(), random.next());
+        ips.push(Ipv4Addr::from_bits(high as u32).into());
+        ips.push(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).into());
+        ips.push(Ipv6Addr::from_bits(u128::from(high) << 45 | 0x2001_u128 << 112).into());
+    }
+    ips
+}
+
+/// Sebastiano Vigna's SplitMix64: reproducible in both worlds.
+pub(crate) struct SplitMix(pub(crate) u64);
+
+impl SplitMix {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
