@@ -19,8 +19,10 @@ kafka: need-rust .tools/kafka
 test: tools
 	cargo build --workspace --bins
 	cargo test --workspace
-	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/$(RUNNER) \
-	  cargo test --package edgefold-table --target wasm32-unknown-unknown
+	# As wasm, without and with SIMD128.
+	for flags in "" "-C target-feature=+simd128"; do \
+	  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/$(RUNNER) RUSTFLAGS="$$flags" \
+	  cargo test --package edgefold-table --target wasm32-unknown-unknown; done
 
 lint: targets
 	cargo fmt --all --check

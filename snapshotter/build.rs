@@ -28,10 +28,12 @@ fn build_filter(workspace: &Path) -> Result<(), String> {
     cargo.args(["--target", TARGET, "--profile", "filter", "--target-dir"]).arg(&target);
     // What the outer build sets for the host would be wrong for wasm.
     for name in
-        ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"]
+        ["CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"]
     {
         cargo.env_remove(name);
     }
+    // Envoy's V8 has had SIMD128 since 2021; without it the search of the table takes twice as long.
+    cargo.env("RUSTFLAGS", "-C target-feature=+simd128");
     let output = cargo.output().map_err(|error| format!("cannot run cargo for the filter: {error}"))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);

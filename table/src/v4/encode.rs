@@ -20,7 +20,6 @@ pub(crate) struct Encoder {
 struct Edge(u64);
 
 impl Edge {
-    #[expect(clippy::cast_possible_truncation, reason = "the 32 bits of the address")]
     fn address(self) -> u32 {
         (self.0 >> 1) as u32
     }
@@ -124,7 +123,6 @@ impl Plan {
         })
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "positions of 15 bits")]
     fn write_chunk(&self, edges: &[Edge], goes_on: bool, out: &mut Vec<u8>) {
         if self.index_bits != FINE {
             let width = width(self.index_bits);

@@ -70,7 +70,6 @@ impl Index {
         // Behind the last chunk of a group comes the start of the next group, of which these are the low 16 bits. One chunk
         // in sixteen would be mispredicted, so this is no branch.
         let last = u16::from(place == GROUP - 1);
-        #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits")]
         let end = next.wrapping_sub(base as u16 & last.wrapping_neg()) & (!GOES_ON | last << 15);
         let start = here & !GOES_ON;
         let len = end.checked_sub(start)?.into();
@@ -86,9 +85,9 @@ impl Index {
         for group in (0..index.len() - 4).step_by(GROUP_BYTES) {
             let (base, next_base) = (u32_at(index, group)?, u32_at(index, group + GROUP_BYTES)?);
             let starts = array_at::<{ 2 * GROUP }>(index, group + 4)?.as_chunks().0;
-            let starts = starts.iter().map(|&start| u16::from_le_bytes(start) & !GOES_ON);
+            let mut starts = starts.iter().map(|&start| u16::from_le_bytes(start) & !GOES_ON);
             let in_group = next_base.checked_sub(base).and_then(|units| u16::try_from(units).ok());
-            if !starts.clone().is_sorted() || starts.clone().next() != Some(0) || in_group < starts.last() {
+            if !starts.clone().is_sorted() || starts.next() != Some(0) || in_group < starts.next_back() {
                 return Some(false);
             }
         }
@@ -108,7 +107,6 @@ impl Index {
                 base = start;
                 out.extend_from_slice(&base.to_le_bytes());
             }
-            #[expect(clippy::cast_possible_truncation, reason = "the encoder keeps to MOST_UNITS")]
             let offset = (start - base) as u16;
             out.extend_from_slice(&(if goes_on { offset | GOES_ON } else { offset }).to_le_bytes());
             start += units as u32;

@@ -5,6 +5,11 @@
 //! begins one, or is the address itself. Where a chunk has no such edge, a bit of the index says whether a range from
 //! before goes on into the chunk.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "a layout of bits: a cast keeps the bits that are asked for, or a number that the format keeps small"
+)]
+
 mod dense;
 mod encode;
 mod index;
@@ -96,12 +101,13 @@ impl section::Layout for Layout {
             };
         }
         let columns = Columns::new(edges, width, extent.len);
+        let position_bits = 32 - self.index.bits();
+        // Behind the position, before the flag, and what four bytes have more than an edge.
+        let spare = 8 * width as u32 - position_bits - 1;
         let unused = 32 - 8 * width as u32;
         (0..extent.len).try_for_each(|index| {
             let bits: u32 = columns.get(index).ok_or(OUTSIDE)?;
             let (position, begins) = (bits >> unused >> 1, bits >> unused & 1 == 1);
-            // The width of an edge may leave bits at its low end that no position has.
-            let spare = 8 * width as u32 - 1 - (32 - self.index.bits());
             if position & ((1 << spare) - 1) != 0 {
                 return Err("an edge has bits that no address of its chunk has");
             }

@@ -5,6 +5,11 @@
 //! other range is two entries: where it begins and where it ends. Each chunk keeps as many bits of its addresses as it
 //! needs: 48 or fewer of a chunk of /64s in a large table, all of them where there are single addresses.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "a layout of bits: a cast keeps the bits that are asked for, or a number that the format keeps small"
+)]
+
 mod encode;
 
 use std::hint::select_unpredictable;
@@ -142,16 +147,20 @@ impl section::Layout for Layout {
         // In the address of an entry, behind the bits that the chunk keeps.
         let kept = (depth + entries.bits).min(128);
         let first = u128::from(self.prefix) << 64 | (chunk as u128) << (128 - depth);
+        let mut begun = extent.goes_on;
         for index in 0..entries.len {
             let position: u128 = entries.positions.get(index).ok_or(OUTSIDE)?;
             if position << (128 - depth) != 0 {
                 return Err("an entry has bits behind the end of an address");
             }
             let address = first | position >> depth;
-            match *entries.kinds.get(index).ok_or(OUTSIDE)? {
-                BEGINS => sink(address, true),
-                ENDS => sink(address | low_ones(kept), false),
-                length => {
+            let kind = *entries.kinds.get(index).ok_or(OUTSIDE)?;
+            match (kind, begun) {
+                (BEGINS, false) => sink(address, true),
+                (ENDS, true) => sink(address | low_ones(kept), false),
+                (BEGINS | ENDS, _) => return Err("a range ends that has not begun, or begins inside another"),
+                (_, true) => return Err("a prefix is inside a range"),
+                (length, false) => {
                     let bits = depth + u32::from(length);
                     if bits > kept || address & low_ones(bits) != 0 {
                         return Err("a prefix has bits behind its length");
@@ -162,6 +171,7 @@ impl section::Layout for Layout {
                     sink(address | low_ones(bits), false);
                 }
             }
+            begun = kind == BEGINS;
         }
         Ok(())
     }
@@ -239,13 +249,11 @@ impl<'a> Entries<'a> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the upper 64 bits")]
 #[inline]
 fn upper_half(address: u128) -> u64 {
     (address >> 64) as u64
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the lower 64 bits")]
 #[inline]
 fn lower_half(address: u128) -> u64 {
     address as u64
