@@ -10,8 +10,8 @@
 //!   Independent lookups then come in bursts of eight, dependent ones alone. A third level of hundreds of megabytes, as
 //!   servers have, keeps what it has.
 //!
-//! Times are CPU time: of the thread here, of the process in Node. What follows a washing is too short for that clock and
-//! is taken by wall clock, without what the same call to a contender that looks nothing up takes.
+//! Times are CPU time. What follows a washing is too short for that clock and is taken by wall clock, without what the same
+//! call to a contender that looks nothing up takes.
 //!
 //! Those who know prefixes alone get the fewest CIDR blocks that make up the ranges; `encode` is then how long it takes to
 //! build them from the sorted ranges, and `open` is for those with a format. Resident bytes are those allocated.
@@ -28,6 +28,7 @@ mod timing;
 mod wasm;
 
 use std::alloc::System;
+use std::env;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -57,13 +58,14 @@ struct Options {
     /// Rounds of each list
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// Where the plots go; none are drawn of a part of the lists
-    #[arg(long, default_value = "docs/plots")]
-    plots: PathBuf,
+    /// Where the plots go; `docs/plots` if all lists are measured, else nowhere
+    #[arg(long)]
+    plots: Option<PathBuf>,
 }
 
 fn main() {
     let options = Options::parse();
+    env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).unwrap();
     let modules = SIMD.map(wasm::build);
     let node = Node::start(&modules);
     let setup = Setup { rounds: if options.quick { 3 } else { options.rounds }, modules, node };
@@ -79,8 +81,9 @@ fn main() {
     }
     let ten = edgefold_bench_wasm::encode(&shapes::ranges::<u32>(Shape::Uniform, 10)).len();
     report::print_targets(&results, ten);
-    if !options.quick && options.only.is_empty() {
-        plots::draw(&results, &options.plots).unwrap();
+    let everything = !options.quick && options.only.is_empty();
+    if let Some(directory) = options.plots.or(everything.then(|| "docs/plots".into())) {
+        plots::draw(&results, &directory).unwrap();
     }
 }
 

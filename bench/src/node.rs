@@ -67,7 +67,7 @@ fn number(simd: Simd) -> u8 {
     }
 }
 
-/// A contender in a Node that it shares with others.
+/// A contender in a Node that it shares with others; it must be opened first.
 pub(crate) struct InNode {
     node: Rc<RefCell<Node>>,
     simd: Simd,
@@ -76,10 +76,8 @@ pub(crate) struct InNode {
 }
 
 impl InNode {
-    pub(crate) fn open(node: &Rc<RefCell<Node>>, simd: Simd, contender: u32, addresses: usize) -> Self {
-        let mut opened = Self { node: Rc::clone(node), simd, contender, addresses };
-        Runner::open(&mut opened);
-        opened
+    pub(crate) fn new(node: &Rc<RefCell<Node>>, simd: Simd, contender: u32, addresses: usize) -> Self {
+        Self { node: Rc::clone(node), simd, contender, addresses }
     }
 
     fn ask(&self, verb: &str, rest: &str) -> String {

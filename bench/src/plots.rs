@@ -73,7 +73,7 @@ fn lines(results: &Results, path: &Path, caption: &str, unit: &str, value: impl 
         .build_cartesian_2d((8e2..1.3e7).log_scale(), (low / 1.3..high * 1.3).log_scale())?;
     chart
         .configure_mesh()
-        .light_line_style(WHITE)
+        .light_line_style(BLACK.mix(0.06))
         .x_desc("ranges")
         .y_desc(unit)
         .x_label_formatter(&|count| format!("{count:.0}"))
@@ -82,20 +82,23 @@ fn lines(results: &Results, path: &Path, caption: &str, unit: &str, value: impl 
     for (at, (name, points)) in series.into_iter().enumerate() {
         let colour = COLOURS[at % COLOURS.len()];
         let style = colour.stroke_width(if name == EDGEFOLD { 4 } else { 2 });
-        // Colours come twice: circles first, then crosses.
-        let circles = at < COLOURS.len();
-        let marks = points.clone();
+        // Colours come twice: with circles, then with crosses.
+        let (circle, cross) = if at < COLOURS.len() { (4, 0) } else { (0, 4) };
+        let mark = move |x| (Circle::new((x, 0), circle, colour.filled()), Cross::new((x, 0), cross, style));
+        let marks = points.iter().map(|&point| {
+            let (circle, cross) = mark(0);
+            EmptyElement::at(point) + circle + cross
+        });
+        chart.draw_series(marks)?;
         let drawn = chart.draw_series(LineSeries::new(points, style))?.label(name.replace('`', ""));
-        drawn.legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
-        if circles {
-            chart.draw_series(marks.into_iter().map(|point| Circle::new(point, 4, colour.filled())))?;
-        } else {
-            chart.draw_series(marks.into_iter().map(|point| Cross::new(point, 4, style)))?;
-        }
+        drawn.legend(move |at| {
+            let (circle, cross) = mark(10);
+            EmptyElement::at(at) + PathElement::new([(0, 0), (20, 0)], style) + circle + cross
+        });
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::Coordinate(630, 5))
+        .position(SeriesLabelPosition::Coordinate(660, 5))
         .background_style(WHITE)
         .border_style(WHITE)
         .draw()?;
@@ -107,26 +110,24 @@ fn lines(results: &Results, path: &Path, caption: &str, unit: &str, value: impl 
 fn hosts(measured: &Measured, path: &Path) -> Drawn {
     const HOSTS: [Host; 3] = [Host::Native, Host::Wasmtime(Simd::With), Host::V8(Simd::With)];
     const CONTENDERS: [&str; 3] = [EDGEFOLD, PARTITION_POINT, BRANCHY];
-    let high = HOSTS
-        .iter()
-        .flat_map(|&host| CONTENDERS.map(|contender| measured.times(contender, host)))
-        .flatten()
-        .flatten()
-        .fold(0.0, f64::max);
     let area = area(path)?;
     let panels = area.titled(&format!("{}: ns a lookup", measured.name()), ("sans-serif", 20))?.split_evenly((2, 2));
     for (way, panel) in panels.iter().enumerate() {
+        let times = HOSTS.iter().flat_map(|&host| CONTENDERS.map(|contender| measured.times(contender, host)));
+        let high = times.flatten().map(|times| times[way]).fold(0.0, f64::max);
         let mut chart = ChartBuilder::on(panel)
             .caption(WAYS[way], ("sans-serif", 15))
             .margin(8)
             .x_label_area_size(22)
             .y_label_area_size(45)
-            .build_cartesian_2d(0.0..12.0, 0.0..high * 1.1)?;
+            .build_cartesian_2d(0.0..12.0, 0.0..high * 1.25)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
             .light_line_style(WHITE)
             .x_labels(13)
+            .y_labels(6)
+            .y_label_formatter(&|nanos| format!("{nanos:.0}"))
             .x_label_formatter(&|at: &f64| {
                 let name = HOSTS.iter().zip([2.0, 6.0, 10.0]).find(|(_, middle)| (at - middle).abs() < 0.1);
                 name.map_or(String::new(), |(host, _)| host.name().to_owned())

@@ -16,7 +16,7 @@ pub(crate) fn print_head() {
 
 /// A section of the table.
 pub(crate) fn print(measured: &Measured) {
-    let Measured { list, ranges, rows } = measured;
+    let Measured { list, ranges, rows, .. } = measured;
     println!("| **{ranges} {} ranges, {}** |{}", list.family, list.shape.name(), " |".repeat(WAYS.len() + 5));
     for row in rows {
         let times = match &row.times {
@@ -100,6 +100,7 @@ pub(crate) fn print_targets(results: &Results, ten: usize) {
         }
         let open = measured.row(EDGEFOLD, V8).and_then(|row| row.open);
         at_most(&format!("open in V8, {name}, ms"), open.map(|open| open * 1e3), 8.0);
+        at_most(&format!("first open in a new V8, {name}, ms"), measured.first_open.map(|open| open * 1e3), 8.0);
     }
     if let Some(measured) = results.of("IPv6", Shape::Uniform, "1M") {
         against_pairs(measured, Host::Native, 3.0);

@@ -17,7 +17,7 @@ pub(crate) enum Order {
 pub(crate) const ORDERS: [Order; 2] = [Order::Independent, Order::Dependent];
 
 /// Times the cache is washed in a round.
-pub(crate) const WASHES: usize = 100;
+pub(crate) const WASHES: usize = 150;
 
 impl Order {
     /// How many lookups follow a washing, and are timed together. A dependent lookup is alone, and so has nothing to
@@ -41,7 +41,7 @@ pub(crate) trait Runner {
     /// The answer for each address.
     fn answers(&mut self) -> Vec<bool>;
 
-    /// CPU seconds to open what the contender has opened already, if it is the host that opens it.
+    /// Opens the contender, anew if it is open: CPU seconds, unless it came here open.
     fn open(&mut self) -> Option<f64> {
         None
     }
@@ -62,8 +62,7 @@ pub(crate) trait Local {
 impl<T: Local> Runner for T {
     fn hot(&mut self, order: Order) -> (f64, usize) {
         let count = self.addresses();
-        let mut hits = 0;
-        let taken = seconds(|| hits = self.lookup(order, 0, count));
+        let (hits, taken) = timed(|| self.lookup(order, 0, count));
         (taken * 1e9 / count as f64, hits)
     }
 
@@ -134,15 +133,13 @@ impl<A: Bits> Local for Native<A> {
     }
 }
 
-/// The seconds that this thread is on a core: a shared machine takes the core away for longer than a round.
-pub(crate) fn seconds<T>(run: impl FnOnce() -> T) -> f64 {
+/// What `run` returns, and the seconds that this thread was on a core for it: a shared machine takes the core away for longer
+/// than a round.
+pub(crate) fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
     let cpu = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
     let start = cpu();
     let result = black_box(run());
-    let taken = cpu() - start;
-    // What it takes to drop the result is not asked for.
-    drop(result);
-    taken.as_secs_f64()
+    (result, (cpu() - start).as_secs_f64())
 }
 
 /// The mean of all but the twentieth that is lowest and the twentieth that is highest: an interrupt takes as long as many

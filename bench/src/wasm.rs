@@ -11,7 +11,7 @@ use wasmtime::{Engine, Instance, Module, Store, TypedFunc};
 
 use crate::contenders::{BRANCHY, EDGEFOLD, PARTITION_POINT};
 use crate::family::{Family, Range};
-use crate::timing::{Local, Order, seconds};
+use crate::timing::{Local, Order, timed};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 /// The number of `Nothing` in the module.
@@ -98,7 +98,7 @@ impl Wasmtime {
     }
 }
 
-/// A contender in an instance that it shares with others.
+/// A contender in an instance that it shares with others; it must be opened first.
 pub(crate) struct InWasmtime {
     instance: Rc<RefCell<Wasmtime>>,
     contender: u32,
@@ -106,10 +106,8 @@ pub(crate) struct InWasmtime {
 }
 
 impl InWasmtime {
-    pub(crate) fn open(instance: &Rc<RefCell<Wasmtime>>, contender: u32, addresses: usize) -> Self {
-        let mut opened = Self { instance: Rc::clone(instance), contender, addresses };
-        Local::open(&mut opened);
-        opened
+    pub(crate) fn new(instance: &Rc<RefCell<Wasmtime>>, contender: u32, addresses: usize) -> Self {
+        Self { instance: Rc::clone(instance), contender, addresses }
     }
 }
 
@@ -133,6 +131,6 @@ impl Local for InWasmtime {
 
     fn open(&mut self) -> Option<f64> {
         let Wasmtime { open, store, .. } = &mut *self.instance.borrow_mut();
-        Some(seconds(|| open.call(store, self.contender).unwrap()))
+        Some(timed(|| open.call(store, self.contender).unwrap()).1)
     }
 }
