@@ -90,18 +90,15 @@ fn lines(results: &Results, path: &Path, caption: &str, unit: &str, value: impl 
             EmptyElement::at(point) + circle + cross
         });
         chart.draw_series(marks)?;
-        let drawn = chart.draw_series(LineSeries::new(points, style))?.label(name.replace('`', ""));
-        drawn.legend(move |at| {
-            let (circle, cross) = mark(10);
-            EmptyElement::at(at) + PathElement::new([(0, 0), (20, 0)], style) + circle + cross
-        });
+        chart.draw_series(LineSeries::new(points, style))?;
+
+        // The legend stands beside the chart, where its own would be cut off.
+        let y = 60 + 18 * i32::try_from(at)?;
+        let (circle, cross) = mark(10);
+        let line = PathElement::new([(0, 0), (20, 0)], style);
+        area.draw(&(EmptyElement::at((745, y)) + line + circle + cross))?;
+        area.draw(&Text::new(name.replace('`', ""), (772, y - 6), ("sans-serif", 12)))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::Coordinate(660, 5))
-        .background_style(WHITE)
-        .border_style(WHITE)
-        .draw()?;
     area.present()?;
     Ok(())
 }
@@ -120,7 +117,7 @@ fn hosts(measured: &Measured, path: &Path) -> Drawn {
             .margin(8)
             .x_label_area_size(22)
             .y_label_area_size(45)
-            .build_cartesian_2d(0.0..12.0, 0.0..high * 1.25)?;
+            .build_cartesian_2d(0.0..12.0, 0.0..high * 1.5)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
