@@ -30,7 +30,8 @@ lint: targets
 	cargo clippy --package edgefold-filter --target wasm32-wasip1 -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
 
-bench: targets .tools/kafka
+bench: targets need-node .tools/asn .tools/kafka
+	cargo run --release --package edgefold-bench
 	cargo bench --package edgefold --bench fold --bench bootstrap
 
 tools: targets $(RUNNER) .tools/bin/envoy .tools/kafka .tools/asn

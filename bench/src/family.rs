@@ -1,0 +1,74 @@
+//! The two families of addresses.
+
+use edgefold_bench_wasm::Bits;
+
+use crate::contenders::{self, Candidate};
+use crate::shapes::{self, Shape};
+
+/// First and last address of a range.
+pub(crate) type Range<A> = [A; 2];
+
+/// The numbers that addresses of a family are.
+pub(crate) trait Family: Bits {
+    /// `IPv4` or `IPv6`.
+    const NAME: &'static str;
+    /// `4` or `6`.
+    const VERSION: u8;
+    /// Bits of an address.
+    const WIDTH: u32;
+    /// The addresses that are given out: IPv6 has many more that nobody asks for.
+    const UNIVERSE: Range<Self>;
+    /// The length of the prefix that an owner of many addresses has.
+    const NETWORK: u32;
+
+    /// `count` ranges of a generated shape.
+    fn generate(shape: Shape, count: usize, random: &mut fastrand::Rng) -> Vec<Range<Self>>;
+
+    /// All who take part.
+    fn candidates() -> Vec<Candidate<Self>>;
+}
+
+impl Family for u32 {
+    const NAME: &'static str = "IPv4";
+    const VERSION: u8 = 4;
+    const WIDTH: u32 = 32;
+    const UNIVERSE: Range<Self> = [0, u32::MAX];
+    const NETWORK: u32 = 16;
+
+    fn generate(shape: Shape, count: usize, random: &mut fastrand::Rng) -> Vec<Range<Self>> {
+        match shape {
+            Shape::Uniform => shapes::uniform_v4(count, random),
+            Shape::Blocklist => shapes::blocklist_v4(count, random),
+            Shape::Real => shapes::real(),
+        }
+    }
+
+    fn candidates() -> Vec<Candidate<Self>> {
+        contenders::v4()
+    }
+}
+
+impl Family for u128 {
+    const NAME: &'static str = "IPv6";
+    const VERSION: u8 = 6;
+    const WIDTH: u32 = 128;
+    const UNIVERSE: Range<Self> = [0x2 << 124, (0x4 << 124) - 1];
+    const NETWORK: u32 = 32;
+
+    fn generate(shape: Shape, count: usize, random: &mut fastrand::Rng) -> Vec<Range<Self>> {
+        match shape {
+            Shape::Uniform => shapes::uniform_v6(count, random),
+            Shape::Blocklist => shapes::blocklist_v6(count, random),
+            Shape::Real => shapes::real(),
+        }
+    }
+
+    fn candidates() -> Vec<Candidate<Self>> {
+        contenders::v6()
+    }
+}
+
+/// The address of a number that is known to be one.
+pub(crate) fn address<A: Bits>(number: u128) -> A {
+    A::try_from(number).ok().unwrap()
+}
