@@ -1,9 +1,8 @@
 """A second reader of edgefold's snapshots, written from docs/format.md alone; the tests compare it with edgefold's own.
 
-`python3 decode_snapshot.py FILE` prints the header as one line, then every range as first<TAB>last. If the bytes are not
-a snapshot of version 2, it says why on stderr and exits with 1. It finds what keeps it from reading, and ranges that are
-out of order; it checks neither the checksum (Python has no XXH3) nor all else that a filter has to refuse."""
-import bisect, io, ipaddress, itertools, re, struct, sys
+`python3 decode_snapshot.py FILE` prints the header and every range. It refuses what it cannot read and ranges that are
+out of order; the checksum it does not check (Python has no XXH3), nor all else that a filter has to refuse."""
+import bisect, io, ipaddress, itertools, pathlib, re, struct, sys
 
 def check(condition, message):
     if not condition:
@@ -25,9 +24,8 @@ def read_ipv4(section):  # Yields of each chunk: goes on, edges. An edge is an a
     index = [(start, word) for start, *words in struct.iter_unpack("<I16H", section[1:index_end]) for word in words]
     starts = [start + (word & 0x7fff) for start, word in index] + [*struct.unpack_from("<I", section, index_end)]
     goes_on = [word >> 15 for _, word in index] + [0]
-    for number, chunk in enumerate(cut_chunks(section, index_end + 4, unit, starts)):
-        base, position_bits = number << 32 - bits, 32 - bits
-        yield goes_on[number], read_ipv4_chunk(chunk, unit, base, position_bits, goes_on[number], goes_on[number + 1])
+    for i, chunk in enumerate(cut_chunks(section, index_end + 4, unit, starts)):
+        yield goes_on[i], read_ipv4_chunk(chunk, unit, i << 32 - bits, 32 - bits, goes_on[i], goes_on[i + 1])
 
 def read_ipv4_chunk(chunk, unit, base, position_bits, goes_on, next_goes_on):
     if unit > 2 or len(chunk) <= 2 * 32:  # Columns; a list is columns of which there is only the first.
@@ -44,21 +42,18 @@ def read_ipv4_chunk(chunk, unit, base, position_bits, goes_on, next_goes_on):
         for i, byte in enumerate(rest[:counts[15]]):
             first_four, next_four = bisect.bisect_right(counts, i), halves[i // 2] >> 4 * (i % 2) & 15
             yield base + (first_four << 11 | next_four << 7 | byte >> 1), byte & 1
-    else:  # A bitmap. Here a range of one address gets two edges, which join_edges takes too.
-        for run in re.finditer("1+", f"{int.from_bytes(chunk, 'little'):032768b}"[::-1]):
-            if run.start() > 0 or not goes_on:
-                yield base + run.start(), 1
-            if run.end() < 32768 or not next_goes_on:
-                yield base + run.end() - 1, 0
+    else:  # A bitmap, put between a bit for the address before it and one for the address behind it.
+        bits = f"{next_goes_on}{int.from_bytes(chunk, 'little'):032768b}{goes_on}"[::-1]
+        for change in re.finditer("(?=(01|10))", bits):
+            yield base + change.start() - (change[1] == "10"), change[1] == "01"
 
 def read_ipv6(section):  # Yields the same as read_ipv4.
     shared, bits, upper = struct.unpack_from("<BBQ", section)
     check(1 <= bits <= 20 and shared + bits <= 63, f"the IPv6 index has {bits} bits behind {shared} shared ones")
     index, position_bits = struct.unpack_from(f"<{2**bits + 1}I", section, 10), 128 - shared - bits
-    chunks = cut_chunks(section, 14 + 4 * 2**bits, 2, [word & 0xfffffff for word in index])
-    for number, (word, chunk) in enumerate(zip(index, chunks)):
-        base, columns = (upper << 64) + (number << position_bits), 1 + (word >> 28 & 7)
-        yield word >> 31, read_ipv6_chunk(chunk, columns, base, position_bits)
+    for i, chunk in enumerate(cut_chunks(section, 14 + 4 * 2**bits, 2, [word & 0xfffffff for word in index])):
+        base, columns = (upper << 64) + (i << position_bits), 1 + (index[i] >> 28 & 7)
+        yield index[i] >> 31, read_ipv6_chunk(chunk, columns, base, position_bits)
 
 def read_ipv6_chunk(chunk, columns, base, position_bits):
     count, kept_bits = len(chunk) // (2 * columns + 1), min(16 * columns, position_bits)
@@ -72,24 +67,34 @@ def read_ipv6_chunk(chunk, columns, base, position_bits):
         if kind != 254:
             yield address | (1 << position_bits - min(kind, kept_bits)) - 1, 0
 
-def join_edges(chunks):
+def join_edges(chunks):  # Takes a range of one address with one edge as well as with two.
     previous, inside = -2, 0
     for goes_on, edges in itertools.chain(chunks, [(0, [])]):  # Nothing goes on behind the last chunk.
         check(goes_on == inside, "'goes on' does not fit the chunks before")
         for address, begins in edges:
-            check(address >= previous + 2 * (not inside) and not inside & begins, "ranges overlap, touch or do not rise")
+            check(address >= previous + 2 * (not inside) and not inside & begins, "ranges overlap, touch or sink")
             if not begins:
                 yield previous if inside else address, address
             previous, inside = address, begins
 
 def decode(data):
-    check(data[:12] == b"EDGEFOLD\2\0\0\0", "it does not begin as a snapshot of version 2 does")
-    header_end = 16 + struct.unpack_from("<I", data, 12)[0]
-    stream, table = io.BytesIO(data[16:header_end]), data[header_end:-8]
+    stream = io.BytesIO(data[:-8])
+    check(stream.read(12) == b"EDGEFOLD\2\0\0\0", "it does not begin as a snapshot of version 2 does")
+    header_length, = struct.unpack("<I", stream.read(4))
     name, next_offset = stream.read(read_number(stream)).decode(), read_number(stream)
     expiry = read_number(stream) if stream.read(1) == b"\1" else "none"
     as_of, ipv4, ipv6, no_address = (read_number(stream) for _ in range(4))
-    check(stream.tell() == header_end - 16 <= 4096, "the header is not as long as its fields, or too long")
+    check(stream.tell() == 16 + header_length <= 16 + 4096, "the header has not the length that it says")
+    sections = (read_ipv4, stream.read(*struct.unpack("<I", stream.read(4)))), (read_ipv6, stream.read())
+    ranges4, ranges6 = ([*join_edges(read(section))] if section else [] for read, section in sections)
+    check((len(ranges4), len(ranges6)) == (ipv4, ipv6), "the header counts other ranges than the table has")
     print(f"# list={name} next_offset={next_offset} expiry={expiry} as_of={as_of} ipv4={ipv4} ipv6={ipv6}",
-          f"no_address={('allow', 'deny')[no_address]}")
-    ipv4_end = 4 + struct.unpack_from("<I", table)[0]
+          f"no_address={['allow', 'deny'][no_address]}")
+    for address, ranges in ((ipaddress.IPv4Address, ranges4), (ipaddress.IPv6Address, ranges6)):
+        for first, last in ranges:
+            print(f"{address(first)}\t{address(last)}")
+
+try:
+    decode(pathlib.Path(sys.argv[1]).read_bytes())
+except (ValueError, LookupError, OverflowError, OSError, struct.error) as error:
+    sys.exit(f"decode_snapshot.py: {error}")

@@ -26,10 +26,10 @@ pub(crate) trait Layout: Copy {
     fn chunks(&self) -> usize;
 
     /// The chunk of an address that is in a range.
-    fn chunk_of(&self, address: Self::Address) -> usize;
+    fn chunk_of(&self, address: Self::Bits) -> usize;
 
     /// Whether a range holds `address`.
-    fn contains(&self, table: &[u8], address: Self::Address) -> Option<bool>;
+    fn contains(&self, table: &[u8], address: Self::Bits) -> Option<bool>;
 
     /// Whether a range goes on into `chunk` from before it.
     fn goes_on(&self, table: &[u8], chunk: usize) -> Option<bool>;
@@ -102,14 +102,15 @@ impl<L: Layout> Section<L> {
         self.ranges
     }
 
-    #[inline]
-    pub(crate) fn contains(&self, table: &[u8], address: L::Address) -> bool {
+    /// Not inlined, so that [`crate::Table::contains`] can be, and the address comes here in registers.
+    #[inline(never)]
+    pub(crate) fn contains(&self, table: &[u8], address: L::Bits) -> bool {
         let Some(layout) = &self.layout else { return false };
         layout.contains(table, address).unwrap_or(false)
     }
 
     /// The range that holds `address`, and its place.
-    pub(crate) fn find(&self, table: &[u8], address: L::Address) -> Option<(AddressRange<L::Address>, usize)> {
+    pub(crate) fn find(&self, table: &[u8], address: L::Bits) -> Option<(AddressRange<L::Address>, usize)> {
         let layout = self.layout.filter(|_| self.contains(table, address))?;
         let stride = layout.chunks().div_ceil(MOST_MARKS);
         let place = layout.chunk_of(address) / stride;
@@ -121,7 +122,7 @@ impl<L: Layout> Section<L> {
                 if found.is_none()
                     && let Some((first, last)) = pairs.step(edge, begins)
                 {
-                    if address <= last.into() {
+                    if address <= last {
                         found = Some((first, last));
                     } else {
                         index += 1;

@@ -55,8 +55,8 @@ impl<B: AsRef<[u8]>> Table<B> {
     pub fn contains(&self, ip: IpAddr) -> bool {
         let bytes = self.bytes.as_ref();
         match ip.to_canonical() {
-            IpAddr::V4(address) => self.v4.contains(bytes, address),
-            IpAddr::V6(address) => self.v6.contains(bytes, address),
+            IpAddr::V4(address) => self.v4.contains(bytes, address.to_bits()),
+            IpAddr::V6(address) => self.v6.contains(bytes, address.to_bits()),
         }
     }
 
@@ -68,10 +68,10 @@ impl<B: AsRef<[u8]>> Table<B> {
         let bytes = self.bytes.as_ref();
         match ip.to_canonical() {
             IpAddr::V4(address) => {
-                self.v4.find(bytes, address).map(|(range, index)| Match { range: range.into(), index })
+                self.v4.find(bytes, address.to_bits()).map(|(range, index)| Match { range: range.into(), index })
             }
             IpAddr::V6(address) => {
-                self.v6.find(bytes, address).map(|(range, index)| Match { range: range.into(), index })
+                self.v6.find(bytes, address.to_bits()).map(|(range, index)| Match { range: range.into(), index })
             }
         }
     }

@@ -63,13 +63,12 @@ impl section::Layout for Layout {
         self.index.chunks()
     }
 
-    fn chunk_of(&self, address: Ipv4Addr) -> usize {
-        (address.to_bits() >> (32 - self.index.bits())) as usize
+    fn chunk_of(&self, address: u32) -> usize {
+        (address >> (32 - self.index.bits())) as usize
     }
 
     #[inline]
-    fn contains(&self, table: &[u8], address: Ipv4Addr) -> Option<bool> {
-        let address = address.to_bits();
+    fn contains(&self, table: &[u8], address: u32) -> Option<bool> {
         match self.index.bits() {
             FINE => self.contains_fine(table, address),
             9.. => self.contains_coarse::<3>(table, address),
@@ -132,7 +131,7 @@ impl Layout {
 
     #[inline]
     fn contains_coarse<const WIDTH: usize>(&self, table: &[u8], address: u32) -> Option<bool> {
-        let extent = self.index.extent(table, (address >> (32 - self.index.bits())) as usize)?;
+        let extent = self.index.extent(table, section::Layout::chunk_of(self, address))?;
         let columns = Columns::new(table.get(self.edges + extent.start * WIDTH..)?, WIDTH, extent.len);
         let begins = 1 << (32 - 8 * WIDTH);
         let key = address << self.index.bits() | begins;

@@ -108,13 +108,13 @@ impl section::Layout for Layout {
         1 << self.index_bits
     }
 
-    fn chunk_of(&self, address: Ipv6Addr) -> usize {
-        self.index_of(upper_half(address.to_bits()))
+    fn chunk_of(&self, address: u128) -> usize {
+        self.index_of(upper_half(address))
     }
 
     #[inline]
-    fn contains(&self, table: &[u8], address: Ipv6Addr) -> Option<bool> {
-        let upper = upper_half(address.to_bits());
+    fn contains(&self, table: &[u8], address: u128) -> Option<bool> {
+        let upper = upper_half(address);
         if !self.shares_prefix(upper) {
             return Some(false);
         }
@@ -197,9 +197,9 @@ impl Layout {
 
     /// What is behind the index, at the upper end.
     #[inline]
-    fn position(&self, address: Ipv6Addr) -> u128 {
+    fn position(&self, address: u128) -> u128 {
         // By halves, since a shift of 128 bits is a call in wasm; the depth is 1 to 63.
-        let (address, depth) = (address.to_bits(), self.depth());
+        let depth = self.depth();
         let (upper, lower) = (upper_half(address), lower_half(address));
         u128::from(upper << depth | lower >> (64 - depth)) << 64 | u128::from(lower << depth)
     }

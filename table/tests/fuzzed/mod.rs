@@ -1,0 +1,153 @@
+//! What the fuzzers of `table/fuzz` do with any bytes, one function a target. `tests/regressions.rs` does the same with
+//! what they found.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a helper of a test fails as the test does")]
+
+mod base;
+mod input;
+#[path = "../samples/mod.rs"]
+mod samples;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use edgefold_table::{EncodeError, IpRange, Match, Snapshot, Table, encode};
+use input::Input;
+use samples::Oracle;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The most ranges whose ends are looked up, and whose ends are found: `find` counts, and a fuzzer should be fast.
+const MOST_LOOKED_UP: usize = 2048;
+const MOST_FOUND: usize = 128;
+const CHECKSUM_BYTES: usize = 8;
+
+/// Opens `bytes` as a table, as a snapshot, and as a snapshot that has a right checksum behind it.
+pub(crate) fn open_anything(bytes: &[u8]) {
+    if let Ok(table) = Table::open(bytes) {
+        check(&table, bytes);
+    }
+    if let Ok(snapshot) = Snapshot::open(bytes) {
+        check(snapshot.table(), bytes);
+    }
+    if let Ok(snapshot) = Snapshot::open(sealed([bytes, &[0; CHECKSUM_BYTES]].concat())) {
+        check(snapshot.table(), bytes);
+    }
+}
+
+/// Opens a good table or snapshot after a few changes. The first byte says which it is, the next ones what is changed, and
+/// the rest what ranges it has.
+pub(crate) fn open_mutated(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let Some([choice, mutations]) = input.take() else { return };
+    let mutations: Vec<[u8; 5]> = (0..mutations % 16).map_while(|_| input.take()).collect();
+    let mut base = if choice & 3 == 0 { base::fine() } else { base::of(&input.ordered_ranges()) };
+    for mutation in mutations {
+        base.mutate(mutation);
+    }
+    if choice & 4 == 0 {
+        base.mend();
+    }
+    if choice & 8 == 0 {
+        if let Ok(table) = Table::open(base.table()) {
+            check(&table, bytes);
+        }
+    } else if let Ok(snapshot) = Snapshot::open(sealed(base.into_bytes())) {
+        check(snapshot.table(), bytes);
+    }
+}
+
+/// Encodes ranges that may be in order or not, and compares the table with a `BTreeMap`, or the error with the first two
+/// ranges that are out of order.
+pub(crate) fn encode_anything(bytes: &[u8]) {
+    let ranges = Input(bytes).ranges();
+    let before = [7; 3];
+    let mut out = before.to_vec();
+    let encoded = encode(ranges.iter().copied(), &mut out);
+    if let Some(error) = ranges.windows(2).find_map(|pair| refusal(pair[0], pair[1])) {
+        assert_eq!(encoded, Err(error));
+        assert_eq!(out, before, "a refused table leaves nothing behind");
+        return;
+    }
+    assert_eq!(encoded, Ok(()), "ranges in order are refused");
+    assert!(out.starts_with(&before), "what was there is gone");
+    let table = Table::open(&out[before.len()..]).expect("what was encoded is refused");
+    assert!(check(&table, bytes) == ranges, "other ranges came back than the {} that were encoded", ranges.len());
+    let mut again = Vec::new();
+    encode(ranges, &mut again).unwrap();
+    assert!(again == out[before.len()..], "the same ranges were encoded to other bytes");
+}
+
+/// Checks all that an open table promises, and gives its ranges. The addresses in `bytes` are looked up, too.
+fn check(table: &Table<impl AsRef<[u8]>>, bytes: &[u8]) -> Vec<IpRange> {
+    let ranges: Vec<IpRange> = table.iter().collect();
+    let ipv4_ranges = ranges.iter().filter(|range| matches!(range, IpRange::V4(_))).count();
+    assert_eq!((table.ipv4_ranges(), table.ipv6_ranges()), (ipv4_ranges, ranges.len() - ipv4_ranges));
+    assert_eq!(ranges.windows(2).find_map(|pair| refusal(pair[0], pair[1])), None, "an open table is out of order");
+
+    let oracle = Oracle::new(&ranges);
+    let find = |ip| {
+        let found = table.find(ip).map(|Match { range, index }| (range.first(), range.last(), index));
+        assert_eq!(found, oracle.find(ip), "{ip} is found otherwise");
+    };
+    let contains = |ip| assert_eq!(table.contains(ip), oracle.find(ip).is_some(), "{ip} is looked up otherwise");
+    for ip in spread(&ranges, MOST_LOOKED_UP).flat_map(ends_and_neighbours) {
+        contains(ip);
+    }
+    let edges = [Ipv4Addr::from_bits(0).into(), Ipv4Addr::from_bits(u32::MAX).into()]
+        .into_iter()
+        .chain([Ipv6Addr::from_bits(0).into(), Ipv6Addr::from_bits(u128::MAX).into()]);
+    for ip in spread(&ranges, MOST_FOUND).flat_map(ends_and_neighbours).chain(edges).chain(addresses(bytes)) {
+        contains(ip);
+        find(ip);
+    }
+    ranges
+}
+
+/// Why `next` must not come after `previous`, if so.
+fn refusal(previous: IpRange, next: IpRange) -> Option<EncodeError> {
+    let number = |ip| match ip {
+        IpAddr::V4(ip) => u128::from(ip.to_bits()),
+        IpAddr::V6(ip) => ip.to_bits(),
+    };
+    match (previous, next) {
+        (IpRange::V4(_), IpRange::V6(_)) => return None,
+        (IpRange::V6(_), IpRange::V4(_)) => return Some(EncodeError::Unsorted { previous, next }),
+        _ => {}
+    }
+    if number(next.last()) < number(previous.first()) {
+        Some(EncodeError::Unsorted { previous, next })
+    } else if number(next.first()) <= number(previous.last()) {
+        Some(EncodeError::Overlapping { previous, next })
+    } else if number(next.first()) - number(previous.last()) == 1 {
+        Some(EncodeError::Touching { previous, next })
+    } else {
+        None
+    }
+}
+
+/// About `most` of the ranges, or all if they are fewer.
+fn spread(ranges: &[IpRange], most: usize) -> impl Iterator<Item = IpRange> {
+    ranges.iter().copied().step_by(ranges.len().div_ceil(most).max(1))
+}
+
+fn ends_and_neighbours(range: IpRange) -> impl Iterator<Item = IpAddr> {
+    [range.first(), range.last()].into_iter().flat_map(|end| {
+        [-1, 0, 1].map(|step: i8| match end {
+            IpAddr::V4(ip) => IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits().wrapping_add_signed(step.into()))),
+            IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits().wrapping_add_signed(step.into()))),
+        })
+    })
+}
+
+/// The first bytes as addresses of both families.
+fn addresses(bytes: &[u8]) -> impl Iterator<Item = IpAddr> {
+    let v4 = bytes.as_chunks().0.iter().map(|&bits| Ipv4Addr::from_bits(u32::from_le_bytes(bits)).into());
+    let v6 = bytes.as_chunks().0.iter().map(|&bits| Ipv6Addr::from_bits(u128::from_be_bytes(bits)).into());
+    v4.take(64).chain(v6.take(16))
+}
+
+/// With the checksum of all before in the last eight bytes: it is no secret, so it must not be what keeps harm out.
+fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    if let Some((content, checksum)) = bytes.split_last_chunk_mut() {
+        *checksum = xxh3_64(content).to_le_bytes();
+    }
+    bytes
+}
