@@ -72,7 +72,7 @@ def join_edges(chunks):  # Takes a range of one address with one edge as well as
     for goes_on, edges in itertools.chain(chunks, [(0, [])]):  # Nothing goes on behind the last chunk.
         check(goes_on == inside, "'goes on' does not fit the chunks before")
         for address, begins in edges:
-            check(address >= previous + 2 * (not inside) and not inside & begins, "ranges overlap, touch or sink")
+            check(address >= previous + 2 * (not inside) and not (inside and begins), "ranges overlap, touch or fall")
             if not begins:
                 yield previous if inside else address, address
             previous, inside = address, begins
@@ -81,10 +81,10 @@ def decode(data):
     stream = io.BytesIO(data[:-8])
     check(stream.read(12) == b"EDGEFOLD\2\0\0\0", "it does not begin as a snapshot of version 2 does")
     header_length, = struct.unpack("<I", stream.read(4))
-    name, next_offset = stream.read(read_number(stream)).decode(), read_number(stream)
-    expiry = read_number(stream) if stream.read(1) == b"\1" else "none"
+    name, next_offset, has_expiry = stream.read(read_number(stream)).decode(), read_number(stream), read_number(stream)
+    expiry = read_number(stream) if has_expiry else "none"
     as_of, ipv4, ipv6, no_address = (read_number(stream) for _ in range(4))
-    check(stream.tell() == 16 + header_length <= 16 + 4096, "the header has not the length that it says")
+    check(stream.tell() == 16 + header_length <= 16 + 4096 and max(has_expiry, no_address) <= 1, "the header is damaged")
     sections = (read_ipv4, stream.read(*struct.unpack("<I", stream.read(4)))), (read_ipv6, stream.read())
     ranges4, ranges6 = ([*join_edges(read(section))] if section else [] for read, section in sections)
     check((len(ranges4), len(ranges6)) == (ipv4, ipv6), "the header counts other ranges than the table has")

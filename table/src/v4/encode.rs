@@ -52,12 +52,9 @@ impl Encoder {
     /// Appends the section; nothing if there are no ranges.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let edges = self.edges.get(..self.len).unwrap_or_default();
-        // An index of 4 to 8 bits over edges of four bytes, of 9 to 16 bits over three, or of 17 bits over two. Eight to
-        // sixteen edges to a chunk, if it can be so: as many as are compared at once.
-        let about = (edges.len() / 8).max(1).ilog2();
-        let plans = [about.clamp(4, 8), about.clamp(9, 16), FINE].into_iter().filter_map(|bits| Plan::new(edges, bits));
-        let Some(plan) = plans.min_by_key(Plan::bytes).filter(|_| !edges.is_empty()) else { return };
-        plan.write(edges, out);
+        if !edges.is_empty() {
+            Plan::best(edges).write(edges, out);
+        }
     }
 }
 
@@ -69,24 +66,37 @@ struct Plan {
 }
 
 impl Plan {
-    /// `None` if the edges are too many for the offsets in an index of `index_bits`, or if another index is surely better.
-    fn new(edges: &[Edge], index_bits: u32) -> Option<Self> {
-        let most_bytes = |bits| Index::bytes(bits) + edges.len() * width(bits);
-        // Dense chunks take less than that with the finest index, and no chunk does with another.
-        let least_bytes = if index_bits == FINE { Index::bytes(FINE) } else { most_bytes(index_bits) };
-        let other = if index_bits == FINE { 4 } else { FINE };
-        if least_bytes > most_bytes(other) {
-            return None;
+    /// The plan with the fewest bytes: an index of 4 to 8 bits over edges of four bytes, of 9 to 16 bits over three, or of 17
+    /// bits over two. Eight to sixteen edges to a chunk, if it can be so: as many as are compared at once.
+    fn best(edges: &[Edge]) -> Self {
+        let about = (edges.len() / 8).max(1).ilog2();
+        // Dense chunks take less than this with the finest index, and no chunk does with another.
+        let bytes = |bits| Index::bytes(bits) + edges.len() * width(bits);
+        let coarse = [about.clamp(4, 8), about.clamp(9, 16)].into_iter().filter(|&bits| bytes(bits) < bytes(FINE));
+        let coarse = coarse.map(|bits| Self::new(edges, bits)).filter(Self::fits).min_by_key(Self::bytes);
+        match coarse {
+            Some(coarse) if coarse.bytes() < Index::bytes(FINE) => coarse,
+            _ => {
+                let fine = Self::new(edges, FINE);
+                coarse.filter(|coarse| coarse.bytes() <= fine.bytes()).unwrap_or(fine)
+            }
         }
-        let mut plan = Self { index_bits, counts: Vec::new() };
-        plan.counts.resize(1 << index_bits, 0);
+    }
+
+    fn new(edges: &[Edge], index_bits: u32) -> Self {
+        let mut counts = vec![0; 1 << index_bits];
         for edge in edges {
-            if let Some(count) = plan.counts.get_mut(edge.top(index_bits)) {
+            if let Some(count) = counts.get_mut(edge.top(index_bits)) {
                 *count += 1;
             }
         }
+        Self { index_bits, counts }
+    }
+
+    /// Whether the offsets in the index hold as many edges as there are. Those of the finest index always do.
+    fn fits(&self) -> bool {
         let fits = |group: &[u32]| group.iter().sum::<u32>() as usize <= MOST_UNITS;
-        (index_bits == FINE || plan.counts.chunks(Index::GROUP).all(fits)).then_some(plan)
+        self.index_bits == FINE || self.counts.chunks(Index::GROUP).all(fits)
     }
 
     /// Units of a chunk with this many edges.

@@ -31,6 +31,10 @@ pub(crate) fn samples() -> Vec<Sample> {
             ranges.extend(scattered4(random, 100, 1 << 24).iter().filter(|range| range.0 > 0x0b00_0000));
             v4(&ranges)
         }),
+        // Found by fuzzing: the offsets of a coarse index hold 2^15 - 1 edges of a group, and no index at all was taken.
+        sample("2^15 edges of one chunk", &mut |_| {
+            v4(&(0..1 << 15).map(|place| (2 * place, 2 * place)).collect::<Vec<_>>())
+        }),
         sample("two-byte edges of every density", &mut |random| v4(&every_density(random))),
         sample("prefixes of few lengths", &mut |random| {
             v6(&(0..300)
