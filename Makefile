@@ -30,8 +30,9 @@ lint: targets
 	cargo clippy --package edgefold-filter --target wasm32-wasip1 -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
 
+# The table's part is optimised as the filter is: without LTO some of the other crates lose a quarter.
 bench: targets need-node .tools/asn .tools/kafka
-	cargo run --release --package edgefold-bench
+	cargo run --profile filter --package edgefold-bench
 	cargo bench --package edgefold --bench fold --bench bootstrap
 
 tools: targets $(RUNNER) .tools/bin/envoy .tools/kafka .tools/asn
