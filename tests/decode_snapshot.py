@@ -84,7 +84,7 @@ def decode(data):
     name, next_offset, has_expiry = stream.read(read_number(stream)).decode(), read_number(stream), read_number(stream)
     expiry = read_number(stream) if has_expiry else "none"
     as_of, ipv4, ipv6, no_address = (read_number(stream) for _ in range(4))
-    check(stream.tell() == 16 + header_length <= 16 + 4096 and max(has_expiry, no_address) <= 1, "the header is damaged")
+    check(stream.tell() == 16 + header_length <= 16 + 4096 and max(has_expiry, no_address) <= 1, "the header is wrong")
     sections = (read_ipv4, stream.read(*struct.unpack("<I", stream.read(4)))), (read_ipv6, stream.read())
     ranges4, ranges6 = ([*join_edges(read(section))] if section else [] for read, section in sections)
     check((len(ranges4), len(ranges6)) == (ipv4, ipv6), "the header counts other ranges than the table has")

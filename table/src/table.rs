@@ -31,7 +31,7 @@ pub struct Match {
 
 impl<B: AsRef<[u8]>> Table<B> {
     /// Validates `bytes` as one whole table: all that lookup relies on, and that the ranges are sorted, disjoint and not
-    /// touching. One pass; what it allocates has a bound of its own (about 200 KB), whatever the size of the table.
+    /// touching. One pass; what it allocates has a bound of its own (a quarter of a megabyte), whatever the size of the table.
     ///
     /// # Errors
     /// [`TableError`] says which chunk of which family is wrong, and how.
