@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::columns::OVERREAD;
 use crate::order::{Bits, Order, Pairs};
 use crate::{Address, AddressRange};
 
@@ -36,6 +37,18 @@ pub(crate) trait Layout: Copy {
 
     /// Reads `chunk`, checks all but the order of its edges, and gives each edge with whether it begins a range to `sink`.
     fn edges(&self, table: &[u8], chunk: usize, sink: impl FnMut(Self::Bits, bool)) -> Result<(), &'static str>;
+}
+
+/// Checks that the section at `bytes` ends with padding behind its chunks, which end at `chunks_end`; in u64, since a wasm
+/// usize cannot hold the length that a hostile index claims.
+pub(crate) fn check_end(table: &[u8], bytes: &Range<usize>, chunks_end: u64) -> Result<(), &'static str> {
+    if bytes.end as u64 != chunks_end + OVERREAD as u64 {
+        return Err("its length is not what its index asks for");
+    }
+    if table.get(bytes.clone()).and_then(<[u8]>::last_chunk) != Some(&[0; OVERREAD]) {
+        return Err("its padding is not zero");
+    }
+    Ok(())
 }
 
 /// A validated section.

@@ -19,7 +19,7 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 
 use crate::bytes::array_at;
-use crate::columns::{Columns, OVERREAD};
+use crate::columns::Columns;
 use crate::section;
 
 pub(crate) use encode::Encoder;
@@ -28,6 +28,7 @@ use index::Index;
 /// Bits of the index that leave 15 bits for a position in its chunk: with the flag, an edge of two bytes.
 const FINE: u32 = 17;
 const OUTSIDE: &str = "it reaches over the end of the table";
+
 /// Where the parts of a section lie, in bytes from the table's start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
@@ -41,18 +42,11 @@ impl section::Layout for Layout {
     const FAMILY: &'static str = "IPv4";
 
     fn open(table: &[u8], bytes: Range<usize>) -> Result<Self, &'static str> {
-        let section = table.get(bytes.clone()).ok_or(OUTSIDE)?;
-        let &bits = section.first().ok_or(OUTSIDE)?;
+        let &bits = table.get(bytes.start).ok_or(OUTSIDE)?;
         let index = Index::new(bytes.start + 1, bits.into()).ok_or("its index is not of 4 to 17 bits")?;
         let edges = index.end();
         let units = index.units(table).ok_or("it ends within its index")?;
-        // In u64, since a wasm usize cannot hold the length that a hostile index claims.
-        if bytes.end as u64 != edges as u64 + u64::from(units) * width(bits.into()) as u64 + OVERREAD as u64 {
-            return Err("its length is not what its index asks for");
-        }
-        if section.last_chunk() != Some(&[0; OVERREAD]) {
-            return Err("its padding is not zero");
-        }
+        section::check_end(table, &bytes, edges as u64 + u64::from(units) * width(bits.into()) as u64)?;
         if index.is_in_order(table) != Some(true) {
             return Err("its index does not rise from zero");
         }

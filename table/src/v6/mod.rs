@@ -17,7 +17,7 @@ use std::net::Ipv6Addr;
 use std::ops::{BitXor, Range};
 
 use crate::bytes::{array_at, u32_at};
-use crate::columns::{Columns, OVERREAD, Position};
+use crate::columns::{Columns, Position};
 use crate::section;
 
 pub(crate) use encode::Encoder;
@@ -81,26 +81,19 @@ impl section::Layout for Layout {
 
     fn open(table: &[u8], bytes: Range<usize>) -> Result<Self, &'static str> {
         const SHORT: &str = "it ends within its index";
-        let section = table.get(bytes.clone()).ok_or(OUTSIDE)?;
-        let &[shared_bits, index_bits] = array_at(section, 0).ok_or(SHORT)?;
+        let &[shared_bits, index_bits] = array_at(table, bytes.start).ok_or(SHORT)?;
         let (shared_bits, index_bits) = (u32::from(shared_bits), u32::from(index_bits));
         if !(1..=MOST_INDEX_BITS).contains(&index_bits) || shared_bits + index_bits > MOST_BITS {
             return Err("its index is not of 1 to 20 bits, or is behind the upper half of the address");
         }
-        let prefix = array_at(section, PREFIX).copied().map(u64::from_le_bytes).ok_or(SHORT)?;
+        let prefix = array_at(table, bytes.start + PREFIX).copied().map(u64::from_le_bytes).ok_or(SHORT)?;
         if prefix << shared_bits != 0 {
             return Err("the prefix that its ranges share has bits behind its length");
         }
         let index = bytes.start + INDEX;
         let chunks = index + (4 << index_bits) + 4;
         let end = u64::from(u32_at(table, chunks - 4).ok_or(SHORT)?) * UNIT as u64;
-        // In u64, since a wasm usize cannot hold the length that a hostile index claims.
-        if bytes.end as u64 != chunks as u64 + end + OVERREAD as u64 {
-            return Err("its length is not what its index asks for");
-        }
-        if section.last_chunk() != Some(&[0; OVERREAD]) {
-            return Err("its padding is not zero");
-        }
+        section::check_end(table, &bytes, chunks as u64 + end)?;
         Ok(Self { shared_bits, index_bits, prefix, index, chunks })
     }
 
