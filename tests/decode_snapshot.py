@@ -51,9 +51,9 @@ def read_ipv6(section):  # Yields the same as read_ipv4.
     shared, bits, upper = struct.unpack_from("<BBQ", section)
     check(1 <= bits <= 20 and shared + bits <= 63, f"the IPv6 index has {bits} bits behind {shared} shared ones")
     index, position_bits = struct.unpack_from(f"<{2**bits + 1}I", section, 10), 128 - shared - bits
-    for i, chunk in enumerate(cut_chunks(section, 14 + 4 * 2**bits, 2, [word & 0xfffffff for word in index])):
-        base, columns = (upper << 64) + (i << position_bits), 1 + (index[i] >> 28 & 7)
-        yield index[i] >> 31, read_ipv6_chunk(chunk, columns, base, position_bits)
+    for i, chunk in enumerate(cut_chunks(section, 14 + 4 * 2**bits, 2, [word & 0x7ffffff for word in index])):
+        leaf = read_ipv6_chunk(chunk, 1 + (index[i] >> 28 & 7), (upper << 64) + (i << position_bits), position_bits)
+        yield from read_ipv6(chunk + bytes(32)) if index[i] >> 27 & 1 else [(index[i] >> 31, leaf)]
 
 def read_ipv6_chunk(chunk, columns, base, position_bits):
     count, kept_bits = len(chunk) // (2 * columns + 1), min(16 * columns, position_bits)

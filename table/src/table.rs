@@ -62,8 +62,8 @@ impl<B: AsRef<[u8]>> Table<B> {
 
     /// The range that holds `ip`, and its place. An IPv4-mapped IPv6 address is the IPv4 address in it.
     ///
-    /// Where there is such a range, this counts from one of 4096 marks, which takes microseconds in a table of millions:
-    /// [`Table::contains`] is for each request, this is for those that are refused.
+    /// Where there is such a range, this reads from one of at most 4096 marks up to its end: microseconds, but milliseconds
+    /// where the range spans much of a large table or ranges are crowded. [`Table::contains`] is for each request.
     pub fn find(&self, ip: IpAddr) -> Option<Match> {
         let bytes = self.bytes.as_ref();
         match ip.to_canonical() {
@@ -76,7 +76,7 @@ impl<B: AsRef<[u8]>> Table<B> {
         }
     }
 
-    /// All ranges in order, IPv4 before IPv6.
+    /// All ranges in order, IPv4 before IPv6. A chunk at a time is decoded, which is a small part of most tables.
     pub fn iter(&self) -> impl Iterator<Item = IpRange> {
         let bytes = self.bytes.as_ref();
         self.v4.iter(bytes).map(IpRange::from).chain(self.v6.iter(bytes).map(IpRange::from))
@@ -199,7 +199,7 @@ pub enum EncodeError {
         next: IpRange,
     },
     /// More ranges than the format can hold.
-    #[error("the ranges take more than 2 GiB: split the list")]
+    #[error("the IPv6 ranges take more than 256 MiB: split the list")]
     TooMany,
 }
 

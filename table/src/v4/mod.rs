@@ -90,7 +90,8 @@ impl section::Layout for Layout {
                     let goes_on_after = self.index.goes_on_after(table, chunk).ok_or(OUTSIDE)?;
                     dense::read_bitmap(array_at(edges, 0).ok_or(OUTSIDE)?, extent.goes_on, goes_on_after, edge)
                 }
-                units => dense::Split::new(edges, units).ok_or(OUTSIDE)?.read(units, edge),
+                units @ ..dense::BITMAP_UNITS => dense::Split::new(edges, units).ok_or(OUTSIDE)?.read(units, edge),
+                _ => Err("it is longer than a bitmap"),
             };
         }
         let columns = Columns::new(edges, width, extent.len);

@@ -2,17 +2,32 @@
 
 use std::net::Ipv6Addr;
 
-use super::{BEGINS, COLUMNS_SHIFT, ENDS, GOES_ON, MOST_BITS, MOST_INDEX_BITS, START_BITS, UNIT, low_ones, upper_half};
+use super::leaf::{BEGINS, ENDS};
+use super::node::{COLUMNS_SHIFT, GOES_ON, IS_NODE, MOST_BITS, MOST_INDEX_BITS};
+use super::{UNIT, low_ones, upper_half};
 use crate::AddressRange;
 use crate::columns::{self, OVERREAD};
 
 /// The fewest ranges to a chunk, on average; the most is twice as many. So few that nearly all chunks are one comparison.
 const RANGES: usize = 4;
+/// The most entries of a chunk without an index of its own, if it can have one.
+const MOST_ENTRIES: usize = 32;
 
 /// Gathers sorted ranges, and writes the section that holds them.
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
     ranges: Vec<AddressRange<Ipv6Addr>>,
+}
+
+/// The chunks take more bytes than an index can count.
+#[derive(Debug)]
+pub(crate) struct TooLarge;
+
+/// A range, or the part of one whose edges are in a chunk: one edge at least.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    first: Option<u128>,
+    last: Option<u128>,
 }
 
 /// An entry: an address and what it tells, as the kind of the format.
@@ -23,86 +38,120 @@ struct Entry {
 }
 
 impl Encoder {
+    #[inline]
     pub(crate) fn push(&mut self, range: AddressRange<Ipv6Addr>) {
         self.ranges.push(range);
     }
 
     /// Appends the section; nothing if there are no ranges.
-    ///
-    /// # Errors
-    /// If the chunks take more bytes than the index can count.
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), TooLarge> {
-        let (Some(first), Some(last)) = (self.ranges.first(), self.ranges.last()) else { return Ok(()) };
-        let (first, last) = (first.first().to_bits(), last.last().to_bits());
-        let index_bits = (self.ranges.len() / RANGES).max(2).ilog2().min(MOST_INDEX_BITS);
-        let shared_bits = (first ^ last).leading_zeros().min(MOST_BITS - index_bits);
-        let depth = shared_bits + index_bits;
-
-        out.extend_from_slice(&[shared_bits as u8, index_bits as u8]);
-        out.extend_from_slice(&upper_half(first & !low_ones(shared_bits)).to_le_bytes());
-        let index = out.len();
-        out.resize(index + (4 << index_bits) + 4, 0);
-        let chunks = out.len();
-        let mut rest = Entries { ranges: &self.ranges, depth, end: None };
-        let mut goes_on = false;
-        let mut entries = Vec::new();
-        for chunk in 0..=1_usize << index_bits {
-            let start = u32::try_from((out.len() - chunks) / UNIT).ok().filter(|start| start >> START_BITS == 0);
-            let start = start.ok_or(TooLarge)?;
-            entries.clear();
-            let is_here = |address: u128| (address << shared_bits >> (128 - index_bits)) as usize == chunk;
-            while let Some(entry) = rest.next_if(is_here) {
-                entries.push(entry);
-            }
-            let columns = column_count(&entries, depth);
-            if let Some(place) = out.get_mut(index + 4 * chunk..index + 4 * chunk + 4) {
-                let entry = start | (columns - 1) << COLUMNS_SHIFT | if goes_on { GOES_ON } else { 0 };
-                place.copy_from_slice(&entry.to_le_bytes());
-            }
-            goes_on = entries.last().map_or(goes_on, |entry| entry.kind == BEGINS);
-            columns::write(entries.iter().map(|entry| entry.address << depth), 2 * columns as usize, out);
-            out.extend(entries.iter().map(|entry| entry.kind));
-            out.resize(chunks + (out.len() - chunks).next_multiple_of(UNIT), 0);
-        }
+        let piece = |range: &AddressRange<Ipv6Addr>| Piece {
+            first: Some(range.first().to_bits()),
+            last: Some(range.last().to_bits()),
+        };
+        let (Some(first), Some(last)) = (self.ranges.first().map(piece), self.ranges.last().map(piece)) else {
+            return Ok(());
+        };
+        let shape = Shape::new(self.ranges.len(), first, last, 0);
+        shape.write(&mut self.ranges.iter().map(piece), false, out)?;
         out.extend_from_slice(&[0; OVERREAD]);
         Ok(())
     }
 }
 
-/// The chunks take more bytes than the index can count.
-#[derive(Debug)]
-pub(crate) struct TooLarge;
+impl Piece {
+    fn edges(self) -> impl DoubleEndedIterator<Item = u128> {
+        self.first.into_iter().chain(self.last)
+    }
 
-/// The entries of sorted ranges.
-struct Entries<'a> {
-    ranges: &'a [AddressRange<Ipv6Addr>],
-    depth: u32,
-    /// The end of a range of which the beginning was given.
-    end: Option<u128>,
+    /// The entries of a chunk that all addresses of which share `depth` bits.
+    fn entries(self, depth: u32) -> impl Iterator<Item = Entry> {
+        let entry = |address, kind| Some(Entry { address, kind });
+        let prefix = self.first.zip(self.last).and_then(|(first, last)| prefix_length(first, last));
+        let entries = match (prefix.and_then(|length| length.checked_sub(depth)), self.first, self.last) {
+            (Some(length), Some(first), _) => [entry(first, length as u8), None],
+            (_, first, last) => [first.and_then(|first| entry(first, BEGINS)), last.and_then(|last| entry(last, ENDS))],
+        };
+        entries.into_iter().flatten()
+    }
 }
 
-impl Entries<'_> {
-    /// The next entry, if there is one and `is_here` holds for its address.
-    fn next_if(&mut self, is_here: impl Fn(u128) -> bool) -> Option<Entry> {
-        if let Some(address) = self.end.filter(|&end| is_here(end)) {
-            self.end = None;
-            return Some(Entry { address, kind: ENDS });
-        }
-        if self.end.is_some() {
-            return None;
-        }
-        let (range, behind) = self.ranges.split_first()?;
-        let (address, last) = (range.first().to_bits(), range.last().to_bits());
-        if !is_here(address) {
-            return None;
-        }
-        self.ranges = behind;
-        let length = prefix_length(address, last).and_then(|length| length.checked_sub(self.depth));
-        if length.is_none() {
-            self.end = Some(last);
-        }
-        Some(Entry { address, kind: length.map_or(BEGINS, |length| length as u8) })
+/// How the index of a node is laid out.
+struct Shape {
+    shared_bits: u32,
+    index_bits: u32,
+    /// The first edge of all.
+    first: u128,
+}
+
+impl Shape {
+    /// For so many pieces, of which these are the first and the last, and all of which share `depth` bits.
+    fn new(pieces: usize, first: Piece, last: Piece, depth: u32) -> Self {
+        let (first, last) = (first.edges().next().unwrap_or(0), last.edges().next_back().unwrap_or(0));
+        let index_bits = (pieces / RANGES).max(2).ilog2().min(MOST_INDEX_BITS).min(MOST_BITS - depth);
+        Self { shared_bits: (first ^ last).leading_zeros().min(MOST_BITS - index_bits), index_bits, first }
     }
+
+    /// Appends the node: its index, and its chunks. `goes_on` says whether a range goes on into the first.
+    fn write(
+        &self,
+        pieces: &mut dyn Iterator<Item = Piece>,
+        mut goes_on: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), TooLarge> {
+        let depth = self.shared_bits + self.index_bits;
+        out.extend_from_slice(&[self.shared_bits as u8, self.index_bits as u8]);
+        out.extend_from_slice(&upper_half(self.first & !low_ones(self.shared_bits)).to_le_bytes());
+        let index = out.len();
+        out.resize(index + (4 << self.index_bits) + 4, 0);
+        let chunks = out.len();
+        let set_entry = |out: &mut Vec<u8>, chunk: usize, start: usize, flags: u32| {
+            let start = u32::try_from((start - chunks) / UNIT).ok().filter(|&start| start < IS_NODE).ok_or(TooLarge)?;
+            if let Some(place) = out.get_mut(index + 4 * chunk..index + 4 * chunk + 4) {
+                place.copy_from_slice(&(start | flags).to_le_bytes());
+            }
+            Ok(())
+        };
+        let flag = |goes_on| if goes_on { GOES_ON } else { 0 };
+        let chunk_of = |address: u128| (address << self.shared_bits >> (128 - self.index_bits)) as usize;
+        let (mut pending, mut here) = (None, Vec::new());
+        for chunk in 0..1 << self.index_bits {
+            here.clear();
+            while let Some(piece) = pending.take().or_else(|| pieces.next()) {
+                let Piece { first, last } = piece;
+                if piece.edges().next().map(chunk_of) != Some(chunk) {
+                    pending = Some(piece);
+                    break;
+                }
+                if first.is_some() && last.is_some_and(|last| chunk_of(last) != chunk) {
+                    here.push(Piece { first, last: None });
+                    pending = Some(Piece { first: None, last });
+                } else {
+                    here.push(piece);
+                }
+            }
+            let start = out.len();
+            let kind = write_chunk(&here, depth, goes_on, out)?;
+            set_entry(out, chunk, start, kind | flag(goes_on))?;
+            goes_on = here.last().map_or(goes_on, |piece| piece.last.is_none());
+        }
+        set_entry(out, 1 << self.index_bits, out.len(), flag(goes_on))
+    }
+}
+
+/// Appends a chunk of which all addresses share `depth` bits, and gives the bits that tell its kind in the index.
+fn write_chunk(pieces: &[Piece], depth: u32, goes_on: bool, out: &mut Vec<u8>) -> Result<u32, TooLarge> {
+    let entries: Vec<Entry> = pieces.iter().flat_map(|piece| piece.entries(depth)).collect();
+    if let ([first, .., last], true) = (pieces, entries.len() > MOST_ENTRIES && depth < MOST_BITS) {
+        Shape::new(pieces.len(), *first, *last, depth).write(&mut pieces.iter().copied(), goes_on, out)?;
+        return Ok(IS_NODE);
+    }
+    let columns = column_count(&entries, depth);
+    let start = out.len();
+    columns::write(entries.iter().map(|entry| entry.address << depth), 2 * columns as usize, out);
+    out.extend(entries.iter().map(|entry| entry.kind));
+    out.resize(start + (out.len() - start).next_multiple_of(UNIT), 0);
+    Ok((columns - 1) << COLUMNS_SHIFT)
 }
 
 /// The length of the CIDR prefix that has these as its first and last address, if there is one.

@@ -45,6 +45,7 @@ pub(crate) fn samples() -> Vec<Sample> {
             v6(&(1..=128_u32).rev().step_by(2).map(|length| prefix(1 << (128 - length), length)).collect::<Vec<_>>())
         }),
         sample("any IPv6 ranges", &mut |random| v6(&scattered6(random, 500))),
+        sample("IPv6 clusters", &mut |random| v6(&clusters(random))),
         sample("neighbours in one /64", &mut |random| {
             let mut at = 0x2001_0db8_0000_0001_u128 << 64;
             let mut ranges = Vec::new();
@@ -136,6 +137,38 @@ fn scattered6(random: &mut SplitMix, count: usize) -> Vec<(u128, u128)> {
         ranges.push((first, last));
         next = last + 2;
     }
+    ranges
+}
+
+/// Networks with hundreds of ranges each, so that they have indexes of their own, and ranges that go on from one network to
+/// another, into one, and out of one.
+fn clusters(random: &mut SplitMix) -> Vec<(u128, u128)> {
+    let mut ranges = Vec::new();
+    for cluster in 0..40_u128 {
+        let network = 0x2a00_0000_u128 << 96 | cluster * cluster << 98;
+        let mut next = network + [0, 1 << 40, 1 << 70][(random.next() % 3) as usize];
+        for _ in 0..300 {
+            let first = next + (u128::from(random.next()) << (random.next() % 30));
+            let last = match random.next() % 4 {
+                0 => first,
+                1 => first | ((1 << (random.next() % 66)) - 1),
+                2 => first + u128::from(random.next() % 1000),
+                _ => first | u128::from(u64::MAX),
+            };
+            ranges.push((first, last));
+            next = last + 2;
+        }
+        if cluster % 3 == 0 {
+            ranges.push((next + 7, next + (cluster + 1) * (1 << 97)));
+        }
+    }
+    ranges.sort_unstable();
+    // What overlaps or touches is one.
+    ranges.dedup_by(|next, before| {
+        let overlaps = next.0 <= before.1.saturating_add(1);
+        before.1 = if overlaps { before.1.max(next.1) } else { before.1 };
+        overlaps
+    });
     ranges
 }
 

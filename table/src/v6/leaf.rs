@@ -1,0 +1,99 @@
+//! The entries of a chunk of IPv6 addresses.
+
+use std::hint::select_unpredictable;
+use std::ops::BitXor;
+
+use super::{OUTSIDE, UNIT, low_ones};
+use crate::columns::{Columns, Position};
+
+/// The kind of an entry that begins a range; less is a prefix, of which so many bits count behind the chunk's own.
+pub(super) const BEGINS: u8 = 0xfe;
+/// The kind of an entry that ends a range.
+pub(super) const ENDS: u8 = 0xff;
+
+/// Entries by columns, sorted.
+#[derive(Clone, Copy)]
+pub(super) struct Leaf<'a> {
+    positions: Columns<'a>,
+    kinds: &'a [u8],
+    len: usize,
+    /// Bits of each position.
+    bits: u32,
+}
+
+impl<'a> Leaf<'a> {
+    /// The leaf of `len` bytes at `start` of the table, whose positions have so many columns of 16 bits; `None` if the table
+    /// ends early.
+    #[inline(always)]
+    pub(super) fn new(table: &'a [u8], start: usize, len: usize, columns: usize) -> Option<Self> {
+        // In u32, of which a division is faster. What remains is the padding to a unit.
+        let entries = (len as u32 / (2 * columns as u32 + 1)) as usize;
+        let bytes = table.get(start..)?;
+        let positions = Columns::new(bytes, 2 * columns, entries);
+        Some(Self { positions, kinds: bytes.get(2 * columns * entries..)?, len: entries, bits: 16 * columns as u32 })
+    }
+
+    /// Whether `position`, which has all the columns of the leaf, is in a range.
+    #[inline(always)]
+    pub(super) fn contains<P: Position + BitXor<Output = P>>(
+        self,
+        position: P,
+        goes_on: bool,
+        leading_zeros: impl Fn(P) -> u32,
+    ) -> Option<bool> {
+        let rank = self.positions.rank(position)?;
+        let last = rank.saturating_sub(1);
+        let same = leading_zeros(self.positions.get::<P>(last)? ^ position);
+        let is_in = match *self.kinds.get(last)? {
+            BEGINS => true,
+            ENDS => same >= self.bits,
+            length => same >= length.into(),
+        };
+        Some(select_unpredictable(rank == 0, goes_on, is_in))
+    }
+
+    /// Checks the leaf of `len` bytes, and gives each edge of a range. `first` is the first address of the chunk, `depth`
+    /// the bits that all its addresses share, and `begun` whether a range goes on into it; gives whether one goes on behind.
+    pub(super) fn read(
+        self,
+        len: usize,
+        first: u128,
+        depth: u32,
+        mut begun: bool,
+        sink: &mut impl FnMut(u128, bool),
+    ) -> Result<bool, &'static str> {
+        let padding = len - self.len * (self.bits as usize / 8 + 1);
+        let padding = self.kinds.get(self.len..self.len + padding).ok_or(OUTSIDE)?;
+        if padding.len() >= UNIT || padding.iter().any(|&byte| byte != 0) {
+            return Err("it is not a whole number of entries, padded with zero to a whole unit");
+        }
+        // Bits of an address, with those that the leaf keeps.
+        let kept = (depth + self.bits).min(128);
+        for index in 0..self.len {
+            let position: u128 = self.positions.get(index).ok_or(OUTSIDE)?;
+            if position << (128 - depth) != 0 {
+                return Err("an entry has bits behind the end of an address");
+            }
+            let address = first | position >> depth;
+            let kind = *self.kinds.get(index).ok_or(OUTSIDE)?;
+            match (kind, begun) {
+                (BEGINS, false) => sink(address, true),
+                (ENDS, true) => sink(address | low_ones(kept), false),
+                (BEGINS | ENDS, _) => return Err("a range ends that has not begun, or begins inside another"),
+                (_, true) => return Err("a prefix is inside a range"),
+                (length, false) => {
+                    let bits = depth + u32::from(length);
+                    if bits > kept || address & low_ones(bits) != 0 {
+                        return Err("a prefix has bits behind its length");
+                    }
+                    if low_ones(bits) != 0 {
+                        sink(address, true);
+                    }
+                    sink(address | low_ones(bits), false);
+                }
+            }
+            begun = kind == BEGINS;
+        }
+        Ok(begun)
+    }
+}
