@@ -145,7 +145,7 @@ fn scattered6(random: &mut SplitMix, count: usize) -> Vec<(u128, u128)> {
 fn clusters(random: &mut SplitMix) -> Vec<(u128, u128)> {
     let mut ranges = Vec::new();
     for cluster in 0..40_u128 {
-        let network = 0x2a00_0000_u128 << 96 | cluster * cluster << 98;
+        let network = (0x2a00_0000_u128 << 96) + ((cluster * cluster) << 98);
         let mut next = network + [0, 1 << 40, 1 << 70][(random.next() % 3) as usize];
         for _ in 0..300 {
             let first = next + (u128::from(random.next()) << (random.next() % 30));
