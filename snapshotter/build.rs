@@ -27,9 +27,7 @@ fn build_filter(workspace: &Path) -> Result<(), String> {
     cargo.current_dir(workspace).args(["build", "--package", "edgefold-filter", "--lib", "--locked"]);
     cargo.args(["--target", TARGET, "--profile", "filter", "--target-dir"]).arg(&target);
     // What the outer build sets for the host would be wrong for wasm.
-    for name in
-        ["CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"]
-    {
+    for name in ["CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
         cargo.env_remove(name);
     }
     // Envoy's V8 has had SIMD128 since 2021; without it the search of the table takes twice as long.
