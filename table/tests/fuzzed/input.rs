@@ -4,10 +4,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use edgefold_table::{Address, AddressRange, IpRange};
 
-/// The most ranges of one input, without [`DENSE`]: some hundred thousand would be slow.
-const MOST_RANGES: usize = 40_000;
-/// IPv4 chunks of 2^15 addresses, each of them full of edges, that are put at the end if the input says so. With them the
-/// finest index is the smallest.
+/// About the most ranges that the steps of one input make, to be encoded or to be the base of mutations: more would be slow.
+const MOST_RANGES: usize = 33_000;
+const MOST_BASE_RANGES: usize = 3_000;
+/// The last IPv4 chunks of 2^15 addresses, which are full of edges if the input says so: with them the finest index is the
+/// smallest.
 const DENSE_CHUNKS: u32 = 6;
 const CHUNK: u32 = 1 << 15;
 
@@ -29,22 +30,38 @@ impl Input<'_> {
         Some(bytes)
     }
 
-    /// Ranges that come in order: those out of order are left out.
-    pub(super) fn ordered_ranges(&mut self) -> Vec<IpRange> {
-        in_order(self.ranges())
+    /// A few ranges in order: those that are not are left out.
+    pub(super) fn base_ranges(&mut self) -> Vec<IpRange> {
+        in_order(by_family(self.steps(MOST_BASE_RANGES)))
     }
 
-    /// Ranges that are in order, or not. The first byte says how they are put together, and each six bytes make some.
+    /// Ranges that are in order, or not: the first byte says how they are put together.
     pub(super) fn ranges(&mut self) -> Vec<IpRange> {
         const AS_MADE: u8 = 1;
-        const IN_ORDER: u8 = 2;
-        const DENSE: u8 = 0x70;
+        const ANY_ORDER: u8 = 2;
+        const DENSE: u8 = 0xf0;
         let Some([how]) = self.take() else { return Vec::new() };
+        let mut ranges = self.steps(MOST_RANGES);
+        if how & AS_MADE == 0 {
+            ranges = by_family(ranges);
+        }
+        if how & DENSE == DENSE {
+            let start = u32::MAX - DENSE_CHUNKS * CHUNK + 2;
+            ranges.retain(|range| range.last() < Ipv4Addr::from_bits(start - 1) || range.last().is_ipv6());
+            let at = ranges.iter().take_while(|range| matches!(range, IpRange::V4(_))).count();
+            let dense = (start..u32::MAX - 2).step_by(3);
+            ranges.splice(at..at, dense.map(|first| range4(first.into(), u128::from(first) + 1)));
+        }
+        if how & ANY_ORDER == 0 { in_order(ranges) } else { ranges }
+    }
+
+    /// About `most` ranges: each six bytes make some.
+    fn steps(&mut self, most: usize) -> Vec<IpRange> {
         let mut v4 = Run { last_address: u32::MAX.into(), next: 0 };
         let mut v6 = Run { last_address: u128::MAX, next: 0x2001_0db8 << 96 };
         let mut ranges = Vec::new();
         while let Some(step) = self.take()
-            && ranges.len() < MOST_RANGES
+            && ranges.len() < most
         {
             let is_v4 = step[0] & 0x80 == 0;
             let made = if is_v4 { v4.step(step) } else { v6.step(step) };
@@ -52,16 +69,7 @@ impl Input<'_> {
                 made.into_iter().map(|(first, last)| if is_v4 { range4(first, last) } else { range6(first, last) }),
             );
         }
-        if how & AS_MADE == 0 {
-            // Stable: each family stays in the order in which it was made.
-            ranges.sort_by_key(|range| matches!(range, IpRange::V6(_)));
-        }
-        if how & DENSE == DENSE {
-            let at = ranges.iter().take_while(|range| matches!(range, IpRange::V4(_))).count();
-            let dense = (u32::MAX - DENSE_CHUNKS * CHUNK + 2..u32::MAX - 2).step_by(3);
-            ranges.splice(at..at, dense.map(|first| range4(first.into(), u128::from(first) + 1)));
-        }
-        if how & IN_ORDER == 0 { in_order(ranges) } else { ranges }
+        ranges
     }
 }
 
@@ -74,7 +82,7 @@ impl Run {
         match what % 8 {
             // Behind a free address, or touching, or of prefixes, or as many of one address as of more.
             what @ 0..=3 => {
-                let count = if count < 128 { u32::from(count) + 1 } else { (u32::from(count) - 127) * 64 };
+                let count = if count < 240 { u32::from(count) + 1 } else { (u32::from(count) - 239) * 512 };
                 return (0..count).map_while(|place| self.range(what, place, gap, more)).collect();
             }
             4 => self.next = gap | more,
@@ -101,13 +109,19 @@ impl Run {
                 first = first.checked_next_multiple_of(size).filter(|&first| first <= self.last_address)?;
                 size - 1
             }
-            3 if place % 2 == 0 => 0,
+            3 if place.is_multiple_of(2) => 0,
             _ => more,
         };
         let last = first.saturating_add(behind).min(self.last_address);
         self.next = last.saturating_add(1);
         Some((first, last))
     }
+}
+
+/// IPv4 before IPv6, and each as it was made.
+fn by_family(mut ranges: Vec<IpRange>) -> Vec<IpRange> {
+    ranges.sort_by_key(|range| matches!(range, IpRange::V6(_)));
+    ranges
 }
 
 fn in_order(ranges: Vec<IpRange>) -> Vec<IpRange> {

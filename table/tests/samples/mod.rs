@@ -1,5 +1,6 @@
 //! Lists of ranges that together have every kind of chunk that a table can have.
 #![allow(dead_code, reason = "each test file uses some of it")]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
 #![allow(clippy::cast_possible_truncation, reason = "random numbers of fewer bits")]
 
 use std::collections::BTreeMap;
