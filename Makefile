@@ -39,7 +39,8 @@ bench: targets need-node .tools/asn .tools/kafka
 	cargo bench --package edgefold --bench fold --bench bootstrap
 
 # Without a sanitizer, which asks for a nightly Rust: there is no unsafe code, and arithmetic is checked. Comparisons are
-# not traced, since that takes most of the time and finds nothing more.
+# not traced, since that takes most of the time and finds nothing more. What fails is left in table/fuzz/artifacts: once it
+# is small (cargo fuzz tmin), its place is table/fuzz/regressions, with a name that says what it is.
 fuzz: .tools/bin/cargo-fuzz
 	$(call need,c++,a C++ compiler (Debian: build-essential))
 	for target in open_anything open_mutated encode_anything; do \
