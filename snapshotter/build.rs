@@ -1,4 +1,4 @@
-//! Builds the filter for wasm and puts it into the binary, so that one `cargo build` makes all there is to ship.
+//! Builds the filter for wasm, in both its forms, and puts it into the binary, so that one `cargo build` makes all there is to ship.
 #![expect(clippy::unwrap_used, reason = "Cargo sets these variables for every build script")]
 
 use std::env;
@@ -20,11 +20,16 @@ fn main() {
 }
 
 fn build_filter(workspace: &Path) -> Result<(), String> {
+    build_module(workspace, "edgefold_filter.wasm", &[])?;
+    build_module(workspace, "edgefold_filter_recheck.wasm", &["--features", "recheck"])
+}
+
+fn build_module(workspace: &Path, name: &str, features: &[&str]) -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap());
     // A target directory of its own: the one of the build that runs this is locked.
     let target = out.join("filter");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap());
-    cargo.current_dir(workspace).args(["build", "--package", "edgefold-filter", "--lib", "--locked"]);
+    cargo.current_dir(workspace).args(["build", "--package", "edgefold-filter", "--lib", "--locked"]).args(features);
     cargo.args(["--target", TARGET, "--profile", "filter", "--target-dir"]).arg(&target);
     // What the outer build sets for the host would be wrong for wasm.
     for name in ["CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
@@ -41,7 +46,6 @@ fn build_filter(workspace: &Path) -> Result<(), String> {
         return Err(format!("the filter does not build:\n{stderr}"));
     }
     let module = target.join(TARGET).join("filter/edgefold_filter.wasm");
-    std::fs::copy(&module, out.join("edgefold_filter.wasm"))
-        .map_err(|error| format!("{}: {error}", module.display()))?;
+    std::fs::copy(&module, out.join(name)).map_err(|error| format!("{}: {error}", module.display()))?;
     Ok(())
 }

@@ -1,124 +1,135 @@
-//! Whether a request passes: a snapshot and the client's address as Envoy writes it in, a decision out.
+//! Whether a client passes: a snapshot and an address in, a verdict out.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::fmt;
+use std::net::IpAddr;
 
-use edgefold_table::{NoAddress, Snapshot};
+use edgefold_table::{IpRange, NoAddress, Snapshot, WhenStale};
 
-/// What happens to a request.
+/// Whether a client passes. What becomes of one that is not to pass is a matter of the snapshot's mode.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Decision {
-    /// It goes on to the next filter.
-    Allow,
-    /// It is answered with 403.
-    Deny,
+pub enum Verdict {
+    /// It is on no list.
+    Pass,
+    /// It is not to pass.
+    Deny(Reason),
 }
 
-/// Decides on a request from `source_address`, Envoy's attribute `source.address`; `None` if Envoy has none.
-///
-/// A client without an IP address (a Unix domain socket, an internal listener) follows the snapshot's
-/// [`NoAddress`] setting, and nothing else does.
-pub fn decide<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, source_address: Option<&[u8]>) -> Decision {
-    match source_address.and_then(client_address) {
-        Some(ip) if snapshot.table().contains(ip) => Decision::Deny,
-        Some(_) => Decision::Allow,
-        None => match snapshot.header().settings.no_address {
-            NoAddress::Allow => Decision::Allow,
-            NoAddress::Deny => Decision::Deny,
-        },
+/// Why a client is not to pass.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// Its address is in this range.
+    Range(IpRange),
+    /// It has no IP address.
+    NoAddress,
+    /// The snapshot is older than it may be.
+    Stale,
+    /// There is no snapshot.
+    NoSnapshot,
+}
+
+/// As an access log has it: without white space.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Range(range) => range.fmt(f),
+            Self::NoAddress => f.write_str("no_address"),
+            Self::Stale => f.write_str("stale"),
+            Self::NoSnapshot => f.write_str("no_snapshot"),
+        }
     }
 }
 
-/// The IP address in `1.2.3.4:567` or `[2001:db8::1]:567`, with or without port, brackets and zone (RFC 4007); `None` for
-/// anything else, such as the path of a pipe.
-pub fn client_address(source_address: &[u8]) -> Option<IpAddr> {
-    let text = str::from_utf8(source_address).ok()?;
-    if let Some(bracketed) = text.strip_prefix('[') {
-        let (ip, port) = bracketed.split_once(']')?;
-        let port_is_fine = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
-        return ipv6(ip).filter(|_| port_is_fine).map(IpAddr::V6);
+/// Decides on a client with this address; `None` if it has no IP address.
+pub fn decide<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, is_stale: bool, address: Option<IpAddr>) -> Verdict {
+    let settings = &snapshot.header().settings;
+    if is_stale && settings.freshness.is_some_and(|freshness| freshness.when_stale == WhenStale::Deny) {
+        return Verdict::Deny(Reason::Stale);
     }
-    // More than one colon without brackets: IPv6 without a port.
-    match text.split_once(':') {
-        Some((_, rest)) if rest.contains(':') => ipv6(text).map(IpAddr::V6),
-        Some((ip, port)) => ip.parse().ok().filter(|_| is_port(port)).map(IpAddr::V4),
-        None => text.parse().ok().map(IpAddr::V4),
+    match (address, settings.no_address) {
+        (Some(ip), _) if snapshot.table().contains(ip) => Verdict::Deny(reason(snapshot, ip)),
+        (Some(_), _) | (None, NoAddress::Allow) => Verdict::Pass,
+        (None, NoAddress::Deny) => Verdict::Deny(Reason::NoAddress),
     }
 }
 
-fn ipv6(text: &str) -> Option<Ipv6Addr> {
-    let without_zone = text.split_once('%').map_or(text, |(ip, _zone)| ip);
-    without_zone.parse().ok()
+/// The range is looked for only where it is to be named: that takes longer.
+#[cold]
+fn reason<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, ip: IpAddr) -> Reason {
+    snapshot.table().find(ip).map_or(Reason::NoAddress, |found| Reason::Range(found.range))
 }
 
-fn is_port(text: &str) -> bool {
-    text.parse::<u16>().is_ok()
+/// Whether the snapshot is stale at a moment, in milliseconds since 1970-01-01T00:00:00Z.
+pub fn is_stale<B>(snapshot: &Snapshot<B>, now: u64) -> bool
+where
+    B: AsRef<[u8]>,
+{
+    let freshness = snapshot.header().settings.freshness;
+    freshness.is_some_and(|freshness| now.saturating_sub(freshness.cut_at) > freshness.max_age)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use edgefold_table::{Generation, IpRange, Settings};
+    use edgefold_table::{Freshness, Generation, Settings};
 
-    fn snapshot(no_address: NoAddress) -> Snapshot<Vec<u8>> {
+    fn snapshot(settings: Settings) -> Snapshot<Vec<u8>> {
         let range = |first: &str, last: &str| IpRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap();
         let ranges = [range("10.0.0.0", "10.0.0.255"), range("2001:db8::", "2001:db8::ffff")];
         let generation = Generation { next_offset: 1, expiry: None };
-        Snapshot::open(Snapshot::build("edgefold", generation, 0, Settings { no_address }, ranges).unwrap()).unwrap()
+        Snapshot::open(Snapshot::build("edgefold", generation, 0, settings, ranges).unwrap()).unwrap()
+    }
+
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
     }
 
     #[test]
-    fn an_address_is_read_in_every_form_that_envoy_writes() {
-        for (text, expected) in [
-            ("1.2.3.4:567", Some("1.2.3.4")),
-            ("1.2.3.4:0", Some("1.2.3.4")),
-            ("1.2.3.4", Some("1.2.3.4")),
-            ("[2001:db8::1]:567", Some("2001:db8::1")),
-            ("[2001:db8::1]", Some("2001:db8::1")),
-            ("2001:db8::1", Some("2001:db8::1")),
-            ("[2001:DB8:0:0::1]:1", Some("2001:db8::1")),
-            ("[fe80::1%eth0]:80", Some("fe80::1")),
-            ("fe80::1%3", Some("fe80::1")),
-            ("[::ffff:10.0.0.1]:80", Some("::ffff:10.0.0.1")),
-            ("/var/run/envoy.sock", None),
-            ("@abstract", None),
-            ("envoy://internal_client_address/", None),
-            ("1.2.3.4:", None),
-            ("1.2.3.4:99999", None),
-            ("1.2.3", None),
-            ("01.2.3.4:5", None),
-            ("[1.2.3.4]:5", None),
-            ("[2001:db8::1]567", None),
-            ("[2001:db8::1", None),
-            ("", None),
-            (":80", None),
-            ("[]:80", None),
+    fn a_blocked_address_is_denied_by_its_range_and_all_else_passes() {
+        let snapshot = snapshot(Settings::default());
+        for (address, expected) in [
+            ("10.0.0.7", Some("10.0.0.0-10.0.0.255")),
+            ("10.0.1.7", None),
+            ("::ffff:10.0.0.7", Some("10.0.0.0-10.0.0.255")),
+            ("2001:db8::7", Some("2001:db8::-2001:db8::ffff")),
+            ("2001:db9::7", None),
+            // Other addresses, whatever IPv4 address they hold: compatible, NAT64, 6to4.
+            ("::10.0.0.7", None),
+            ("64:ff9b::10.0.0.7", None),
+            ("2002:a00:7::", None),
         ] {
-            assert_eq!(client_address(text.as_bytes()), expected.map(|ip| ip.parse().unwrap()), "{text:?}");
-        }
-        assert_eq!(client_address(b"\xff\xfe"), None);
-    }
-
-    #[test]
-    fn a_blocked_address_is_denied_and_all_else_passes() {
-        let snapshot = snapshot(NoAddress::Allow);
-        for (source, expected) in [
-            ("10.0.0.7:1234", Decision::Deny),
-            ("10.0.1.7:1234", Decision::Allow),
-            ("[::ffff:10.0.0.7]:1234", Decision::Deny),
-            ("[2001:db8::7]:1234", Decision::Deny),
-            ("[2001:db9::7]:1234", Decision::Allow),
-        ] {
-            assert_eq!(decide(&snapshot, Some(source.as_bytes())), expected, "{source}");
+            let reason = match decide(&snapshot, false, ip(address)) {
+                Verdict::Pass => None,
+                Verdict::Deny(reason) => Some(reason.to_string()),
+            };
+            assert_eq!(reason.as_deref(), expected, "{address}");
         }
     }
 
     #[test]
     fn a_client_without_an_ip_address_follows_the_setting() {
-        for (setting, expected) in [(NoAddress::Allow, Decision::Allow), (NoAddress::Deny, Decision::Deny)] {
-            let snapshot = snapshot(setting);
-            assert_eq!(decide(&snapshot, None), expected);
-            assert_eq!(decide(&snapshot, Some(b"/var/run/envoy.sock")), expected);
-            assert_eq!(decide(&snapshot, Some(b"10.0.1.7:1")), Decision::Allow, "the setting is for no address only");
+        let expected = [(NoAddress::Allow, Verdict::Pass), (NoAddress::Deny, Verdict::Deny(Reason::NoAddress))];
+        for (no_address, expected) in expected {
+            let snapshot = snapshot(Settings { no_address, ..Settings::default() });
+            assert_eq!(decide(&snapshot, false, None), expected);
+            assert_eq!(decide(&snapshot, false, ip("10.0.1.7")), Verdict::Pass, "the setting is for no address only");
         }
+    }
+
+    #[test]
+    fn a_stale_snapshot_serves_on_or_denies_all() {
+        for when_stale in [WhenStale::Keep, WhenStale::Deny] {
+            let freshness = Some(Freshness { cut_at: 1_000, max_age: 5_000, when_stale });
+            let snapshot = snapshot(Settings { freshness, ..Settings::default() });
+            for (now, expected) in [(0, false), (1_000, false), (6_000, false), (6_001, true), (u64::MAX, true)] {
+                assert_eq!(is_stale(&snapshot, now), expected, "{now}");
+            }
+            let stale = decide(&snapshot, true, ip("10.0.1.7"));
+            match when_stale {
+                WhenStale::Keep => assert_eq!(stale, Verdict::Pass),
+                WhenStale::Deny => assert_eq!(stale, Verdict::Deny(Reason::Stale)),
+            }
+            assert_eq!(decide(&snapshot, false, ip("10.0.1.7")), Verdict::Pass);
+        }
+        assert!(!is_stale(&snapshot(Settings::default()), u64::MAX));
     }
 }

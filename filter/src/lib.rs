@@ -1,8 +1,25 @@
-//! The edgefold filter: inside Envoy, on each request, it looks the client's address up in a range table.
+//! The edgefold filter: inside Envoy, on each request or new connection, it looks the client's address up in a range table.
 //!
-//! [`decision`] is pure: bytes and an address in, a decision out. `host` (wasm only) is the one file that talks to Envoy.
-#![cfg_attr(not(test), deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
+//! - [`address`] reads addresses as Envoy and proxies write them.
+//! - [`decision`] is pure: a snapshot and an address in, a verdict out.
+//! - [`filter`] is what the filter does when its host calls it, over the trait [`filter::Host`].
+//! - `abi` (wasm only) is the one file that talks to a host: proxy-wasm, and the one file with `unsafe`.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
-pub mod decision;
 #[cfg(target_arch = "wasm32")]
-mod host;
+mod abi;
+pub mod address;
+pub mod configuration;
+pub mod decision;
+pub mod filter;

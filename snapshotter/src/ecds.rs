@@ -8,7 +8,9 @@ use std::path::Path;
 use envoy_types::pb::envoy::config::core::v3::{
     AsyncDataSource, DataSource, TypedExtensionConfig, async_data_source, data_source,
 };
-use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
+use edgefold_table::OpenConnections;
+use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm as HttpWasm;
+use envoy_types::pb::envoy::extensions::filters::network::wasm::v3::Wasm as NetworkWasm;
 use envoy_types::pb::envoy::extensions::wasm::v3::{FailurePolicy, PluginConfig, VmConfig, plugin_config};
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use envoy_types::pb::google::protobuf::Any;
@@ -16,34 +18,51 @@ use prost::Message;
 
 /// The filter, as build.rs built it.
 pub static FILTER_WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgefold_filter.wasm"));
+/// The filter that looks a connection's address up again whenever bytes come over it.
+pub static RECHECK_WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgefold_filter_recheck.wasm"));
 
 const EXTENSION_CONFIG: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
-const WASM_FILTER: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+const HTTP_FILTER: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+const NETWORK_FILTER: &str = "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm";
 const BYTES_VALUE: &str = "type.googleapis.com/google.protobuf.BytesValue";
+
+/// Where in Envoy the filter is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Filter {
+    /// Among the HTTP filters, where it answers requests.
+    Http,
+    /// Among the network filters, where it closes connections.
+    Network,
+}
 
 /// The `DiscoveryResponse` that carries `snapshot` and the filter to Envoy as the ECDS resource `name`, encoded.
 ///
 /// Envoy unwraps the `BytesValue`: the filter gets the snapshot's bytes alone.
-pub fn discovery_response(name: &str, version: &str, snapshot: Vec<u8>, failure_policy: FailurePolicy) -> Vec<u8> {
-    let code =
-        DataSource { specifier: Some(data_source::Specifier::InlineBytes(FILTER_WASM.to_vec())), ..Default::default() };
-    let vm = VmConfig {
-        // Plugins with the same id and code share one VM on each worker.
-        vm_id: "edgefold".to_owned(),
-        runtime: "envoy.wasm.runtime.v8".to_owned(),
-        code: Some(AsyncDataSource { specifier: Some(async_data_source::Specifier::Local(code)) }),
-        ..Default::default()
+pub fn discovery_response(
+    filter: Filter,
+    name: &str,
+    version: &str,
+    snapshot: &[u8],
+    open_connections: OpenConnections,
+    failure_policy: FailurePolicy,
+) -> Vec<u8> {
+    // Both kinds of filter have the same module, so that they share a VM and its table.
+    let module = match open_connections {
+        OpenConnections::Keep => FILTER_WASM,
+        OpenConnections::Recheck => RECHECK_WASM,
     };
-    let plugin = PluginConfig {
-        name: name.to_owned(),
-        vm: Some(plugin_config::Vm::VmConfig(vm)),
-        configuration: Some(Any { type_url: BYTES_VALUE.to_owned(), value: snapshot.encode_to_vec() }),
-        failure_policy: failure_policy.into(),
-        ..Default::default()
+    let plugin = plugin(name, module, snapshot, failure_policy);
+    let typed_config = match filter {
+        Filter::Http => {
+            let filter = HttpWasm { config: Some(plugin) };
+            Any { type_url: HTTP_FILTER.to_owned(), value: filter.encode_to_vec() }
+        }
+        Filter::Network => {
+            let filter = NetworkWasm { config: Some(plugin) };
+            Any { type_url: NETWORK_FILTER.to_owned(), value: filter.encode_to_vec() }
+        }
     };
-    let filter = Wasm { config: Some(plugin) };
-    let typed_config = Some(Any { type_url: WASM_FILTER.to_owned(), value: filter.encode_to_vec() });
-    let extension = TypedExtensionConfig { name: name.to_owned(), typed_config };
+    let extension = TypedExtensionConfig { name: name.to_owned(), typed_config: Some(typed_config) };
     DiscoveryResponse {
         version_info: version.to_owned(),
         type_url: EXTENSION_CONFIG.to_owned(),
@@ -53,12 +72,37 @@ pub fn discovery_response(name: &str, version: &str, snapshot: Vec<u8>, failure_
     .encode_to_vec()
 }
 
+fn plugin(name: &str, module: &[u8], snapshot: &[u8], failure_policy: FailurePolicy) -> PluginConfig {
+    let code =
+        DataSource { specifier: Some(data_source::Specifier::InlineBytes(module.to_vec())), ..Default::default() };
+    let vm = VmConfig {
+        // Plugins with the same id and code share one VM on each worker: those of one list. The filter would tell several
+        // lists in one VM apart, by one more call for each request.
+        vm_id: name.to_owned(),
+        runtime: "envoy.wasm.runtime.v8".to_owned(),
+        code: Some(AsyncDataSource { specifier: Some(async_data_source::Specifier::Local(code)) }),
+        ..Default::default()
+    };
+    PluginConfig {
+        name: name.to_owned(),
+        vm: Some(plugin_config::Vm::VmConfig(vm)),
+        configuration: Some(Any { type_url: BYTES_VALUE.to_owned(), value: snapshot.to_vec().encode_to_vec() }),
+        failure_policy: failure_policy.into(),
+        ..Default::default()
+    }
+}
+
 /// The snapshot in an encoded `DiscoveryResponse`; `None` if the bytes are something else.
 pub fn snapshot_in(response: &[u8]) -> Option<Vec<u8>> {
     let response = DiscoveryResponse::decode(response).ok()?;
     let extension = TypedExtensionConfig::decode(response.resources.first()?.value.as_slice()).ok()?;
-    let filter = Wasm::decode(extension.typed_config?.value.as_slice()).ok()?;
-    Vec::<u8>::decode(filter.config?.configuration?.value.as_slice()).ok()
+    let filter = extension.typed_config?;
+    let plugin = match filter.type_url.as_str() {
+        HTTP_FILTER => HttpWasm::decode(filter.value.as_slice()).ok()?.config?,
+        NETWORK_FILTER => NetworkWasm::decode(filter.value.as_slice()).ok()?.config?,
+        _ => return None,
+    };
+    Vec::<u8>::decode(plugin.configuration?.value.as_slice()).ok()
 }
 
 /// Puts `bytes` at `path` at once: whoever opens the file finds the old content or the new, whole, and after a power cut
@@ -84,10 +128,15 @@ mod tests {
 
     #[test]
     fn what_is_shipped_can_be_read_back() {
-        let response = discovery_response("edgefold", "7", b"snapshot".to_vec(), FailurePolicy::FailClosed);
-        assert_eq!(snapshot_in(&response).as_deref(), Some(&b"snapshot"[..]));
+        for filter in [Filter::Http, Filter::Network] {
+            for open in [OpenConnections::Keep, OpenConnections::Recheck] {
+                let response =
+                    discovery_response(filter, "edgefold", "7", b"snapshot", open, FailurePolicy::FailClosed);
+                assert_eq!(snapshot_in(&response).as_deref(), Some(&b"snapshot"[..]));
+            }
+        }
         assert_eq!(snapshot_in(b"EDGEFOLD"), None);
-        assert!(FILTER_WASM.starts_with(b"\0asm"));
+        assert!(FILTER_WASM.starts_with(b"\0asm") && RECHECK_WASM.starts_with(b"\0asm"));
     }
 
     #[test]

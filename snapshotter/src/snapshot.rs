@@ -1,6 +1,6 @@
 //! Cuts a snapshot from a fold. Here the clock comes in, as a parameter.
 
-use edgefold_table::{BuildError, Generation, Settings, Snapshot};
+use edgefold_table::{BuildError, Freshness, Generation, Settings, Snapshot};
 
 use crate::fold::Fold;
 use crate::time::LogTime;
@@ -11,7 +11,7 @@ use crate::time::LogTime;
 /// cut the same.
 ///
 /// # Errors
-/// [`BuildError`] if `list` is too long for the header.
+/// [`BuildError`] if `list` or the settings are too long for the header, or the settings are wrong.
 pub fn cut(fold: &Fold, list: &str, settings: Settings, time: LogTime) -> Result<Vec<u8>, BuildError> {
     let position = fold.position();
     let as_of = fold.newest_expiry(time).unwrap_or_default().max(position.log_time);
@@ -30,5 +30,15 @@ pub fn generation_text(generation: Generation) -> String {
         None => generation.next_offset.to_string(),
         Some(Some(expiry)) => format!("{}@{expiry}", generation.next_offset),
         Some(None) => format!("{}@?", generation.next_offset),
+    }
+}
+
+/// The version of a resource: its generation, and, where snapshots get stale, the moment that this one is fresh from, so that
+/// an Envoy that has the generation takes it: `1042+2026-11-23T03:15:00Z`.
+pub fn version(generation: Generation, freshness: Option<Freshness>) -> String {
+    let generation = generation_text(generation);
+    match freshness.map(|freshness| LogTime::from_millis(freshness.cut_at).unwrap_or(LogTime::LAST)) {
+        None => generation,
+        Some(cut_at) => format!("{generation}+{cut_at}"),
     }
 }

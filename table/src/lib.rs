@@ -13,6 +13,7 @@ mod columns;
 mod order;
 mod range;
 mod section;
+mod settings;
 mod simd;
 mod snapshot;
 mod table;
@@ -21,7 +22,8 @@ mod v6;
 
 pub use address::Address;
 pub use range::{AddressRange, IpRange, RangeError};
-pub use snapshot::{
-    BuildError, Generation, Header, MAX_HEADER_BYTES, NoAddress, Settings, Snapshot, SnapshotError, TableBytes, VERSION,
+pub use settings::{
+    ClientAddress, Freshness, Mode, NoAddress, OpenConnections, Refusal, Settings, SettingsError, WhenStale,
 };
+pub use snapshot::{BuildError, Generation, Header, MAX_HEADER_BYTES, Snapshot, SnapshotError, TableBytes, VERSION};
 pub use table::{EncodeError, Match, Table, TableError, encode};

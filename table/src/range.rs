@@ -3,6 +3,12 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{Decode, Encode, impl_borrow_decode};
+
+
 use crate::Address;
 
 /// The addresses of one family from `first` to `last`, both included; never empty.
@@ -102,6 +108,22 @@ impl From<AddressRange<Ipv6Addr>> for IpRange {
         Self::V6(range)
     }
 }
+
+/// In the header of a snapshot: the first address, then the last.
+impl Encode for IpRange {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        (self.first(), self.last()).encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for IpRange {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let (first, last) = Decode::decode(decoder)?;
+        Self::new(first, last).map_err(|_| DecodeError::Other("two addresses are no range"))
+    }
+}
+
+impl_borrow_decode!(IpRange);
 
 /// `first-last`, or the address alone where both are the same.
 impl fmt::Display for IpRange {

@@ -1,15 +1,16 @@
 //! A snapshot: one table with the header that says what it is and a checksum over all of it.
 
-use serde::{Deserialize, Serialize};
+use bincode::error::DecodeError;
+use bincode::{Decode, Encode};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::bytes::u32_at;
-use crate::{EncodeError, IpRange, Table, TableError, encode};
+use crate::{EncodeError, IpRange, Settings, SettingsError, Table, TableError, encode};
 
 /// The format version that this crate writes and reads.
-pub const VERSION: u32 = 2;
-/// The most bytes that an encoded header may take.
-pub const MAX_HEADER_BYTES: usize = 4096;
+pub const VERSION: u32 = 3;
+/// The most bytes that an encoded header may take: the body of a refusal is in it.
+pub const MAX_HEADER_BYTES: usize = 65536;
 
 const MAGIC: &[u8; 8] = b"EDGEFOLD";
 const VERSION_OFFSET: usize = MAGIC.len();
@@ -18,7 +19,7 @@ const HEADER_OFFSET: usize = HEADER_LENGTH_OFFSET + size_of::<u32>();
 const CHECKSUM_BYTES: usize = size_of::<u64>();
 
 /// What a snapshot says of itself.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct Header {
     /// The name of the list: the name of the ECDS resource that carries it.
     pub list: String,
@@ -31,34 +32,17 @@ pub struct Header {
     pub ipv4_ranges: u32,
     /// IPv6 ranges in the table.
     pub ipv6_ranges: u32,
-    /// What the filter does with requests.
+    /// What the filter does with requests and connections.
     pub settings: Settings,
 }
 
 /// Which state of the log a snapshot is, derived from the log alone: equal on every replica.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct Generation {
     /// The snapshot is the fold of all commands below this offset.
     pub next_offset: u64,
     /// The newest expiry that was applied beyond the log's own time, in milliseconds since 1970-01-01T00:00:00Z.
     pub expiry: Option<u64>,
-}
-
-/// What the filter does with requests.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Settings {
-    /// What happens to a request whose client has no IP address.
-    pub no_address: NoAddress,
-}
-
-/// What happens to a request whose client has no IP address: it came over a Unix domain socket or an internal listener.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub enum NoAddress {
-    /// It passes: what has no address is on no list.
-    #[default]
-    Allow,
-    /// It is refused.
-    Deny,
 }
 
 /// A validated snapshot over bytes of any owner.
@@ -115,6 +99,7 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
         }
         let start = HEADER_OFFSET + header_bytes;
         let header = decode_header(content.get(HEADER_OFFSET..start).ok_or(truncated(start + CHECKSUM_BYTES))?)?;
+        header.settings.check()?;
         let table = Table::open(TableBytes { snapshot: bytes, start })?;
         let (ipv4_ranges, ipv6_ranges) = (table.ipv4_ranges(), table.ipv6_ranges());
         if (header.ipv4_ranges as usize, header.ipv6_ranges as usize) != (ipv4_ranges, ipv6_ranges) {
@@ -138,7 +123,7 @@ impl Snapshot<Vec<u8>> {
     /// Encodes one snapshot of `ranges`, which come as [`encode`] wants them.
     ///
     /// # Errors
-    /// [`BuildError`]: ranges out of order, or a header over [`MAX_HEADER_BYTES`] for its list name.
+    /// [`BuildError`]: ranges out of order, settings that no filter takes, or a header over [`MAX_HEADER_BYTES`].
     pub fn build(
         list: &str,
         generation: Generation,
@@ -146,6 +131,7 @@ impl Snapshot<Vec<u8>> {
         settings: Settings,
         ranges: impl IntoIterator<Item = IpRange>,
     ) -> Result<Vec<u8>, BuildError> {
+        settings.check().map_err(BuildError::Settings)?;
         let mut table = Vec::new();
         let (mut ipv4_ranges, mut ipv6_ranges) = (0_u32, 0_u32);
         let counted = ranges.into_iter().inspect(|range| match range {
@@ -154,7 +140,7 @@ impl Snapshot<Vec<u8>> {
         });
         encode(counted, &mut table).map_err(BuildError::Table)?;
         let header = Header { list: list.to_owned(), generation, as_of, ipv4_ranges, ipv6_ranges, settings };
-        let header = bincode::serde::encode_to_vec(&header, configuration()).map_err(BuildError::Header)?;
+        let header = bincode::encode_to_vec(&header, configuration()).map_err(BuildError::Header)?;
         // The limit counts otherwise when it reads than when it writes: what no reader takes must not be written.
         if decode_header(&header).is_err() {
             return Err(BuildError::Header(bincode::error::EncodeError::Other("over the limit")));
@@ -177,7 +163,18 @@ fn configuration() -> impl bincode::config::Config {
 }
 
 fn decode_header(bytes: &[u8]) -> Result<Header, SnapshotError> {
-    let (header, read) = bincode::serde::decode_from_slice(bytes, configuration()).map_err(SnapshotError::Header)?;
+    let (header, read) = bincode::decode_from_slice(bytes, configuration()).map_err(|error| {
+        // Not the library's own words: they name Rust types.
+        SnapshotError::Header(match error {
+            DecodeError::UnexpectedEnd { .. } => "it ends early",
+            DecodeError::LimitExceeded => "a text or list in it claims to be longer than all of it may be",
+            DecodeError::UnexpectedVariant { .. } => "a setting has a value that this version does not know",
+            DecodeError::Utf8 { .. } => "a text in it is not UTF-8",
+            DecodeError::InvalidBooleanValue(_) => "an optional field is neither there nor left out",
+            DecodeError::Other(what) => what,
+            _ => "a number in it is too large",
+        })
+    })?;
     if read != bytes.len() {
         return Err(SnapshotError::HeaderLength { stated: bytes.len(), read });
     }
@@ -191,8 +188,11 @@ pub enum BuildError {
     /// The ranges are not as a table needs them.
     #[error(transparent)]
     Table(EncodeError),
+    /// The settings are wrong.
+    #[error(transparent)]
+    Settings(SettingsError),
     /// The header does not fit into [`MAX_HEADER_BYTES`], or cannot be encoded at all.
-    #[error("the header does not fit into {MAX_HEADER_BYTES} bytes: use a shorter list name")]
+    #[error("the header does not fit into {MAX_HEADER_BYTES} bytes: use a shorter list name, or a shorter body")]
     Header(#[source] bincode::error::EncodeError),
 }
 
@@ -237,8 +237,8 @@ pub enum SnapshotError {
         found: usize,
     },
     /// The header cannot be decoded.
-    #[error("the header cannot be decoded")]
-    Header(#[source] bincode::error::DecodeError),
+    #[error("the header cannot be decoded: {0}")]
+    Header(&'static str),
     /// The header ends before its stated length.
     #[error("the header is said to be {stated} bytes long, but ends after {read}")]
     HeaderLength {
@@ -247,6 +247,9 @@ pub enum SnapshotError {
         /// The bytes that its fields take.
         read: usize,
     },
+    /// The settings are wrong.
+    #[error("the settings are wrong: {0}")]
+    Settings(#[from] SettingsError),
     /// The table is no table.
     #[error(transparent)]
     Table(#[from] TableError),

@@ -170,11 +170,11 @@ fn a_refusal_says_what_is_wrong() {
     assert!(refused(&bytes[..20]).contains("truncated: 20 bytes"));
     assert!(refused(&bytes[..bytes.len() - 1]).contains("damaged or truncated"));
     let mut next_version = bytes.clone();
-    next_version[8] = 3;
-    assert!(refused(&next_version).contains("format version 3, but this build reads version 2"));
+    next_version[8] = 4;
+    assert!(refused(&next_version).contains("format version 4, but this build reads version 3"));
     let mut long_header = bytes;
-    long_header[12..16].copy_from_slice(&5000_u32.to_le_bytes());
-    assert!(refused(&with_checksum(long_header)).contains("claims 5000 bytes, but at most 4096"));
+    long_header[12..16].copy_from_slice(&70_000_u32.to_le_bytes());
+    assert!(refused(&with_checksum(long_header)).contains("claims 70000 bytes, but at most 65536"));
 }
 
 /// A checksum is no secret: an attacker can give every change a right one.

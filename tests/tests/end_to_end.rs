@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use edgefold::ecds::{discovery_response, replace_file, snapshot_in};
-use edgefold_filter::decision::{Decision, decide};
-use edgefold_table::Snapshot;
+use edgefold::ecds::{Filter, discovery_response, replace_file, snapshot_in};
+use edgefold_filter::decision::{Verdict, decide};
+use edgefold_table::{OpenConnections, Snapshot};
 use edgefold_tests::{Client, Edgefold, Envoy, EnvoyOptions, Kafka, eventually, tool};
 use envoy_types::pb::envoy::extensions::wasm::v3::FailurePolicy;
 use proptest::prelude::*;
@@ -21,6 +21,12 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 /// One trusted proxy in front, so that X-Forwarded-For says who the client is.
 const BEHIND_A_PROXY: EnvoyOptions = EnvoyOptions { trusted_hops: 1, port: 0, admin_port: 0 };
+
+/// The resource of the HTTP filter with these bytes in place of a snapshot.
+fn http_resource(version: &str, snapshot: &[u8]) -> Vec<u8> {
+    let policy = FailurePolicy::FailReload;
+    discovery_response(Filter::Http, "edgefold", version, snapshot, OpenConnections::Keep, policy)
+}
 
 fn expect(client: &Client, ip: &str, status: u16) {
     eventually(&format!("{status} for {ip}"), || (client.status_for(ip) == status).then_some(()));
@@ -317,14 +323,14 @@ fn a_bad_snapshot_is_refused_and_the_last_good_one_serves() {
     for (round, (bad, reason)) in [
         (flipped, "damaged or truncated"),
         (good[..good.len() - 9].to_vec(), "damaged or truncated"),
-        (other_version, "format version 99, but this build reads version 2"),
+        (other_version, "format version 99, but this build reads version 3"),
         (b"hello".to_vec(), "not an edgefold snapshot"),
         (Vec::new(), "no bytes at all"),
     ]
     .into_iter()
     .enumerate()
     {
-        let response = discovery_response("edgefold", &format!("bad-{round}"), bad, FailurePolicy::FailReload);
+        let response = http_resource(&format!("bad-{round}"), &bad);
         let refusals = || envoy.output().matches("snapshot refused").count();
         let before = refusals();
         replace_file(&edgefold.ecds_file(), &response).unwrap();
@@ -344,7 +350,7 @@ fn before_the_first_good_snapshot_requests_pass_as_the_configuration_says() {
     let edgefold = Edgefold::sqlite(directory.path());
     edgefold.run(&["init"]);
     edgefold.run(&["block", "10.0.0.0/24"]);
-    let bad = discovery_response("edgefold", "bad", b"no snapshot".to_vec(), FailurePolicy::FailReload);
+    let bad = http_resource("bad", b"no snapshot");
     replace_file(&edgefold.ecds_file(), &bad).unwrap();
     let envoy = Envoy::start(directory.path(), &edgefold.ecds_file(), BEHIND_A_PROXY);
     let client = envoy.client("127.0.0.1");
@@ -422,8 +428,8 @@ fn native_wasmtime_and_envoy_agree() {
         {
             let ip = ip(at, six);
             let source = if six { format!("[{ip}]:80") } else { format!("{ip}:80") };
-            let native = decide(&snapshot, Some(source.as_bytes())) == Decision::Deny;
-            let wasm = !matches!(host.request(Some(source.as_bytes())), wasm_host::Response::Passed);
+            let native = decide(&snapshot, false, Some(ip)) != Verdict::Pass;
+            let wasm = host.request_from(Some(source.as_bytes())) != wasm_host::Response::Passed;
             let envoy = client.status_for(&ip.to_string()) == 403;
             assert_eq!((native, wasm), (envoy, envoy), "{ip}");
             verdicts[usize::from(native)] += 1;

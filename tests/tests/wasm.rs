@@ -6,8 +6,12 @@ mod wasm_host;
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use edgefold_filter::decision::{Decision, decide};
-use edgefold_table::{Generation, IpRange, NoAddress, Settings, Snapshot, SnapshotError};
+use base64::Engine;
+use edgefold_filter::decision::{Reason, Verdict, decide};
+use edgefold_table::{
+    ClientAddress, Freshness, Generation, IpRange, Mode, NoAddress, Refusal, Settings, Snapshot, SnapshotError,
+    WhenStale,
+};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use wasm_host::{Host, Response};
@@ -16,17 +20,20 @@ fn range(first: &str, last: &str) -> IpRange {
     IpRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
 }
 
-fn snapshot(no_address: NoAddress, ranges: &[IpRange]) -> Vec<u8> {
+fn snapshot(settings: Settings, ranges: &[IpRange]) -> Vec<u8> {
     // The time of the worked example in docs/format.md: 2016-09-12T15:32:00Z.
     let generation = Generation { next_offset: 2, expiry: None };
-    let settings = Settings { no_address };
     Snapshot::build("edgefold", generation, 1_473_694_320_000, settings, ranges.iter().copied()).unwrap()
 }
 
 fn small_snapshot() -> Vec<u8> {
+    small_snapshot_with(Settings::default())
+}
+
+fn small_snapshot_with(settings: Settings) -> Vec<u8> {
     let ranges =
         [range("10.0.0.1", "10.0.0.99"), range("10.0.0.101", "10.0.0.255"), range("2001:db8::", "2001:db8::ffff")];
-    snapshot(NoAddress::Allow, &ranges)
+    snapshot(settings, &ranges)
 }
 
 fn configured(snapshot: &[u8]) -> Host {
@@ -35,18 +42,22 @@ fn configured(snapshot: &[u8]) -> Host {
     host
 }
 
-fn forbidden() -> Response {
-    Response::Refused { status: 403, body: b"Forbidden\n".to_vec() }
+/// The plain 403, with `reason` in its details.
+fn forbidden(reason: &str) -> Response {
+    let headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
+    let details = format!("edgefold_denied[{reason}]");
+    Response::Refused { status: 403, headers, body: b"Forbidden\n".to_vec(), details }
 }
 
 #[track_caller]
 fn assert_refuses(host: &mut Host, source_address: &str) {
-    assert_eq!(host.request(Some(source_address.as_bytes())), forbidden(), "{source_address}");
+    let response = host.request_from(Some(source_address.as_bytes()));
+    assert!(matches!(response, Response::Refused { status: 403, .. }), "{source_address}: {response:?}");
 }
 
 #[track_caller]
 fn assert_passes(host: &mut Host, source_address: &str) {
-    assert_eq!(host.request(Some(source_address.as_bytes())), Response::Passed, "{source_address}");
+    assert_eq!(host.request_from(Some(source_address.as_bytes())), Response::Passed, "{source_address}");
 }
 
 /// `bytes`, cut short or altered, is refused for a reason that the log gives, and the small snapshot keeps serving.
@@ -105,7 +116,7 @@ fn ipv6_mapped_and_port_less_addresses_are_looked_up() {
 
 #[test]
 fn all_of_ipv6_says_nothing_about_ipv4() {
-    let mut host = configured(&snapshot(NoAddress::Allow, &[range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]));
+    let mut host = configured(&snapshot(Settings::default(), &[range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]));
     for blocked in ["[::]:1", "[::fffe:ffff:ffff]:1", "[::1:0:0:0]:1", "[2001:db8::1]:1234"] {
         assert_refuses(&mut host, blocked);
     }
@@ -116,10 +127,10 @@ fn all_of_ipv6_says_nothing_about_ipv4() {
 
 #[test]
 fn a_client_without_an_address_follows_the_setting() {
-    for (no_address, expected) in [(NoAddress::Allow, Response::Passed), (NoAddress::Deny, forbidden())] {
-        let mut host = configured(&snapshot(no_address, &[range("10.0.0.0", "10.0.0.255")]));
+    for (no_address, expected) in [(NoAddress::Allow, Response::Passed), (NoAddress::Deny, forbidden("no_address"))] {
+        let mut host = configured(&snapshot(Settings { no_address, ..Settings::default() }, &[range("10.0.0.0", "10.0.0.255")]));
         for source_address in [None, Some(&b""[..]), Some(b"/var/run/envoy.sock"), Some(b"\xff\xfe")] {
-            assert_eq!(host.request(source_address), expected, "{no_address:?}, {source_address:?}");
+            assert_eq!(host.request_from(source_address), expected, "{no_address:?}, {source_address:?}");
         }
         assert_refuses(&mut host, "10.0.0.7:1234");
         assert_passes(&mut host, "10.0.1.7:1234");
@@ -128,7 +139,7 @@ fn a_client_without_an_address_follows_the_setting() {
 
 #[test]
 fn a_table_of_no_ranges_is_good_and_passes_all() {
-    let mut host = configured(&snapshot(NoAddress::Allow, &[]));
+    let mut host = configured(&snapshot(Settings::default(), &[]));
     for free in ["0.0.0.0:1", "10.0.0.1:1234", "255.255.255.255:1", "[::]:1", "[2001:db8::1]:1234"] {
         assert_passes(&mut host, free);
     }
@@ -158,7 +169,7 @@ fn every_damaged_byte_is_refused_and_the_old_table_keeps_serving() {
         damaged[offset] ^= flip;
         let words = match offset {
             0..8 => "not an edgefold snapshot",
-            8..12 => "this build reads version 2",
+            8..12 => "this build reads version 3",
             _ => "damaged or truncated: the checksum is",
         };
         assert_rejected(&mut host, &damaged, words);
@@ -190,10 +201,10 @@ fn a_damaged_byte_under_a_good_checksum_is_judged_as_native_code_judges_it() {
 #[test]
 fn another_version_is_refused_by_its_number() {
     let mut host = configured(&small_snapshot());
-    for version in [0_u32, 1, 3, u32::MAX] {
+    for version in [0_u32, 1, 2, 4, u32::MAX] {
         let mut other = small_snapshot();
         other[8..12].copy_from_slice(&version.to_le_bytes());
-        let words = format!("format version {version}, but this build reads version 2");
+        let words = format!("format version {version}, but this build reads version 3");
         assert_rejected(&mut host, &other, &words);
         // Its length and all that follows may differ: the version is told first.
         assert_rejected(&mut host, &other[..12], &words);
@@ -206,8 +217,10 @@ fn without_a_snapshot_no_request_passes() {
     assert!(!host.configure(b""));
     assert_eq!(host.log().len(), 1);
     assert!(host.log()[0].contains("no bytes at all"), "{:?}", host.log());
-    let unready = Response::Refused { status: 503, body: b"edgefold has no snapshot\n".to_vec() };
-    assert_eq!(host.request(Some(b"10.0.0.100:1234")), unready);
+    let response = host.request_from(Some(b"10.0.0.100:1234"));
+    let unready = "edgefold_denied[no_snapshot]";
+    assert!(matches!(response, Response::Refused { status: 503, details, .. } if details == unready));
+    assert_eq!(host.connect("10.0.0.100:1234"), None);
     assert!(host.configure(&small_snapshot()));
     assert_passes(&mut host, "10.0.0.100:1234");
 }
@@ -217,7 +230,7 @@ fn a_later_good_snapshot_is_taken() {
     let mut host = configured(&small_snapshot());
     assert_refuses(&mut host, "10.0.0.7:1234");
     assert!(!host.configure(b"EDGEFOLD"));
-    assert!(host.configure(&snapshot(NoAddress::Allow, &[range("192.0.2.0", "192.0.2.255")])));
+    assert!(host.configure(&snapshot(Settings::default(), &[range("192.0.2.0", "192.0.2.255")])));
     assert_passes(&mut host, "10.0.0.7:1234");
     assert_refuses(&mut host, "192.0.2.7:1234");
 }
@@ -227,7 +240,7 @@ fn a_later_good_snapshot_is_taken() {
 fn reloads_and_requests_do_not_grow_memory() {
     let singles: Vec<_> = (0..20_000).map(|i| Ipv4Addr::from_bits(2 * i).into()).collect();
     let ranges: Vec<_> = singles.iter().map(|&ip| IpRange::new(ip, ip).unwrap()).collect();
-    let large = snapshot(NoAddress::Allow, &ranges);
+    let large = snapshot(Settings::default(), &ranges);
     let mut host = configured(&large);
     let mut round = |rounds| {
         for _ in 0..rounds {
@@ -242,6 +255,244 @@ fn reloads_and_requests_do_not_grow_memory() {
     };
     let before = round(10);
     assert_eq!(round(100), before);
+}
+
+/// Each call between a host and a VM costs a request time: what is allowed pays for two calls into the VM and one out of it.
+#[test]
+fn an_allowed_request_takes_three_calls() {
+    let mut host = configured(&small_snapshot());
+    assert_passes(&mut host, "10.0.0.100:1234");
+    assert_eq!(host.calls(), ["proxy_on_request_headers", "proxy_get_property", "proxy_on_memory_allocate"]);
+    assert!(host.connect("10.0.0.100:1234").is_some_and(|connection| host.data(connection)));
+}
+
+#[test]
+fn a_refusal_is_what_the_settings_say() {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let refusal = Refusal {
+        status: 429,
+        body: "<p>é</p>".to_owned(),
+        content_type: "text/html; charset=utf-8".to_owned(),
+        headers: vec![pair("retry-after", "60"), pair("x-empty", "")],
+    };
+    let mut host = configured(&small_snapshot_with(Settings { refusal, ..Settings::default() }));
+    let expected = Response::Refused {
+        status: 429,
+        headers: vec![pair("content-type", "text/html; charset=utf-8"), pair("retry-after", "60"), pair("x-empty", "")],
+        body: "<p>é</p>".into(),
+        details: "edgefold_denied[2001:db8::-2001:db8::ffff]".to_owned(),
+    };
+    assert_eq!(host.request_from(Some(b"[2001:db8::7]:1")), expected);
+    let refusal = Refusal { status: 204, body: String::new(), ..Refusal::default() };
+    let mut host = configured(&small_snapshot_with(Settings { refusal, ..Settings::default() }));
+    let details = "edgefold_denied[10.0.0.1-10.0.0.99]".to_owned();
+    let expected = Response::Refused { status: 204, headers: Vec::new(), body: Vec::new(), details };
+    assert_eq!(host.request_from(Some(b"10.0.0.7:1")), expected);
+}
+
+#[test]
+fn in_shadow_mode_all_pass_and_what_would_be_refused_is_said() {
+    let shadow = Settings { mode: Mode::Shadow, no_address: NoAddress::Deny, ..Settings::default() };
+    let mut host = configured(&small_snapshot_with(shadow));
+    assert!(host.log()[0].ends_with("in shadow mode"), "{:?}", host.log());
+    assert_passes(&mut host, "10.0.0.7:1234");
+    assert_eq!(host.filter_state("edgefold"), Some("shadow_edgefold_denied[10.0.0.1-10.0.0.99]"));
+    assert_passes(&mut host, "10.0.0.100:1234");
+    assert_eq!(host.filter_state("edgefold"), None);
+    assert_eq!(host.request_from(None), Response::Passed);
+    assert_eq!(host.filter_state("edgefold"), Some("shadow_edgefold_denied[no_address]"));
+    assert!(host.connect("10.0.0.7:1234").is_some());
+    let counters = ["shadow_denied", "shadow_denied_connections", "denied", "denied_connections", "no_address"];
+    assert_eq!(counters.map(|name| host.metric("edgefold", name)), [2, 1, 0, 0, 1]);
+}
+
+#[test]
+fn what_happens_is_counted() {
+    let mut host = configured(&small_snapshot());
+    assert_refuses(&mut host, "10.0.0.7:1234");
+    assert_passes(&mut host, "10.0.0.100:1234");
+    assert_eq!(host.request_from(None), Response::Passed);
+    assert_eq!(host.connect("10.0.0.7:1234"), None);
+    assert_eq!(host.filter_state("edgefold"), Some("edgefold_denied[10.0.0.1-10.0.0.99]"));
+    assert!(!host.configure(b"EDGEFOLD"));
+    assert!(!host.configure(b""));
+    let counters = ["denied", "denied_connections", "no_address", "snapshot_rejected", "stale", "generation", "ranges"];
+    assert_eq!(counters.map(|name| host.metric("edgefold", name)), [1, 1, 1, 2, 0, 2, 3]);
+    host.tick(1_473_694_320_000 + 7_999);
+    assert_eq!(host.metric("edgefold", "age_seconds"), 7, "behind the moment that the snapshot is of");
+    assert!(host.configure(&small_snapshot()));
+    assert_eq!(host.metric("edgefold", "denied"), 1, "a reload counts on");
+}
+
+#[test]
+fn a_stale_snapshot_serves_on_or_refuses_all() {
+    for when_stale in [WhenStale::Keep, WhenStale::Deny] {
+        let freshness = Some(Freshness { cut_at: 50_000, max_age: 10_000, when_stale });
+        let fresh = small_snapshot_with(Settings { freshness, ..Settings::default() });
+        let mut host = configured(&fresh);
+        host.tick(60_000);
+        assert_eq!(host.metric("edgefold", "age_seconds"), 10);
+        assert_passes(&mut host, "10.0.0.100:1234");
+        host.tick(60_001);
+        let response = host.request_from(Some(b"10.0.0.100:1234"));
+        let connection = host.connect("10.0.0.100:1234");
+        match when_stale {
+            WhenStale::Keep => {
+                assert_eq!((response, connection.is_some()), (Response::Passed, true));
+                assert_refuses(&mut host, "10.0.0.7:1234");
+                assert_eq!(host.metric("edgefold", "stale"), 3);
+            }
+            WhenStale::Deny => {
+                assert!(matches!(response, Response::Refused { status: 503, details, .. } if details == "edgefold_denied[stale]"));
+                assert_eq!(connection, None);
+                assert_eq!(host.metric("edgefold", "stale"), 2);
+            }
+        }
+        let freshness = Some(Freshness { cut_at: 60_000, max_age: 10_000, when_stale });
+        assert!(host.configure(&small_snapshot_with(Settings { freshness, ..Settings::default() })));
+        assert_passes(&mut host, "10.0.0.100:1234");
+        // One that comes late is stale from the start.
+        assert!(host.configure(&fresh));
+        let response = host.request_from(Some(b"10.0.0.100:1234"));
+        assert_eq!(response == Response::Passed, when_stale == WhenStale::Keep);
+    }
+}
+
+/// Every header of several is read, and none that nobody vouches for.
+#[test]
+fn the_client_of_a_request_is_whom_the_settings_name() {
+    const HEADER: &str = "request.headers.x-real-ip";
+    let (blocked, free, peer) = ("10.0.0.7", "192.0.2.1", "127.0.0.1:5");
+    let header = |trusted_hops, trusted_proxies| ClientAddress::Header {
+        name: "X-Real-IP".to_owned(),
+        trusted_hops,
+        trusted_proxies,
+    };
+    let any = || header(1, Vec::new());
+    let second = || header(2, Vec::new());
+    let trusted = || header(1, vec![range("127.0.0.0", "127.255.255.255")]);
+    for (client_address, peer, value, expected) in [
+        (any(), peer, Some(blocked.to_owned()), Some(blocked)),
+        (any(), peer, Some(format!("{blocked}, {free}")), None),
+        (any(), peer, Some(format!("{free} ,\t{blocked}:80")), Some(blocked)),
+        (any(), peer, Some(format!("{free},::ffff:{blocked}")), Some(blocked)),
+        (any(), peer, Some(format!("{free},[::FFFF:10.0.0.7]:1")), Some(blocked)),
+        (any(), peer, Some("2001:DB8:0:0:0:0:0:7".to_owned()), Some("2001:db8::7")),
+        // Not an address: nobody knows the client.
+        (any(), peer, Some(format!("{blocked},")), None),
+        (any(), peer, Some("unknown".to_owned()), None),
+        (any(), peer, Some(String::new()), None),
+        (any(), peer, Some(format!("{},{blocked}", "x".repeat(100_000))), Some(blocked)),
+        (any(), peer, Some(",".repeat(100_000)), None),
+        // Too few entries, or no header: it came around the proxies.
+        (any(), "10.0.0.8:5", None, Some("10.0.0.8")),
+        (second(), "10.0.0.8:5", Some(free.to_owned()), Some("10.0.0.8")),
+        (second(), peer, Some(format!("{blocked}, {free}")), Some(blocked)),
+        (second(), peer, Some(format!("{free}, {blocked}, {free}")), Some(blocked)),
+        (trusted(), peer, Some(blocked.to_owned()), Some(blocked)),
+        (trusted(), "10.0.0.8:5", Some(free.to_owned()), Some("10.0.0.8")),
+        (trusted(), "192.0.2.9:5", Some(blocked.to_owned()), None),
+        (trusted(), "[::ffff:127.0.0.1]:5", Some(blocked.to_owned()), Some(blocked)),
+        (trusted(), "/var/run/envoy.sock", Some(blocked.to_owned()), None),
+        (ClientAddress::Envoy, "10.0.0.8:5", Some(free.to_owned()), Some("10.0.0.8")),
+    ] {
+        let settings = Settings { client_address: client_address.clone(), ..Settings::default() };
+        let mut host = configured(&small_snapshot_with(settings));
+        host.set(HEADER, value.as_deref().map(str::as_bytes));
+        let response = host.request_from(Some(peer.as_bytes()));
+        let is_refused = response != Response::Passed;
+        let value = value.map(|value| value[..value.len().min(60)].to_owned());
+        assert_eq!(is_refused, expected.is_some(), "{client_address:?}, {peer}, {value:?}");
+        assert_eq!(host.connect(peer).is_none(), peer.starts_with("10."), "a connection is its peer's: {peer}");
+    }
+    let mut host = configured(&small_snapshot_with(Settings {
+        client_address: ClientAddress::Connection,
+        no_address: NoAddress::Deny,
+        ..Settings::default()
+    }));
+    assert_eq!(host.request_from(Some(free.as_bytes())), forbidden("no_address"), "Envoy does not say it");
+    host.set("filter_state.edgefold.connection_address", Some(b"192.0.2.1:1234"));
+    assert_eq!(host.request_from(Some(blocked.as_bytes())), Response::Passed);
+    host.set("filter_state.edgefold.connection_address", Some(b"10.0.0.7:1234"));
+    assert_refuses(&mut host, free);
+}
+
+#[test]
+fn an_open_connection_is_kept_or_rechecked() {
+    for recheck in [false, true] {
+        let mut host = if recheck { Host::start_recheck() } else { Host::start() };
+        assert!(host.configure(&snapshot(Settings::default(), &[])));
+        let connection = host.connect("10.0.0.7:1234").unwrap();
+        assert!(host.data(connection));
+        assert!(host.configure(&small_snapshot()));
+        assert_eq!(host.data(connection), !recheck);
+        assert_eq!(host.connect("10.0.0.7:1234"), None);
+        assert_eq!(host.metric("edgefold", "denied_connections"), 1 + u64::from(recheck));
+    }
+}
+
+#[test]
+fn lists_in_one_vm_are_told_apart() {
+    let mut host = configured(&small_snapshot());
+    host.set("plugin_name", Some(b"other.list"));
+    assert!(host.configure(&snapshot(Settings::default(), &[range("192.0.2.0", "192.0.2.255")])));
+    assert_refuses(&mut host, "192.0.2.7:1");
+    assert_passes(&mut host, "10.0.0.7:1");
+    assert_eq!(host.metric("other_list", "denied"), 1);
+    host.set("plugin_name", Some(b"edgefold"));
+    assert_passes(&mut host, "192.0.2.7:1");
+    assert_refuses(&mut host, "10.0.0.7:1");
+    host.set("plugin_name", Some(b"third"));
+    assert!(matches!(host.request(), Response::Refused { status: 503, .. }));
+    assert_eq!(host.connect("10.0.0.100:1"), None);
+}
+
+#[test]
+fn a_snapshot_is_taken_as_json_too() {
+    let mut host = Host::start();
+    let base64 = base64::engine::general_purpose::STANDARD.encode(small_snapshot());
+    assert!(host.configure(format!("{{\"snapshot\": \"{base64}\"}}").as_bytes()), "{:?}", host.log());
+    assert_refuses(&mut host, "10.0.0.7:1234");
+    assert!(!host.configure(b"{\"snapshot\": \"RURHRUZPTEQ=\"}"));
+    assert!(!host.configure(b"{\"snapshots\": \"\"}"));
+    assert!(host.log().last().unwrap().contains("is not {\"snapshot\": \"<base64>\"}"), "{:?}", host.log());
+    assert_refuses(&mut host, "10.0.0.7:1234");
+}
+
+/// A host may refuse any call, for lack of a capability or of memory.
+#[test]
+fn whatever_the_host_refuses_the_filter_goes_on() {
+    let calls = [
+        "proxy_log",
+        "proxy_set_property",
+        "proxy_send_local_response",
+        "proxy_close_stream",
+        "proxy_define_metric",
+        "proxy_increment_metric",
+        "proxy_record_metric",
+        "proxy_get_current_time_nanoseconds",
+        "proxy_set_tick_period_milliseconds",
+    ];
+    for mode in [Mode::Enforce, Mode::Shadow] {
+        for call in calls {
+            for status in [1, 2, 10, 12, u32::MAX] {
+                let mut host = Host::start();
+                host.state().refused_calls.insert(call, status);
+                assert!(host.configure(&small_snapshot_with(Settings { mode, ..Settings::default() })));
+                assert_passes(&mut host, "10.0.0.100:1234");
+                if !matches!(call, "proxy_send_local_response" | "proxy_close_stream") {
+                    assert_eq!(host.request_from(Some(b"10.0.0.7:1")) == Response::Passed, mode == Mode::Shadow);
+                    assert_eq!(host.connect("10.0.0.7:1").is_some(), mode == Mode::Shadow);
+                }
+            }
+        }
+    }
+    // Without an address a client has none, and without its bytes a snapshot is none.
+    let mut host = configured(&small_snapshot_with(Settings { no_address: NoAddress::Deny, ..Settings::default() }));
+    host.state().refused_calls.insert("proxy_get_property", 10);
+    assert_eq!(host.request_from(Some(b"10.0.0.100:1")), forbidden("no_address"));
+    host.state().refused_calls.insert("proxy_get_buffer_bytes", 10);
+    assert!(!host.configure(&small_snapshot()));
 }
 
 /// The example is there for whoever writes another reader; one that is wrong is worse than none.
@@ -307,7 +558,7 @@ fn wasm_and_native_code_and_a_plain_search_agree() {
     let outcome = runner.run(&case, |(ipv4_base, ipv4_shape, ipv6_base, ipv6_shape, lookups)| {
         let mut ranges = ranges_from(ipv4_base, &ipv4_shape, |bits| ipv4(bits).map(IpAddr::V4));
         ranges.extend(ranges_from(ipv6_base, &ipv6_shape, |bits| Some(Ipv6Addr::from_bits(bits).into())));
-        let bytes = snapshot(NoAddress::Allow, &ranges);
+        let bytes = snapshot(Settings::default(), &ranges);
         let native = Snapshot::open(&bytes).unwrap();
         let mut host = configured(&bytes);
         for (distance, form) in lookups {
@@ -318,13 +569,12 @@ fn wasm_and_native_code_and_a_plain_search_agree() {
                 _ => Ipv6Addr::from_bits(ipv6_base.saturating_add(distance.into())).into(),
             };
             let source_address = source_address(ip);
-            let (decision, response, counter) = if ranges.iter().any(|range| range.contains(ip)) {
-                (Decision::Deny, forbidden(), &refused)
-            } else {
-                (Decision::Allow, Response::Passed, &passed)
+            let (verdict, response, counter) = match ranges.iter().find(|range| range.contains(ip)) {
+                Some(&range) => (Verdict::Deny(Reason::Range(range)), forbidden(&range.to_string()), &refused),
+                None => (Verdict::Pass, Response::Passed, &passed),
             };
-            prop_assert_eq!(decide(&native, Some(source_address.as_bytes())), decision, "native, {}", ip);
-            prop_assert_eq!(host.request(Some(source_address.as_bytes())), response, "wasm, {}", ip);
+            prop_assert_eq!(decide(&native, false, Some(ip)), verdict, "native, {}", ip);
+            prop_assert_eq!(host.request_from(Some(source_address.as_bytes())), response, "wasm, {}", ip);
             counter.set(counter.get() + 1);
         }
         Ok(())

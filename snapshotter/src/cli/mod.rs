@@ -21,6 +21,7 @@ mod output;
 mod rebuild;
 mod rejects;
 mod serve;
+mod settings;
 mod snapshot;
 mod verify;
 

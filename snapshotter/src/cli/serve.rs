@@ -9,33 +9,38 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
-use edgefold_table::{Generation, NoAddress, Settings};
+use clap::{ArgGroup, Args, ValueEnum};
+use edgefold_table::{Generation, Settings};
 use envoy_types::pb::envoy::extensions::wasm::v3::FailurePolicy as EnvoyFailurePolicy;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tracing::{info, warn};
 
 use super::CliError;
+use super::settings::{self, SettingsArgs};
 use crate::admin;
 use crate::backoff::Trouble;
 use crate::clock::now;
-use crate::ecds::{discovery_response, replace_file};
+use crate::ecds::{Filter, discovery_response, replace_file};
 use crate::keeper::{Keeper, PATIENCE, Role};
 use crate::load::Follower;
 use crate::log::Log;
 use crate::metrics::Metrics;
-use crate::snapshot::{cut, generation, generation_text};
+use crate::snapshot::{cut, generation, version};
 
 /// How long to wait for commands before looking at the signals.
 const WAIT: Duration = Duration::from_millis(100);
 
 /// Follow the log, and ship a snapshot to Envoy at each change
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("to").required(true).multiple(true).args(["ecds_file", "network_ecds_file"])))]
 pub(super) struct Serve {
-    /// Ship to this file, from which Envoy takes it; its name must end in .pb
+    /// Ship the HTTP filter to this file, from which Envoy takes it; its name must end in .pb
     #[arg(long, value_name = "FILE", value_parser = ecds_path)]
-    ecds_file: PathBuf,
+    ecds_file: Option<PathBuf>,
+    /// Ship the network filter to this file, which refuses connections; its name must end in .pb
+    #[arg(long, value_name = "FILE", value_parser = ecds_path)]
+    network_ecds_file: Option<PathBuf>,
     #[command(flatten)]
     snapshot: SnapshotArgs,
     /// Serve metrics for Prometheus there, at /metrics, as in 127.0.0.1:9464
@@ -52,34 +57,14 @@ pub(super) struct SnapshotArgs {
     /// The name of the list, which is that of the ECDS resource
     #[arg(long, default_value = "edgefold", value_parser = list_name)]
     pub(super) name: String,
-    /// What happens to a request whose client has no IP address: it came over a pipe or an internal listener
-    #[arg(long, value_name = "POLICY", default_value = "allow")]
-    no_address: NoAddressPolicy,
+    #[command(flatten)]
+    pub(super) settings: SettingsArgs,
 }
 
 /// A name that fits into the header and into a line of a log.
 fn list_name(text: &str) -> Result<String, String> {
     let fits = (1..=255).contains(&text.len()) && !text.contains(char::is_control);
     if fits { Ok(text.to_owned()) } else { Err("a name has 1 to 255 bytes and no control characters".to_owned()) }
-}
-
-impl SnapshotArgs {
-    pub(super) fn settings(&self) -> Settings {
-        Settings {
-            no_address: match self.no_address {
-                NoAddressPolicy::Allow => NoAddress::Allow,
-                NoAddressPolicy::Deny => NoAddress::Deny,
-            },
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum NoAddressPolicy {
-    /// It passes
-    Allow,
-    /// It is refused
-    Deny,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -116,6 +101,7 @@ fn ecds_path(text: &str) -> Result<PathBuf, String> {
 
 impl Serve {
     pub(super) fn run(&self, log: Arc<dyn Log>) -> Result<ExitCode, CliError> {
+        let settings = self.snapshot.settings.read()?;
         let stop = Arc::new(AtomicBool::new(false));
         // Until the first snapshot a signal ends the process at once: there is nothing to clean up.
         let starting = Arc::new(AtomicBool::new(true));
@@ -131,6 +117,7 @@ impl Serve {
         }
         let mut shipper = Shipper {
             serve: self,
+            settings,
             metrics,
             follower: start(&*log)?,
             shipped: None,
@@ -212,9 +199,10 @@ fn may_pass(error: &CliError) -> bool {
 /// Follows the log, and ships what is blocked.
 struct Shipper<'a> {
     serve: &'a Serve,
+    settings: Settings,
     metrics: Arc<Metrics>,
     follower: Follower,
-    shipped: Option<Generation>,
+    shipped: Option<(Generation, Settings)>,
     log_trouble: Trouble,
     ship_trouble: Trouble,
 }
@@ -250,28 +238,35 @@ impl Shipper<'_> {
         Ok(())
     }
 
-    /// Ships what is blocked now, unless it is what was shipped last.
+    /// Ships what is blocked now, unless it is what was shipped last, and still fresh.
     fn ship(&mut self) -> Result<(), CliError> {
-        let Self { serve, metrics, follower, shipped, .. } = self;
+        let Self { serve, settings, metrics, follower, shipped, .. } = self;
         let fold = &follower.fold;
         let time = now();
-        let next = generation(fold, time);
-        if *shipped == Some(next) {
+        let next = (generation(fold, time), settings::at(settings, time));
+        if *shipped == Some(next.clone()) {
             return Ok(());
         }
-        let name = &serve.snapshot.name;
-        let snapshot = cut(fold, name, serve.snapshot.settings(), time)?;
-        let bytes = discovery_response(name, &generation_text(next), snapshot, serve.failure_policy.into());
-        // After a restart Envoy has this state already: it is not sent it again.
-        let there = shipped.is_none() && std::fs::read(&serve.ecds_file).is_ok_and(|there| there == bytes);
-        if !there {
-            replace_file(&serve.ecds_file, &bytes).map_err(CliError::file(&serve.ecds_file))?;
+        let (generation, settings) = &next;
+        let (name, version) = (&serve.snapshot.name, version(*generation, settings.freshness));
+        let snapshot = cut(fold, name, settings.clone(), time)?;
+        let mut bytes_shipped = 0;
+        for (filter, path) in [(Filter::Network, &serve.network_ecds_file), (Filter::Http, &serve.ecds_file)] {
+            let Some(path) = path else { continue };
+            let policy = serve.failure_policy.into();
+            let bytes = discovery_response(filter, name, &version, &snapshot, settings.open_connections, policy);
+            // After a restart Envoy has this state already: it is not sent it again.
+            let there = shipped.is_none() && std::fs::read(path).is_ok_and(|there| there == bytes);
+            if !there {
+                replace_file(path, &bytes).map_err(CliError::file(path))?;
+            }
+            bytes_shipped += bytes.len() as u64;
         }
-        info!("shipped generation {}: {} bytes", generation_text(next), bytes.len());
+        info!("shipped generation {version}: {bytes_shipped} bytes");
         *shipped = Some(next);
         metrics.shipped.inc();
         metrics.ranges.set(fold.blocked_at(time).count() as u64);
-        metrics.shipped_bytes.set(bytes.len() as u64);
+        metrics.shipped_bytes.set(bytes_shipped);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use super::CliError;
 use super::moment::MomentArgs;
 use super::serve::SnapshotArgs;
+use super::settings;
 use crate::ecds::replace_file;
 use crate::log::Log;
 use crate::snapshot::cut;
@@ -26,8 +27,9 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     pub(super) fn run(&self, log: &dyn Log) -> Result<ExitCode, CliError> {
+        let settings = self.snapshot.settings.read()?;
         let (fold, time) = self.moment.load(log)?;
-        let bytes = cut(&fold, &self.snapshot.name, self.snapshot.settings(), time)?;
+        let bytes = cut(&fold, &self.snapshot.name, settings::at(&settings, time), time)?;
         replace_file(&self.output, &bytes).map_err(CliError::file(&self.output))?;
         Ok(ExitCode::SUCCESS)
     }

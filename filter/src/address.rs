@@ -1,0 +1,96 @@
+//! Addresses as Envoy and proxies write them.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// The IP address in `1.2.3.4:567` or `[2001:db8::1]:567`, with or without port, brackets and zone (RFC 4007); `None` for
+/// anything else, such as the path of a pipe.
+///
+/// An address is taken for what it is: of the IPv6 addresses that hold an IPv4 address only the IPv4-mapped one is that IPv4
+/// address (when it is looked up). What comes from a translator's prefix (NAT64, 6to4) is IPv6.
+pub fn parse(text: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(text).ok()?;
+    if let Some(bracketed) = text.strip_prefix('[') {
+        let (ip, port) = bracketed.split_once(']')?;
+        let port_is_fine = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+        return ipv6(ip).filter(|_| port_is_fine).map(IpAddr::V6);
+    }
+    // More than one colon without brackets: IPv6 without a port.
+    match text.split_once(':') {
+        Some((_, rest)) if rest.contains(':') => ipv6(text).map(IpAddr::V6),
+        Some((ip, port)) => ip.parse().ok().filter(|_| is_port(port)).map(IpAddr::V4),
+        None => text.parse().ok().map(IpAddr::V4),
+    }
+}
+
+/// The entry of a list with commas that is the `place`th from the right, counted from 1, without the white space around it;
+/// `None` if there are fewer.
+pub fn entry_from_right(list: &[u8], place: u16) -> Option<&[u8]> {
+    let place = usize::from(place).checked_sub(1)?;
+    list.rsplit(|&byte| byte == b',').nth(place).map(<[u8]>::trim_ascii)
+}
+
+fn ipv6(text: &str) -> Option<Ipv6Addr> {
+    let without_zone = text.split_once('%').map_or(text, |(ip, _zone)| ip);
+    without_zone.parse().ok()
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_in_every_form_that_envoy_writes() {
+        for (text, expected) in [
+            ("1.2.3.4:567", Some("1.2.3.4")),
+            ("1.2.3.4:0", Some("1.2.3.4")),
+            ("1.2.3.4", Some("1.2.3.4")),
+            ("[2001:db8::1]:567", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:DB8:0:0::1]:1", Some("2001:db8::1")),
+            ("2001:0DB8:0000:0000:0000:0000:0000:0001", Some("2001:db8::1")),
+            ("[fe80::1%eth0]:80", Some("fe80::1")),
+            ("fe80::1%3", Some("fe80::1")),
+            ("[::ffff:10.0.0.1]:80", Some("::ffff:10.0.0.1")),
+            ("::ffff:a00:1", Some("::ffff:10.0.0.1")),
+            ("/var/run/envoy.sock", None),
+            ("@abstract", None),
+            ("envoy://internal_client_address/", None),
+            ("1.2.3.4:", None),
+            ("1.2.3.4:99999", None),
+            ("1.2.3", None),
+            ("01.2.3.4:5", None),
+            ("[1.2.3.4]:5", None),
+            ("[2001:db8::1]567", None),
+            ("[2001:db8::1", None),
+            ("", None),
+            (":80", None),
+            ("[]:80", None),
+        ] {
+            assert_eq!(parse(text.as_bytes()), expected.map(|ip| ip.parse().unwrap()), "{text:?}");
+        }
+        assert_eq!(parse(b"\xff\xfe"), None);
+    }
+
+    #[test]
+    fn entries_are_counted_from_the_right() {
+        let list = b"forged, 192.0.2.1 ,,\t10.0.0.1:80";
+        for (place, expected) in [
+            (1, Some(&b"10.0.0.1:80"[..])),
+            (2, Some(b"")),
+            (3, Some(b"192.0.2.1")),
+            (4, Some(b"forged")),
+            (5, None),
+            (u16::MAX, None),
+            (0, None),
+        ] {
+            assert_eq!(entry_from_right(list, place), expected, "{place}");
+        }
+        assert_eq!(entry_from_right(b"", 1), Some(&b""[..]));
+        assert_eq!(entry_from_right(b"", 2), None);
+    }
+}

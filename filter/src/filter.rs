@@ -1,0 +1,331 @@
+//! What the filter does when its host calls it.
+//!
+//! All plugins with the same VM id and code share one VM on each worker of Envoy, and so one [`Filter`]. To spare each
+//! request a call that says which plugin it belongs to, the last snapshot that a plugin name was configured with serves all
+//! its requests: those that began under the one before, and those of every listener and mode. Where a VM has plugins of
+//! several names, each request is asked for its own.
+
+use std::net::IpAddr;
+
+use edgefold_table::{ClientAddress, Mode, Settings, Snapshot};
+
+use crate::address;
+use crate::configuration::{ConfigurationError, open};
+use crate::decision::{Reason, Verdict, decide, is_stale};
+
+/// How often gauges are set, and snapshots found stale.
+const TICK_MILLIS: u32 = 1000;
+/// The path of Envoy's attribute with the client's address; parts end with NUL.
+const SOURCE_ADDRESS: &[u8] = b"source\0address";
+const PLUGIN_NAME: &[u8] = b"plugin_name";
+/// What becomes the filter state `wasm.edgefold`.
+const VERDICT: &[u8] = b"edgefold";
+
+/// What the filter asks of its host. No method fails: what a host cannot do is left undone, and what it has not is `None`.
+pub trait Host {
+    /// Reads an attribute; the parts of its path end with NUL.
+    fn attribute<R>(&self, path: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> R;
+    /// Sets the filter state `wasm.` and `name` of the request or connection.
+    fn set_state(&self, name: &[u8], value: &str);
+    /// The plugin's configuration, while it is being configured.
+    fn configuration(&self) -> Vec<u8>;
+    /// Answers the request, with an encoded map of headers.
+    fn respond(&self, status: u16, headers: &[u8], body: &[u8], details: &str);
+    /// Closes the client's connection.
+    fn close_connection(&self);
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    fn now(&self) -> u64;
+    /// Asks for a call of [`Filter::on_tick`] so often.
+    fn set_tick_period(&self, millis: u32);
+    /// The metric of this name.
+    fn counter(&self, name: &str) -> Option<Metric>;
+    /// The metric of this name.
+    fn gauge(&self, name: &str) -> Option<Metric>;
+    /// Adds one to a counter.
+    fn increment(&self, metric: Metric);
+    /// Sets a gauge.
+    fn set(&self, metric: Metric, value: u64);
+    /// Logs a line, at level error or info.
+    fn log(&self, is_error: bool, line: &str);
+}
+
+/// A metric that the host knows by a number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Metric(pub u32);
+
+/// Whether a request or connection goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// To the next filter.
+    Continue,
+    /// It has been answered or closed.
+    Stop,
+}
+
+/// All that the plugins in one VM serve.
+#[derive(Debug, Default)]
+pub struct Filter {
+    lists: Vec<List>,
+}
+
+/// What the plugins of one name serve.
+#[derive(Debug)]
+struct List {
+    plugin: Vec<u8>,
+    snapshot: Snapshot<Vec<u8>>,
+    is_stale: bool,
+    /// The headers of a refusal, as the host takes them.
+    headers: Vec<u8>,
+    metrics: Metrics,
+}
+
+/// The metrics of a plugin. They are defined once: a host gives each definition a number of its own.
+#[derive(Clone, Copy, Debug)]
+struct Metrics {
+    denied: Option<Metric>,
+    denied_connections: Option<Metric>,
+    shadow_denied: Option<Metric>,
+    shadow_denied_connections: Option<Metric>,
+    no_address: Option<Metric>,
+    stale: Option<Metric>,
+    snapshot_rejected: Option<Metric>,
+    generation: Option<Metric>,
+    ranges: Option<Metric>,
+    age: Option<Metric>,
+}
+
+impl Filter {
+    /// In a VM that no plugin is configured in yet.
+    pub const fn new() -> Self {
+        Self { lists: Vec::new() }
+    }
+
+    /// A plugin is configured; false rejects its configuration, and what served before keeps serving. The outcome depends on
+    /// the configuration alone, since Envoy asks a canary first and every worker after it.
+    pub fn on_configure(&mut self, host: &impl Host) -> bool {
+        let plugin = host.attribute(PLUGIN_NAME, |name| name.unwrap_or_default().to_vec());
+        let place = self.lists.iter().position(|list| list.plugin == plugin);
+        let metrics = place.and_then(|place| self.lists.get(place)).map(|list| list.metrics);
+        let metrics = metrics.unwrap_or_else(|| Metrics::new(&plugin, host));
+        let snapshot = match open(host.configuration()) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                refuse_snapshot(&error, metrics, host);
+                return false;
+            }
+        };
+        let header = snapshot.header();
+        let ranges = u64::from(header.ipv4_ranges).saturating_add(header.ipv6_ranges.into());
+        set(host, metrics.generation, header.generation.next_offset);
+        set(host, metrics.ranges, ranges);
+        host.log(false, &summary(&snapshot));
+        let headers = encode_headers(&header.settings);
+        let mut list = List { plugin, snapshot, is_stale: false, headers, metrics };
+        list.look_at_the_clock(host);
+        match place.and_then(|place| self.lists.get_mut(place)) {
+            Some(before) => *before = list,
+            None => self.lists.push(list),
+        }
+        host.set_tick_period(TICK_MILLIS);
+        true
+    }
+
+    /// Some time has passed.
+    pub fn on_tick(&mut self, host: &impl Host) {
+        for list in &mut self.lists {
+            list.look_at_the_clock(host);
+        }
+    }
+
+    /// A request has come, with its headers.
+    pub fn on_request(&self, host: &impl Host) -> Action {
+        let Some(list) = self.list(host) else {
+            // Envoy sends no request to a plugin whose configuration it refused; should a host do, the request is not
+            // passed unchecked.
+            host.respond(503, &NO_HEADERS, b"edgefold has no snapshot\n", &details(Reason::NoSnapshot));
+            return Action::Stop;
+        };
+        let settings = &list.snapshot.header().settings;
+        let Some(reason) = list.judge(client_of_request(&settings.client_address, host), host) else {
+            return Action::Continue;
+        };
+        if settings.mode == Mode::Shadow {
+            list.say_shadow_verdict(reason, list.metrics.shadow_denied, host);
+            return Action::Continue;
+        }
+        increment(host, list.metrics.denied);
+        let refusal = &settings.refusal;
+        let (status, body) = match reason {
+            // Not the client's fault.
+            Reason::Stale => (503, &b"edgefold has no fresh snapshot\n"[..]),
+            _ => (refusal.status, refusal.body.as_bytes()),
+        };
+        host.respond(status, &list.headers, body, &details(reason));
+        Action::Stop
+    }
+
+    /// A connection has been opened, or, if that is to be rechecked, bytes have come over it.
+    pub fn on_connection(&self, host: &impl Host) -> Action {
+        let Some(list) = self.list(host) else {
+            host.close_connection();
+            return Action::Stop;
+        };
+        let Some(reason) = list.judge(source_address(host), host) else { return Action::Continue };
+        if list.snapshot.header().settings.mode == Mode::Shadow {
+            list.say_shadow_verdict(reason, list.metrics.shadow_denied_connections, host);
+            return Action::Continue;
+        }
+        increment(host, list.metrics.denied_connections);
+        host.set_state(VERDICT, &details(reason));
+        host.close_connection();
+        Action::Stop
+    }
+
+    /// The list of the plugin that is asked.
+    fn list(&self, host: &impl Host) -> Option<&List> {
+        match self.lists.as_slice() {
+            [only] => Some(only),
+            several => host.attribute(PLUGIN_NAME, |name| several.iter().find(|list| Some(&*list.plugin) == name)),
+        }
+    }
+}
+
+impl List {
+    fn look_at_the_clock(&mut self, host: &impl Host) {
+        let now = host.now();
+        self.is_stale = is_stale(&self.snapshot, now);
+        let header = self.snapshot.header();
+        let true_at = header.settings.freshness.map_or(header.as_of, |freshness| freshness.cut_at);
+        set(host, self.metrics.age, now.saturating_sub(true_at) / 1000);
+    }
+
+    /// Why this client is not to pass, if it is not; counts what is not a matter of the verdict.
+    fn judge(&self, client: Option<IpAddr>, host: &impl Host) -> Option<Reason> {
+        if client.is_none() {
+            increment(host, self.metrics.no_address);
+        }
+        if self.is_stale {
+            increment(host, self.metrics.stale);
+        }
+        match decide(&self.snapshot, self.is_stale, client) {
+            Verdict::Pass => None,
+            Verdict::Deny(reason) => Some(reason),
+        }
+    }
+
+    fn say_shadow_verdict(&self, reason: Reason, counter: Option<Metric>, host: &impl Host) {
+        increment(host, counter);
+        host.set_state(VERDICT, &format!("shadow_{}", details(reason)));
+    }
+}
+
+/// As `%RESPONSE_CODE_DETAILS%` has it.
+fn details(reason: Reason) -> String {
+    format!("edgefold_denied[{reason}]")
+}
+
+fn source_address(host: &impl Host) -> Option<IpAddr> {
+    host.attribute(SOURCE_ADDRESS, |text| address::parse(text?))
+}
+
+fn client_of_request(client_address: &ClientAddress, host: &impl Host) -> Option<IpAddr> {
+    match client_address {
+        ClientAddress::Envoy => source_address(host),
+        ClientAddress::Connection => {
+            let path = format!("filter_state\0{}", ClientAddress::CONNECTION_ADDRESS);
+            host.attribute(path.as_bytes(), |text| address::parse(text?))
+        }
+        ClientAddress::Header { name, trusted_hops, trusted_proxies } => {
+            if !trusted_proxies.is_empty() {
+                let peer = source_address(host);
+                if !peer.is_some_and(|peer| trusted_proxies.iter().any(|proxies| proxies.contains(peer))) {
+                    return peer;
+                }
+            }
+            // The attribute joins several headers of the name; `proxy_get_header_map_value` would give the first alone,
+            // which is whatever the client sent. Envoy has names in lower case.
+            let path = format!("request\0headers\0{}", name.to_ascii_lowercase());
+            let written = host.attribute(path.as_bytes(), |list| {
+                address::entry_from_right(list?, *trusted_hops).map(address::parse)
+            });
+            written.unwrap_or_else(|| source_address(host))
+        }
+    }
+}
+
+fn summary(snapshot: &Snapshot<Vec<u8>>) -> String {
+    let header = snapshot.header();
+    let shadow = if header.settings.mode == Mode::Shadow { ", in shadow mode" } else { "" };
+    format!(
+        "edgefold: list {:?} at offset {}: {} IPv4 and {} IPv6 ranges{shadow}",
+        header.list, header.generation.next_offset, header.ipv4_ranges, header.ipv6_ranges
+    )
+}
+
+fn refuse_snapshot(error: &ConfigurationError, metrics: Metrics, host: &impl Host) {
+    increment(host, metrics.snapshot_rejected);
+    host.log(true, &format!("edgefold: snapshot refused: {error}; what served before keeps serving"));
+}
+
+impl Metrics {
+    /// Those of a plugin, whose name is the second part of theirs, so that `stats_tags` can make it a label.
+    fn new(plugin: &[u8], host: &impl Host) -> Self {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let plugin: String = plugin.iter().map(|&byte| if is_plain(byte) { char::from(byte) } else { '_' }).collect();
+        let name = |name: &str| format!("edgefold.{plugin}.{name}");
+        let counter = |of: &str| host.counter(&name(of));
+        let gauge = |of: &str| host.gauge(&name(of));
+        Self {
+            denied: counter("denied"),
+            denied_connections: counter("denied_connections"),
+            shadow_denied: counter("shadow_denied"),
+            shadow_denied_connections: counter("shadow_denied_connections"),
+            no_address: counter("no_address"),
+            stale: counter("stale"),
+            snapshot_rejected: counter("snapshot_rejected"),
+            generation: gauge("generation"),
+            ranges: gauge("ranges"),
+            age: gauge("age_seconds"),
+        }
+    }
+}
+
+fn increment(host: &impl Host, metric: Option<Metric>) {
+    if let Some(metric) = metric {
+        host.increment(metric);
+    }
+}
+
+fn set(host: &impl Host, metric: Option<Metric>, value: u64) {
+    if let Some(metric) = metric {
+        host.set(metric, value);
+    }
+}
+
+/// A map of no headers.
+const NO_HEADERS: [u8; 4] = [0; 4];
+
+/// The headers of a refusal as proxy-wasm wants a map: how many there are, the lengths of each name and value, and then each
+/// name and value with a NUL behind it. Lengths are u32, little-endian.
+fn encode_headers(settings: &Settings) -> Vec<u8> {
+    let refusal = &settings.refusal;
+    let content_type = ("content-type", &*refusal.content_type);
+    // Envoy gives a response without a body no content type.
+    let content_type = (!refusal.body.is_empty()).then_some(content_type);
+    let others = refusal.headers.iter().map(|(name, value)| (&**name, &**value));
+    let headers: Vec<(&str, &str)> = content_type.into_iter().chain(others).collect();
+    // The header of a snapshot is far shorter than a u32 can count.
+    let length = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
+    let mut encoded = length(headers.len()).to_vec();
+    for (name, value) in &headers {
+        encoded.extend(length(name.len()));
+        encoded.extend(length(value.len()));
+    }
+    for (name, value) in &headers {
+        for text in [name, value] {
+            encoded.extend(text.bytes());
+            encoded.push(0);
+        }
+    }
+    encoded
+}
