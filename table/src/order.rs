@@ -7,6 +7,12 @@
 pub(crate) trait Bits: Copy + Ord {
     /// Whether this is the number after `other`.
     fn follows(self, other: Self) -> bool;
+
+    /// The number after this one; `None` after the last.
+    fn successor(self) -> Option<Self>;
+
+    /// The number before this one; `None` before 0.
+    fn predecessor(self) -> Option<Self>;
 }
 
 impl Bits for u32 {
@@ -14,12 +20,32 @@ impl Bits for u32 {
     fn follows(self, other: Self) -> bool {
         self.wrapping_sub(other) == 1
     }
+
+    #[inline]
+    fn successor(self) -> Option<Self> {
+        self.checked_add(1)
+    }
+
+    #[inline]
+    fn predecessor(self) -> Option<Self> {
+        self.checked_sub(1)
+    }
 }
 
 impl Bits for u128 {
     #[inline]
     fn follows(self, other: Self) -> bool {
         self.wrapping_sub(other) == 1
+    }
+
+    #[inline]
+    fn successor(self) -> Option<Self> {
+        self.checked_add(1)
+    }
+
+    #[inline]
+    fn predecessor(self) -> Option<Self> {
+        self.checked_sub(1)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A section of a table: the ranges of one family, in chunks. What the families share is here; how the bytes of a chunk lie
 //! is the matter of [`crate::v4`] and [`crate::v6`].
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use crate::columns::OVERREAD;
 use crate::order::{Bits, Order, Pairs};
@@ -32,11 +32,80 @@ pub(crate) trait Layout: Copy {
     /// Whether a range holds `address`.
     fn contains(&self, table: &[u8], address: Self::Bits) -> Option<bool>;
 
+    /// Goes from `address` to the end of its range on this side. `Break` is that end; `Continue` is an address of the same
+    /// range from which to go on, since there is no edge up to it. The range goes on from `address` to the other side, too.
+    fn edge(&self, table: &[u8], address: Self::Bits, side: Side) -> Option<ControlFlow<Self::Bits, Self::Bits>>;
+
     /// Whether a range goes on into `chunk` from before it.
     fn goes_on(&self, table: &[u8], chunk: usize) -> Option<bool>;
 
     /// Reads `chunk`, checks all but the order of its edges, and gives each edge with whether it begins a range to `sink`.
     fn edges(&self, table: &[u8], chunk: usize, sink: impl FnMut(Self::Bits, bool)) -> Result<(), &'static str>;
+}
+
+/// The side of an address on which an end of its range is sought.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    Before,
+    Behind,
+}
+
+impl Side {
+    /// The last place that `is_passed`, or the first that is not: places that are passed come before those that are not.
+    /// For every search by one function, since the filter should be small.
+    #[inline(never)]
+    pub(crate) fn nearest(self, places: Range<usize>, is_passed: &dyn Fn(usize) -> Option<bool>) -> Option<usize> {
+        let Range { start: mut low, end: mut high } = places;
+        while low < high {
+            let middle = low.midpoint(high);
+            if is_passed(middle)? {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let place = if self == Self::Before { low.checked_sub(1)? } else { low };
+        places.contains(&place).then_some(place)
+    }
+
+    /// The nearest chunk on this side of `chunk` that is not empty. `extent` says where a chunk lies. Chunks lie in order
+    /// without gaps, so that empty ones need not be gone through one by one.
+    pub(crate) fn next_chunk(
+        self,
+        chunk: usize,
+        chunks: usize,
+        extent: &dyn Fn(usize) -> Option<Range<usize>>,
+    ) -> Option<usize> {
+        let here = extent(chunk)?;
+        match self {
+            Self::Before => self.nearest(0..chunk, &|other| Some(extent(other)?.start < here.start)),
+            Self::Behind => self.nearest(chunk + 1..chunks, &|other| Some(extent(other)?.end <= here.end)),
+        }
+    }
+
+    /// Whether `next` lies on this side of `address`.
+    fn is_further<N: Ord>(self, next: N, address: N) -> bool {
+        match self {
+            Self::Before => next < address,
+            Self::Behind => next > address,
+        }
+    }
+
+    /// Of these ends of a stretch of addresses, the one that is met first.
+    pub(crate) fn near<N>(self, (first, last): (N, N)) -> N {
+        match self {
+            Self::Before => last,
+            Self::Behind => first,
+        }
+    }
+
+    /// The address that comes when this stretch of addresses is over, if there is one.
+    pub(crate) fn past<N: Bits>(self, (first, last): (N, N)) -> Option<N> {
+        match self {
+            Self::Before => first.predecessor(),
+            Self::Behind => last.successor(),
+        }
+    }
 }
 
 /// Checks that the section at `bytes` ends with padding behind its chunks, which end at `chunks_end`; in u64, since a wasm
@@ -120,6 +189,37 @@ impl<L: Layout> Section<L> {
     pub(crate) fn contains(&self, table: &[u8], address: L::Bits) -> bool {
         let Some(layout) = &self.layout else { return false };
         layout.contains(table, address).unwrap_or(false)
+    }
+
+    /// The range that holds `address`.
+    #[inline(never)]
+    pub(crate) fn range(&self, table: &[u8], address: L::Bits) -> Option<AddressRange<L::Address>> {
+        let is_in = |address: &L::Bits| self.contains(table, *address);
+        Some(address).filter(is_in)?;
+        // Ranges do not touch: a neighbour that is in one is in the same.
+        let first = match address.predecessor().filter(is_in) {
+            Some(before) => self.edge(table, before, Side::Before)?,
+            None => address,
+        };
+        let last = match address.successor().filter(is_in) {
+            Some(behind) => self.edge(table, behind, Side::Behind)?,
+            None => address,
+        };
+        AddressRange::new(first.into(), last.into()).ok()
+    }
+
+    /// The end on this side of the range that holds `address` and goes on from it to the other side.
+    #[inline(never)]
+    fn edge(&self, table: &[u8], mut address: L::Bits, side: Side) -> Option<L::Bits> {
+        let layout = self.layout.as_ref()?;
+        loop {
+            match layout.edge(table, address, side)? {
+                ControlFlow::Break(edge) => return Some(edge),
+                // Whatever the bytes have become since `open`, this comes to an end.
+                ControlFlow::Continue(next) if side.is_further(next, address) => address = next,
+                ControlFlow::Continue(_) => return None,
+            }
+        }
     }
 
     /// The range that holds `address`, and its place.

@@ -60,6 +60,17 @@ impl<B: AsRef<[u8]>> Table<B> {
         }
     }
 
+    /// The range that holds `ip`. An IPv4-mapped IPv6 address is the IPv4 address in it.
+    ///
+    /// This looks for each end of the range as [`Table::contains`] does for `ip`, however many addresses lie between them.
+    pub fn range(&self, ip: IpAddr) -> Option<IpRange> {
+        let bytes = self.bytes.as_ref();
+        match ip.to_canonical() {
+            IpAddr::V4(address) => self.v4.range(bytes, address.to_bits()).map(IpRange::from),
+            IpAddr::V6(address) => self.v6.range(bytes, address.to_bits()).map(IpRange::from),
+        }
+    }
+
     /// The range that holds `ip`, and its place. An IPv4-mapped IPv6 address is the IPv4 address in it.
     ///
     /// Where there is such a range, this reads from one of at most 4096 marks up to its end: microseconds, but milliseconds

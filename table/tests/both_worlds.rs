@@ -4,7 +4,7 @@
 mod samples;
 
 use edgefold_table::{EncodeError, Generation, IpRange, Match, Settings, Snapshot, Table, encode};
-use samples::{Oracle, Sample, asked, samples};
+use samples::{Oracle, Sample, asked, long_ranges, samples, v4};
 use wasm_bindgen_test::wasm_bindgen_test;
 
 fn range(first: &str, last: &str) -> IpRange {
@@ -82,6 +82,19 @@ fn find_gives_the_range_and_its_place_in_its_family() {
     let found = table.find("::9".parse().unwrap()).unwrap();
     assert_eq!((found.range, found.index), (range("::9", "::9"), 1));
     assert_eq!(table.find("::8".parse().unwrap()), None);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn range_gives_the_whole_range_of_a_mapped_address_too() {
+    let all6 = range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    let table = table(&[range("10.0.0.1", "10.0.0.99"), range("10.0.0.101", "10.0.0.101"), all6]);
+    let found = |ip: &str| table.range(ip.parse().unwrap());
+    assert_eq!(found("::ffff:10.0.0.7"), Some(range("10.0.0.1", "10.0.0.99")));
+    assert_eq!(found("::ffff:10.0.0.101"), Some(range("10.0.0.101", "10.0.0.101")));
+    assert_eq!(found("::ffff:10.0.0.100"), None, "a mapped address is not IPv6");
+    // The neighbours of the mapped block are, and their range goes on over it.
+    assert_eq!(found("::fffe:ffff:ffff"), Some(all6));
+    assert_eq!(found("::1:0:0:0"), Some(all6));
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -214,21 +227,84 @@ fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
 
 #[wasm_bindgen_test(unsupported = test)]
 fn every_kind_of_chunk_agrees_with_a_btreemap() {
-    for Sample { name, ranges } in samples() {
-        let (table, oracle) = (table(&ranges), Oracle::new(&ranges));
-        assert!(table.iter().eq(ranges.iter().copied()), "{name}: other ranges came back");
-        assert_eq!(table.ipv4_ranges() + table.ipv6_ranges(), ranges.len(), "{name}");
-        let asked = asked(&ranges);
-        // `find` counts ranges, which takes its time where they are dense.
-        let step = asked.len().div_ceil(10_000);
-        for (place, &ip) in asked.iter().enumerate() {
-            let expected = oracle.find(ip);
-            assert_eq!(table.contains(ip), expected.is_some(), "{name}: {ip}");
-            if place % step != 0 {
-                continue;
-            }
-            let found = table.find(ip).map(|Match { range, index }| (range.first(), range.last(), index));
-            assert_eq!(found, expected, "{name}: {ip}");
-        }
+    for Sample { name, ranges } in samples().into_iter().chain([long_ranges()]) {
+        agrees_with_a_btreemap(name, &table(&ranges), &ranges);
     }
+}
+
+fn agrees_with_a_btreemap(name: &str, table: &Table<Vec<u8>>, ranges: &[IpRange]) {
+    let oracle = Oracle::new(ranges);
+    assert!(table.iter().eq(ranges.iter().copied()), "{name}: other ranges came back");
+    assert_eq!(table.ipv4_ranges() + table.ipv6_ranges(), ranges.len(), "{name}");
+    let asked = asked(ranges);
+    // `find` counts ranges, which takes its time where they are dense.
+    let step = asked.len().div_ceil(10_000);
+    for (place, &ip) in asked.iter().enumerate() {
+        let expected = oracle.find(ip);
+        assert_eq!(table.contains(ip), expected.is_some(), "{name}: {ip}");
+        let range = table.range(ip).map(|range| (range.first(), range.last()));
+        assert_eq!(range, expected.map(|(first, last, _)| (first, last)), "{name}: {ip}");
+        if place % step != 0 {
+            continue;
+        }
+        let found = table.find(ip).map(|Match { range, index }| (range.first(), range.last(), index));
+        assert_eq!(found, expected, "{name}: {ip}");
+    }
+}
+
+/// A bitmap that no range begins or ends in is allowed, though another encoder would have to write it.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_range_goes_on_over_bitmaps_of_ones() {
+    const CHUNK: u32 = 1 << 15;
+    const BITMAP: usize = 4096;
+    let ranges = [(2 * CHUNK + 5, 40 * CHUNK), (41 * CHUNK, 42 * CHUNK - 1), (42 * CHUNK + 64, 42 * CHUNK + 127)];
+    let mut third = [0; BITMAP];
+    third[8..16].fill(0xff);
+    let edge = |position: u16, begins: u16| (position << 1 | begins).to_le_bytes().to_vec();
+    let ones = vec![0xff; BITMAP];
+    let filled = [
+        (2, edge(5, 1)),
+        (3, ones.clone()),
+        (17, ones.clone()),
+        (18, ones.clone()),
+        (40, edge(0, 0)),
+        (41, ones),
+        (42, third.to_vec()),
+        (50, vec![0; BITMAP]),
+    ];
+    let (mut index, mut chunks) = (vec![17], Vec::new());
+    for chunk in 0..1 << 17 {
+        if chunk % 16 == 0 {
+            index.extend((chunks.len() as u32 / 2).to_le_bytes());
+        }
+        let group: [u8; 4] = index[1 + chunk / 16 * 36..][..4].try_into().unwrap();
+        let start = (chunks.len() / 2) as u16 - u32::from_le_bytes(group) as u16;
+        let goes_on = (3..=40).contains(&chunk);
+        index.extend((start | u16::from(goes_on) << 15).to_le_bytes());
+        chunks.extend(filled.iter().filter(|(place, _)| *place == chunk).flat_map(|(_, bytes)| bytes));
+    }
+    index.extend((chunks.len() as u32 / 2).to_le_bytes());
+    let section = [index, chunks, vec![0; 32]].concat();
+    let table = Table::open([&(section.len() as u32).to_le_bytes(), &section[..]].concat()).unwrap();
+    agrees_with_a_btreemap("bitmaps of ones", &table, &v4(&ranges));
+}
+
+/// So is a node without edges, and a prefix that is two entries of one position.
+#[wasm_bindgen_test(unsupported = test)]
+fn a_range_goes_on_over_a_node_without_edges() {
+    const NODE: u32 = 1 << 27;
+    const GOES_ON: u32 = 1 << 31;
+    let index = |entries: &[u32]| entries.iter().flat_map(|entry| entry.to_le_bytes()).collect::<Vec<_>>();
+    // Chunks of two bits, with 16 more of each position.
+    let root = index(&[0, 2 | NODE | GOES_ON, 13 | GOES_ON, 13 | GOES_ON, 18]);
+    let first = [4, 0, 0xfe, 0];
+    let node = [vec![4, 1, 0, 0, 0, 0, 0, 0, 0, 0x40], index(&[GOES_ON; 3])].concat();
+    let fourth = [4, 0, 16, 0, 16, 0, 0xff, 0xfe, 0xff, 0];
+    let section = [vec![0, 2], vec![0; 8], root, first.to_vec(), node, fourth.to_vec(), vec![0; 32]].concat();
+    let table = Table::open([&[0; 4], &section[..]].concat()).unwrap();
+    let ranges = [
+        range("1::", "c001:3fff:ffff:ffff:ffff:ffff:ffff:ffff"),
+        range("c004::", "c004:3fff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    ];
+    agrees_with_a_btreemap("a node without edges", &table, &ranges);
 }

@@ -4,6 +4,7 @@ use std::hint::select_unpredictable;
 
 use super::list;
 use crate::bytes::{array_at, u16_at};
+use crate::section::Side;
 use crate::simd::{self, LANES, above_u8, equal_u8};
 
 /// Units of two bytes that a bitmap takes: a bit for each address.
@@ -58,6 +59,23 @@ impl<'a> Split<'a> {
         Some(self.nibbles.get(index / 2)? >> (index % 2 * 4) & 0xf)
     }
 
+    /// The edge at `index`, which is in `group`: its position, and whether it begins a range.
+    #[inline]
+    fn edge(self, group: usize, index: usize) -> Option<(u32, bool)> {
+        let (&byte, nibble) = (self.bytes.get(index)?, self.nibble(index)?);
+        Some(((group as u32) << 11 | u32::from(nibble) << 7 | u32::from(byte >> 1), byte & 1 == 1))
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.len
+    }
+
+    /// The position of the edge at `index`.
+    pub(super) fn position(self, index: usize) -> Option<u32> {
+        let group = Side::Behind.nearest(0..GROUPS, &|group| Some(self.end(group)? <= index))?;
+        self.edge(group, index).map(|(position, _)| position)
+    }
+
     #[inline]
     pub(super) fn contains(self, position: u16, goes_on: bool) -> Option<bool> {
         let [byte, nibble] = (position << 1 | 1).to_le_bytes();
@@ -96,8 +114,8 @@ impl<'a> Split<'a> {
                 return Err("the groups of a split chunk do not rise");
             }
             for index in start..end {
-                let (&byte, nibble) = (self.bytes.get(index).ok_or(OUTSIDE)?, self.nibble(index).ok_or(OUTSIDE)?);
-                edge((group as u32) << 11 | u32::from(nibble) << 7 | u32::from(byte >> 1), byte & 1 == 1);
+                let (position, begins) = self.edge(group, index).ok_or(OUTSIDE)?;
+                edge(position, begins);
             }
             start = end;
         }
@@ -160,6 +178,37 @@ fn write_split(edges: impl ExactSizeIterator<Item = (u16, bool)> + Clone, out: &
 pub(super) fn bitmap_contains(bytes: &[u8], position: u16) -> Option<bool> {
     let bitmap: &[u8; BITMAP_BYTES] = array_at(bytes, 0)?;
     Some(bitmap.get(usize::from(position / 8))? >> (position % 8) & 1 == 1)
+}
+
+/// The end on this side of the run of ones that `position` is in; `None` if it is where the chunk ends, and goes on there.
+pub(super) fn bitmap_end(
+    bitmap: &[u8; BITMAP_BYTES],
+    position: u32,
+    side: Side,
+    goes_on: bool,
+    goes_on_after: bool,
+) -> Option<u32> {
+    let (word, bit) = (position as usize / 64, position % 64);
+    // Where zeros are, by words; those of the position's own word that are on the other side do not matter.
+    let zeros = |(place, &bytes): (usize, &[u8; 8])| {
+        let mask = match side {
+            _ if place != word => u64::MAX,
+            Side::Before => u64::MAX >> (63 - bit),
+            Side::Behind => u64::MAX << bit,
+        };
+        Some((64 * place as u32, !u64::from_le_bytes(bytes) & mask)).filter(|&(_, zeros)| zeros != 0)
+    };
+    let words = bitmap.as_chunks().0.iter().enumerate();
+    match side {
+        Side::Before => match words.take(word + 1).rev().find_map(zeros) {
+            Some((start, zeros)) => Some(start + 64 - zeros.leading_zeros()),
+            None => (!goes_on).then_some(0),
+        },
+        Side::Behind => match words.skip(word).find_map(zeros) {
+            Some((start, zeros)) => (start + zeros.trailing_zeros()).checked_sub(1),
+            None => (!goes_on_after).then_some(8 * BITMAP_BYTES as u32 - 1),
+        },
+    }
 }
 
 /// Gives each edge of a bitmap: the ends of the runs of ones, but for those at the chunk's own ends where a range goes on.

@@ -16,14 +16,14 @@ mod index;
 mod list;
 
 use std::net::Ipv4Addr;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use crate::bytes::array_at;
 use crate::columns::Columns;
-use crate::section;
+use crate::section::{self, Side};
 
 pub(crate) use encode::Encoder;
-use index::Index;
+use index::{Extent, Index};
 
 /// Bits of the index that leave 15 bits for a position in its chunk: with the flag, an edge of two bytes.
 const FINE: u32 = 17;
@@ -68,6 +68,22 @@ impl section::Layout for Layout {
             9.. => self.contains_coarse::<3>(table, address),
             _ => self.contains_coarse::<4>(table, address),
         }
+    }
+
+    #[inline(never)]
+    fn edge(&self, table: &[u8], address: u32, side: Side) -> Option<ControlFlow<u32, u32>> {
+        let chunk = section::Layout::chunk_of(self, address);
+        let ends = |chunk: usize| {
+            let first = (chunk as u32) << (32 - self.index.bits());
+            (first, first | u32::MAX >> self.index.bits())
+        };
+        let (first, _) = ends(chunk);
+        if let Some(position) = self.position(table, chunk, address ^ first, side) {
+            return Some(ControlFlow::Break(first | position));
+        }
+        let extent = |chunk| self.index.extent(table, chunk).map(|Extent { start, len, .. }| start..start + len);
+        let next = side.next_chunk(chunk, self.index.chunks(), &extent)?;
+        Some(ControlFlow::Continue(side.near(ends(next))))
     }
 
     fn goes_on(&self, table: &[u8], chunk: usize) -> Option<bool> {
@@ -133,6 +149,33 @@ impl Layout {
         let Some(last) = columns.rank(key)?.checked_sub(1) else { return Some(extent.goes_on) };
         let edge: u32 = columns.get(last)?;
         Some((edge & begins != 0) | (edge | begins == key))
+    }
+
+    /// The position of the edge of `chunk` that is nearest to `position` on this side, or is there; `None` if there is none.
+    fn position(&self, table: &[u8], chunk: usize, position: u32, side: Side) -> Option<u32> {
+        let (bits, width) = (self.index.bits(), width(self.index.bits()));
+        let extent = self.index.extent(table, chunk)?;
+        let edges = table.get(self.edges + extent.start * width..)?;
+        let nearest = |len, position_at: &dyn Fn(usize) -> Option<u32>| {
+            let is_passed =
+                |place| position_at(place).map(|edge| edge < position || edge == position && side == Side::Before);
+            position_at(side.nearest(0..len, &is_passed)?)
+        };
+        match extent.len {
+            dense::BITMAP_UNITS if bits == FINE => {
+                let goes_on_after = self.index.goes_on_after(table, chunk)?;
+                dense::bitmap_end(array_at(edges, 0)?, position, side, extent.goes_on, goes_on_after)
+            }
+            units if bits == FINE && units > list::MOST_EDGES => {
+                let split = dense::Split::new(edges, units)?;
+                nearest(split.len(), &|place| split.position(place))
+            }
+            // A list is a single column.
+            len => {
+                let columns = Columns::new(edges, width, len);
+                nearest(len, &|place| columns.get(place).map(|edge: u32| edge >> bits))
+            }
+        }
     }
 }
 

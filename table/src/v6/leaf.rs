@@ -5,6 +5,7 @@ use std::ops::BitXor;
 
 use super::{OUTSIDE, UNIT, low_ones};
 use crate::columns::{Columns, Position};
+use crate::section::Side;
 
 /// The kind of an entry that begins a range; less is a prefix, of which so many bits count behind the chunk's own.
 pub(super) const BEGINS: u8 = 0xfe;
@@ -50,6 +51,35 @@ impl<'a> Leaf<'a> {
             length => same >= length.into(),
         };
         Some(select_unpredictable(rank == 0, goes_on, is_in))
+    }
+
+    /// The end on this side of the range that holds `address` and goes on to the other side; `None` if it is not here.
+    /// `first` is the first address of the chunk, `depth` the bits that all its addresses share.
+    pub(super) fn edge(self, first: u128, depth: u32, address: u128, side: Side) -> Option<u128> {
+        let rank = self.positions.rank(address << depth)?;
+        let last = rank.wrapping_sub(1);
+        // What is kept of an end is at most the address also where the end itself is above it.
+        let candidates = match side {
+            Side::Before => [last, last.wrapping_sub(1)],
+            Side::Behind => [last, rank],
+        };
+        candidates.into_iter().filter_map(|index| self.ends(index, first, depth)).find_map(|(start, end)| match side {
+            Side::Before => (start <= address).then_some(start),
+            Side::Behind => (end >= address).then_some(end),
+        })
+    }
+
+    /// The first and the last address that the entry at `index` tells of; `None` if there is no such entry.
+    #[inline(never)]
+    fn ends(&self, index: usize, first: u128, depth: u32) -> Option<(u128, u128)> {
+        let index = Some(index).filter(|&index| index < self.len)?;
+        let start = first | self.positions.get::<u128>(index)? >> depth;
+        let end = |bits| start | low_ones(bits);
+        Some(match *self.kinds.get(index)? {
+            BEGINS => (start, start),
+            ENDS => (end(depth + self.bits), end(depth + self.bits)),
+            length => (start, end(depth + u32::from(length))),
+        })
     }
 
     /// Checks the leaf of `len` bytes, and gives each edge of a range. `first` is the first address of the chunk, `depth`

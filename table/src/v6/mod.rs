@@ -15,13 +15,13 @@ mod leaf;
 mod node;
 
 use std::net::Ipv6Addr;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
-use crate::section;
+use crate::section::{self, Side};
 
 pub(crate) use encode::Encoder;
 use leaf::Leaf;
-use node::Node;
+use node::{Extent, Node};
 
 /// Chunks start at a multiple of this many bytes.
 const UNIT: usize = 2;
@@ -87,6 +87,37 @@ impl section::Layout for Layout {
                 leaf(columns)?.contains(position, extent.goes_on, u128::leading_zeros)
             }
         }
+    }
+
+    #[inline(never)]
+    fn edge(&self, table: &[u8], address: u128, side: Side) -> Option<ControlFlow<u128, u128>> {
+        let mut node = self.root;
+        // The ends of the chunk that the node is, or of all addresses.
+        let mut around = (0, u128::MAX);
+        let next = loop {
+            // Where the address is not in the node, what is nearest to it; that is on the wrong side of it or on the right one.
+            let (first, last) = node.ends();
+            let address = match side {
+                Side::Before => address.min(last),
+                Side::Behind => address.max(first),
+            };
+            if !node.shares_prefix(upper_half(address)) {
+                break None;
+            }
+            let chunk = node.chunk_of(upper_half(address));
+            let extent = node.extent(table, chunk)?;
+            if !extent.is_node {
+                let leaf = Leaf::new(table, extent.start, extent.len, extent.columns)?;
+                if let Some(edge) = leaf.edge(node.first(chunk), node.depth(), address, side) {
+                    return Some(ControlFlow::Break(edge));
+                }
+                let extent = |chunk| node.extent(table, chunk).map(|Extent { start, len, .. }| start..start + len);
+                break side.next_chunk(chunk, node.chunks(), &extent).map(|chunk| side.near(node.chunk_ends(chunk)));
+            }
+            around = node.chunk_ends(chunk);
+            node = Node::at(table, extent.start)?;
+        };
+        next.or_else(|| side.past(around)).map(ControlFlow::Continue)
     }
 
     fn goes_on(&self, table: &[u8], chunk: usize) -> Option<bool> {

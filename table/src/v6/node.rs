@@ -1,7 +1,7 @@
 //! An index on some bits of an IPv6 address behind those that all addresses with edges share, and the chunks behind it.
 
 use super::leaf::Leaf;
-use super::{OUTSIDE, UNIT, upper_half};
+use super::{OUTSIDE, UNIT, low_ones, upper_half};
 use crate::bytes::{array_at, u32_at};
 
 /// Where in a node its prefix starts: behind the two bytes that count bits.
@@ -88,6 +88,16 @@ impl Node {
     /// The first address of a chunk.
     pub(super) fn first(&self, chunk: usize) -> u128 {
         u128::from(self.prefix) << 64 | (chunk as u128) << (128 - self.depth())
+    }
+
+    /// The first and the last address of a chunk.
+    pub(super) fn chunk_ends(&self, chunk: usize) -> (u128, u128) {
+        (self.first(chunk), self.first(chunk) | low_ones(self.depth()))
+    }
+
+    /// The first and the last address that have the shared prefix.
+    pub(super) fn ends(&self) -> (u128, u128) {
+        (self.first(0), self.first(0) | low_ones(self.shared_bits))
     }
 
     #[inline]

@@ -88,9 +88,14 @@ fn check(table: &Table<impl AsRef<[u8]>>, bytes: &[u8]) -> Vec<IpRange> {
         let found = table.find(ip).map(|Match { range, index }| (range.first(), range.last(), index));
         assert_eq!(found, oracle.find(ip), "{ip} is found otherwise");
     };
-    let contains = |ip| assert_eq!(table.contains(ip), oracle.find(ip).is_some(), "{ip} is looked up otherwise");
-    for ip in spread(&ranges, MOST_LOOKED_UP).flat_map(ends_and_neighbours) {
-        contains(ip);
+    let contains = |ip| {
+        let expected = oracle.find(ip).map(|(first, last, _)| (first, last));
+        assert_eq!(table.contains(ip), expected.is_some(), "{ip} is looked up otherwise");
+        let range = table.range(ip).map(|range| (range.first(), range.last()));
+        assert_eq!(range, expected, "{ip} is in another range");
+    };
+    for range in spread(&ranges, MOST_LOOKED_UP) {
+        ends_and_neighbours(range).chain([middle(range)]).for_each(contains);
     }
     let edges = [Ipv4Addr::from_bits(0).into(), Ipv4Addr::from_bits(u32::MAX).into()]
         .into_iter()
@@ -137,6 +142,13 @@ fn ends_and_neighbours(range: IpRange) -> impl Iterator<Item = IpAddr> {
             IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits().wrapping_add_signed(step.into()))),
         })
     })
+}
+
+fn middle(range: IpRange) -> IpAddr {
+    match range {
+        IpRange::V4(range) => Ipv4Addr::from_bits(range.first().to_bits().midpoint(range.last().to_bits())).into(),
+        IpRange::V6(range) => Ipv6Addr::from_bits(range.first().to_bits().midpoint(range.last().to_bits())).into(),
+    }
 }
 
 /// The first bytes as addresses of both families.

@@ -97,6 +97,38 @@ fn every_density(random: &mut SplitMix) -> Vec<(u32, u32)> {
     ranges
 }
 
+/// Ranges from one dense chunk to another, and long runs in them. Not among [`samples`], since some tests go through all
+/// their bits.
+pub(crate) fn long_ranges() -> Sample {
+    const CHUNK: u32 = 1 << 15;
+    // So many edges that the finest index is the smallest.
+    let mut ranges = (0..10 * CHUNK).step_by(2).map(|address| (address, address)).collect::<Vec<_>>();
+    // A range that goes on from one dense chunk over many empty ones into another, and long runs of ones in them.
+    let at = 1000 * CHUNK;
+    ranges.extend((at..at + 9000).step_by(3).map(|address| (address, address + 1)));
+    ranges.push((at + 9500, at + 9800));
+    ranges.push((at + 10_000, at + 50 * CHUNK + 20_000));
+    ranges.extend((at + 50 * CHUNK + 20_010..at + 51 * CHUNK - 2).step_by(3).map(|address| (address, address)));
+    // Dense chunks that begin and end with a run that is all theirs.
+    let at = at + 60 * CHUNK;
+    ranges.push((at - 2, at - 2));
+    ranges.push((at, at + 99));
+    ranges.extend((at + 101..at + CHUNK - 200).step_by(3).map(|address| (address, address + 1)));
+    ranges.push((at + CHUNK - 150, at + CHUNK - 1));
+    // The largest list, and the smallest split chunk.
+    for edges in [32, 33] {
+        let at = (1100 + edges) * CHUNK;
+        ranges.extend((0..edges / 2).map(|place| (at + 1000 * place, at + 1000 * place + 9)));
+        ranges.extend((0..edges % 2).map(|_| (at + 20_000, at + 20_000)));
+    }
+    // An index within a chunk, of which it is about the middle alone: ranges go on into it and out of it.
+    let network = 0x2001_0db8_8000_u128 << 80;
+    let mut ranges6 = vec![(0x2001 << 112, network + 5)];
+    ranges6.extend((1..60).map(|place| (network + 100 * place, network + 100 * place)));
+    ranges6.push((network + 100_000, 0x2400 << 112));
+    Sample { name: "long ranges", ranges: [v4(&ranges), v6(&ranges6)].concat() }
+}
+
 /// About `count` ranges of one or a few addresses among the `len` from `first` on.
 fn within4(random: &mut SplitMix, first: u32, len: u32, count: u32) -> Vec<(u32, u32)> {
     let step = (len / count).max(2);
@@ -206,7 +238,7 @@ impl Oracle {
     }
 }
 
-/// The ends of each range with their neighbours, and addresses anywhere.
+/// The ends of each range with their neighbours, addresses between them, and addresses anywhere.
 pub(crate) fn asked(ranges: &[IpRange]) -> Vec<IpAddr> {
     let mut random = SplitMix(0xa5ced);
     let mut ips = Vec::new();
@@ -220,6 +252,25 @@ pub(crate) fn asked(ranges: &[IpRange]) -> Vec<IpAddr> {
                     IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits().wrapping_add(step.into()).wrapping_sub(1)))
                 }
             }));
+        }
+    }
+    for range in ranges {
+        // Near either end by any measure, and in the middle.
+        let (near, behind) = (random.next(), random.next());
+        match (range.first(), range.last()) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => {
+                let (first, last) = (first.to_bits(), last.to_bits());
+                let step = |random: u64| (random as u32 >> (random >> 59)).min(last - first);
+                let inside = [first + step(near), last - step(behind), first.midpoint(last)];
+                ips.extend(inside.map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))));
+            }
+            (first, last) => {
+                let bits = |ip| if let IpAddr::V6(ip) = ip { ip.to_bits() } else { 0 };
+                let (first, last) = (bits(first), bits(last));
+                let step = |random: u64| (u128::from(random) << 64 >> (random & 127)).min(last - first);
+                let inside = [first + step(near), last - step(behind), first.midpoint(last)];
+                ips.extend(inside.map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))));
+            }
         }
     }
     for _ in 0..2_000 {
