@@ -126,17 +126,8 @@ pub(crate) struct Section<L: Layout> {
     /// `None` if there are no ranges.
     layout: Option<L>,
     ranges: usize,
-    /// One every so many chunks.
-    marks: Vec<Mark<L::Bits>>,
-}
-
-/// What is known at the start of a chunk.
-#[derive(Clone, Copy, Debug)]
-struct Mark<N> {
-    /// How many ranges have ended.
-    ended: u32,
-    /// The edge before. If a range goes on into the chunk, it began there.
-    before: Option<N>,
+    /// How many ranges have ended at the start of a chunk: one every so many chunks.
+    marks: Vec<u32>,
 }
 
 /// Why a section is refused.
@@ -159,7 +150,7 @@ impl<L: Layout> Section<L> {
         for chunk in 0..layout.chunks() {
             let refused = |what| Refused { chunk: Some(chunk), what };
             if chunk % stride == 0 {
-                marks.push(Mark { ended: order.ended, before: order.last });
+                marks.push(order.ended);
             }
             if layout.goes_on(table, chunk) != Some(order.begun) {
                 return Err(refused("the index says otherwise than the chunk before it whether a range goes on"));
@@ -224,30 +215,16 @@ impl<L: Layout> Section<L> {
 
     /// The range that holds `address`, and its place.
     pub(crate) fn find(&self, table: &[u8], address: L::Bits) -> Option<(AddressRange<L::Address>, usize)> {
-        let layout = self.layout.filter(|_| self.contains(table, address))?;
-        let stride = layout.chunks().div_ceil(MOST_MARKS);
-        let place = layout.chunk_of(address) / stride;
-        let mark = self.marks.get(place)?;
-        let mut pairs = Pairs { begun: mark.before.filter(|_| layout.goes_on(table, place * stride) == Some(true)) };
-        let (mut found, mut index) = (None, mark.ended as usize);
-        for chunk in place * stride..layout.chunks() {
-            let count = |edge, begins| {
-                if found.is_none()
-                    && let Some((first, last)) = pairs.step(edge, begins)
-                {
-                    if address <= last {
-                        found = Some((first, last));
-                    } else {
-                        index += 1;
-                    }
-                }
-            };
+        let range = self.range(table, address)?;
+        let layout = self.layout.as_ref()?;
+        let (chunk, stride) = (layout.chunk_of(address), layout.chunks().div_ceil(MOST_MARKS));
+        let place = chunk / stride;
+        let mut index = *self.marks.get(place)? as usize;
+        for chunk in place * stride..=chunk {
+            let count = |edge, begins: bool| index += usize::from(!begins & (edge < address));
             layout.edges(table, chunk, count).ok()?;
-            if let Some((first, last)) = found {
-                return AddressRange::new(first.into(), last.into()).ok().map(|range| (range, index));
-            }
         }
-        None
+        Some((range, index))
     }
 
     /// All ranges, in order.

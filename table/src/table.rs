@@ -31,7 +31,7 @@ pub struct Match {
 
 impl<B: AsRef<[u8]>> Table<B> {
     /// Validates `bytes` as one whole table: all that lookup relies on, and that the ranges are sorted, disjoint and not
-    /// touching. One pass; what it allocates has a bound of its own (a quarter of a megabyte), whatever the size of the table.
+    /// touching. One pass; what it allocates has a bound of its own (32 KiB), whatever the size of the table.
     ///
     /// # Errors
     /// [`TableError`] says which chunk of which family is wrong, and how.
@@ -73,8 +73,8 @@ impl<B: AsRef<[u8]>> Table<B> {
 
     /// The range that holds `ip`, and its place. An IPv4-mapped IPv6 address is the IPv4 address in it.
     ///
-    /// Where there is such a range, this reads from one of at most 4096 marks up to its end: microseconds, but milliseconds
-    /// where the range spans much of a large table or ranges are crowded. [`Table::contains`] is for each request.
+    /// Where there is such a range, this reads from one of at most 4096 marks up to the end of the chunk of `ip`:
+    /// microseconds, but milliseconds where ranges are crowded. [`Table::range`] is without the place, and without that.
     pub fn find(&self, ip: IpAddr) -> Option<Match> {
         let bytes = self.bytes.as_ref();
         match ip.to_canonical() {
