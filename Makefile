@@ -41,7 +41,7 @@ bench: targets need-node .tools/asn .tools/kafka
 # Without a sanitizer, which asks for a nightly Rust: there is no unsafe code, and arithmetic is checked. Comparisons are
 # not traced, since that takes most of the time and finds nothing more. What fails is left in table/fuzz/artifacts: once it
 # is small (cargo fuzz tmin), its place is table/fuzz/regressions, with a name that says what it is.
-fuzz: .tools/bin/cargo-fuzz
+fuzz: targets .tools/bin/cargo-fuzz
 	$(call need,c++,a C++ compiler (Debian: build-essential))
 	for target in open_anything open_mutated encode_anything; do \
 	  mkdir -p table/fuzz/corpus/$$target; \
@@ -49,6 +49,8 @@ fuzz: .tools/bin/cargo-fuzz
 	    --sanitizer none --no-trace-compares $$target table/fuzz/corpus/$$target table/fuzz/regressions/$$target -- \
 	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
 	    -entropic_scale_per_exec_time=1 -verbosity=0 -print_final_stats=1; done
+	# The built module, in wasmtime, which tells libFuzzer nothing of its coverage: by chance alone.
+	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --package edgefold-tests --test fuzz_module
 
 tools: targets $(RUNNER) .tools/bin/envoy .tools/kafka .tools/asn
 

@@ -36,7 +36,12 @@ fn build_module(workspace: &Path, name: &str, features: &[&str]) -> Result<(), S
         cargo.env_remove(name);
     }
     // Envoy's V8 has had SIMD128 since 2021; without it the search of the table takes twice as long.
-    cargo.env("RUSTFLAGS", "-C target-feature=+simd128");
+    // The module travels with each snapshot: inlined half as eagerly, it is a tenth smaller, and lookups are no slower.
+    // A stack of 256 KiB in place of 1 MiB is enough for what goes 62 levels deep, and the memory of a VM never shrinks.
+    cargo.env(
+        "RUSTFLAGS",
+        "-C target-feature=+simd128 -C llvm-args=--inline-threshold=40 -C link-arg=-zstack-size=262144",
+    );
     let output = cargo.output().map_err(|error| format!("cannot run cargo for the filter: {error}"))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);

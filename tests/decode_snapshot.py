@@ -2,7 +2,7 @@
 
 `python3 decode_snapshot.py FILE` prints the header and every range. It refuses what it cannot read and ranges that are
 out of order; the checksum it does not check (Python has no XXH3), nor all else that a filter has to refuse."""
-import bisect, io, ipaddress, itertools, pathlib, re, struct, sys
+import bisect, io, ipaddress, itertools, json, pathlib, re, struct, sys
 
 def check(condition, message):
     if not condition:
@@ -11,6 +11,39 @@ def check(condition, message):
 def read_number(stream):  # A u32 or u64 of the header.
     marker = stream.read(1)[0]
     return marker if marker < 251 else int.from_bytes(stream.read({0xfb: 2, 0xfc: 4, 0xfd: 8}[marker]), "little")
+
+def read_text(stream):
+    return stream.read(read_number(stream)).decode()
+
+def read_list(stream, read_item):
+    return [read_item() for _ in range(read_number(stream))]
+
+def read_choice(stream, *names):
+    choice = read_number(stream)
+    check(choice < len(names), f"{choice} is none of {names}")
+    return names[choice]
+
+def read_address(stream):
+    return ipaddress.ip_address(stream.read(read_choice(stream, 4, 16)))
+
+def read_settings(stream):
+    yield "mode", read_choice(stream, "enforce", "shadow")
+    yield "status", read_number(stream)
+    yield "body", read_text(stream)
+    yield "content_type", read_text(stream)
+    yield "headers", read_list(stream, lambda: f"{read_text(stream)}: {read_text(stream)}")
+    source = read_choice(stream, "envoy", "connection", "header")
+    yield "client_address", source
+    if source == "header":
+        yield "name", read_text(stream)
+        yield "trusted_hops", read_number(stream)
+        yield "trusted_proxies", read_list(stream, lambda: f"{read_address(stream)}-{read_address(stream)}")
+    yield "no_address", read_choice(stream, "allow", "deny")
+    if read_choice(stream, False, True):
+        yield "cut_at", read_number(stream)
+        yield "max_age", read_number(stream)
+        yield "when_stale", read_choice(stream, "keep", "deny")
+    yield "open_connections", read_choice(stream, "keep", "recheck")
 
 def cut_chunks(section, begin, unit, starts):
     check(starts[0] == 0 and starts == sorted(starts), "the starts of the chunks do not rise from zero")
@@ -79,17 +112,18 @@ def join_edges(chunks):  # Takes a range of one address with one edge as well as
 
 def decode(data):
     stream = io.BytesIO(data[:-8])
-    check(stream.read(12) == b"EDGEFOLD\2\0\0\0", "it does not begin as a snapshot of version 2 does")
+    check(stream.read(12) == b"EDGEFOLD\3\0\0\0", "it does not begin as a snapshot of version 3 does")
     header_length, = struct.unpack("<I", stream.read(4))
-    name, next_offset, has_expiry = stream.read(read_number(stream)).decode(), read_number(stream), read_number(stream)
+    name, next_offset, has_expiry = read_text(stream), read_number(stream), read_choice(stream, False, True)
     expiry = read_number(stream) if has_expiry else "none"
-    as_of, ipv4, ipv6, no_address = (read_number(stream) for _ in range(4))
-    check(stream.tell() == 16 + header_length <= 16 + 4096 and max(has_expiry, no_address) <= 1, "the header is wrong")
+    as_of, ipv4, ipv6 = (read_number(stream) for _ in range(3))
+    settings = [*read_settings(stream)]
+    check(stream.tell() == 16 + header_length <= 16 + 65536, "the header has another length than it says")
     sections = (read_ipv4, stream.read(*struct.unpack("<I", stream.read(4)))), (read_ipv6, stream.read())
     ranges4, ranges6 = ([*join_edges(read(section))] if section else [] for read, section in sections)
     check((len(ranges4), len(ranges6)) == (ipv4, ipv6), "the header counts other ranges than the table has")
-    print(f"# list={name} next_offset={next_offset} expiry={expiry} as_of={as_of} ipv4={ipv4} ipv6={ipv6}",
-          f"no_address={['allow', 'deny'][no_address]}")
+    print(f"# list={name} next_offset={next_offset} expiry={expiry} as_of={as_of} ipv4={ipv4} ipv6={ipv6}")
+    print("#", json.dumps(dict(settings)))
     for address, ranges in ((ipaddress.IPv4Address, ranges4), (ipaddress.IPv6Address, ranges6)):
         for first, last in ranges:
             print(f"{address(first)}\t{address(last)}")

@@ -12,8 +12,13 @@
 //! A host may refuse any call. Nothing here panics for it: a trap would end the VM, and with it the blocklist.
 #![expect(unsafe_code, reason = "imports and exports of a wasm module, and memory that the host writes to")]
 
-use std::cell::{Cell, RefCell, UnsafeCell};
-use std::ptr::{null, null_mut};
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell, UnsafeCell};
+use core::panic::PanicInfo;
+use core::ptr::{null, null_mut};
+use core::slice::from_raw_parts;
+
+use dlmalloc::GlobalDlmalloc;
 
 use crate::filter::{Action, Filter, Host, Metric};
 
@@ -29,13 +34,16 @@ const LOG_INFO: u32 = 2;
 const LOG_ERROR: u32 = 4;
 const NO_GRPC_STATUS: i32 = -1;
 
+// For `memcmp` and its like, which the compiler calls: without std nobody else links them.
+#[link(name = "c")]
+unsafe extern "C" {}
+
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
     fn proxy_log(level: u32, message: *const u8, message_len: usize) -> u32;
     fn proxy_get_buffer_bytes(buffer: u32, start: usize, most: usize, bytes: *mut *mut u8, len: *mut usize) -> u32;
     fn proxy_get_property(path: *const u8, path_len: usize, value: *mut *mut u8, value_len: *mut usize) -> u32;
     fn proxy_set_property(path: *const u8, path_len: usize, value: *const u8, value_len: usize) -> u32;
-    #[expect(clippy::too_many_arguments, reason = "the ABI has so many")]
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -54,10 +62,17 @@ unsafe extern "C" {
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
 }
 
-thread_local! {
-    static FILTER: RefCell<Filter> = const { RefCell::new(Filter::new()) };
-    static RECEIVED: Received = const { Received { small: UnsafeCell::new([0; SMALL]), large: Cell::new(Vec::new()) } };
-}
+#[global_allocator]
+static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
+static FILTER: OneThread<RefCell<Filter>> = OneThread(RefCell::new(Filter::new()));
+static RECEIVED: OneThread<Received> =
+    OneThread(Received { small: UnsafeCell::new([0; SMALL]), large: Cell::new(Vec::new()) });
+
+/// What only one thread gets at.
+struct OneThread<T>(T);
+
+// SAFETY: a module without shared memory has one thread.
+unsafe impl<T> Sync for OneThread<T> {}
 
 /// Where the host writes what it hands in.
 struct Received {
@@ -89,28 +104,26 @@ enum Bytes<'a> {
 
 /// Has the host hand in bytes by `call`, which gets where to put their address and their length, and gives its status.
 fn receive<R>(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32, read: impl FnOnce(Option<Bytes<'_>>) -> R) -> R {
-    RECEIVED.with(|received| {
-        let (mut address, mut len) = (null_mut(), 0);
-        let status = call(&raw mut address, &raw mut len);
-        let large = received.large.take();
-        if status != OK {
-            return read(None);
-        }
-        if large.len() == len && std::ptr::eq(large.as_ptr(), address) {
-            return read(Some(Bytes::Large(large)));
-        }
-        let small = received.small.get().cast::<u8>();
-        if len == 0 {
-            read(Some(Bytes::Small(&[])))
-        } else if len <= SMALL && std::ptr::eq(small, address) {
-            // SAFETY: `small` has SMALL bytes that are always valid, and nobody writes to them before `read` returns: only
-            // the host does, in another call that hands in bytes, and `read` gets a lifetime that makes none.
-            read(Some(Bytes::Small(unsafe { std::slice::from_raw_parts(small, len) })))
-        } else {
-            // Not where it was told to.
-            read(None)
-        }
-    })
+    let (mut address, mut len) = (null_mut(), 0);
+    let status = call(&raw mut address, &raw mut len);
+    let large = RECEIVED.0.large.take();
+    if status != OK {
+        return read(None);
+    }
+    if large.len() == len && core::ptr::eq(large.as_ptr(), address) {
+        return read(Some(Bytes::Large(large)));
+    }
+    let small = RECEIVED.0.small.get().cast::<u8>();
+    if len == 0 {
+        read(Some(Bytes::Small(&[])))
+    } else if len <= SMALL && core::ptr::eq(small, address) {
+        // SAFETY: `small` has SMALL bytes that are always valid, and nobody writes to them before `read` returns: only the
+        // host does, in another call that hands in bytes, and no `read` of the filter makes one.
+        read(Some(Bytes::Small(unsafe { from_raw_parts(small, len) })))
+    } else {
+        // Not where it was told to.
+        read(None)
+    }
 }
 
 /// The host that has called.
@@ -214,10 +227,10 @@ fn define(kind: u32, name: &str) -> Option<Metric> {
 
 /// Hands the filter to `act`; gives `otherwise` to a host that calls while it is being called.
 fn with_filter<R>(otherwise: R, act: impl FnOnce(&mut Filter) -> R) -> R {
-    FILTER.with(|filter| match filter.try_borrow_mut() {
+    match FILTER.0.try_borrow_mut() {
         Ok(mut filter) => act(&mut filter),
         Err(_) => otherwise,
-    })
+    }
 }
 
 /// 0 lets the stream go on, 1 stops it.
@@ -234,7 +247,7 @@ extern "C" fn proxy_abi_version_0_2_1() {}
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_memory_allocate(len: usize) -> *mut u8 {
-    RECEIVED.with(|received| received.allocate(len))
+    RECEIVED.0.allocate(len)
 }
 
 #[unsafe(no_mangle)]
@@ -262,4 +275,13 @@ extern "C" fn proxy_on_new_connection(_context: u32) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_downstream_data(_context: u32, _len: u32, _end_of_stream: u32) -> u32 {
     status(with_filter(Action::Stop, |filter| filter.on_connection(&Envoy)))
+}
+
+/// Ends the VM, and says where. Nothing here is meant to get there.
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    if let Some(at) = info.location() {
+        Envoy.log(true, at.file());
+    }
+    core::arch::wasm32::unreachable()
 }

@@ -1,6 +1,6 @@
 //! Addresses as Envoy and proxies write them.
 
-use std::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv6Addr};
 
 /// The IP address in `1.2.3.4:567` or `[2001:db8::1]:567`, with or without port, brackets and zone (RFC 4007); `None` for
 /// anything else, such as the path of a pipe.

@@ -1,31 +1,65 @@
 //! What a host hands over as the plugin's configuration: a snapshot, or JSON with one in it.
 
+use alloc::vec::Vec;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use edgefold_table::{Snapshot, SnapshotError};
 
-/// Opens the snapshot that is all of `configuration`, or is in it as `{"snapshot": "<base64>"}`: for hosts whose
-/// configuration is JSON, such as Istio's `WasmPlugin`. Base64 is that of RFC 4648, section 4, with its padding.
+/// Opens the snapshot that is all of `configuration`, or is in it as `{"snapshot": "<base64>"}`, for hosts whose
+/// configuration is JSON: as its text, which Istio's `WasmPlugin` hands over, or as a `google.protobuf.Struct`, which Envoy
+/// hands over as it is encoded. Base64 is that of RFC 4648, section 4, with its padding.
 ///
 /// # Errors
 /// [`ConfigurationError`] says what is wrong; it depends on the bytes alone.
 pub fn open(configuration: Vec<u8>) -> Result<Snapshot<Vec<u8>>, ConfigurationError> {
     // No snapshot begins so: it has a magic.
-    if configuration.trim_ascii_start().first() != Some(&b'{') {
+    let bytes = if let Some(base64) = text_of_struct(&configuration) {
+        decode(base64)?
+    } else if configuration.trim_ascii_start().first() == Some(&b'{') {
+        decode(&text_of_json(&configuration).ok_or(ConfigurationError::Json)?)?
+    } else {
         return Ok(Snapshot::open(configuration)?);
-    }
-    let base64 = text_of_snapshot(&configuration).ok_or(ConfigurationError::Json)?;
-    let bytes = STANDARD.decode(base64)?;
-    // One of the three is enough in memory.
+    };
+    // One of the two is enough in memory.
     drop(configuration);
     Ok(Snapshot::open(bytes)?)
+}
+
+fn decode(base64: &[u8]) -> Result<Vec<u8>, ConfigurationError> {
+    STANDARD.decode(base64).map_err(|_| ConfigurationError::Base64)
+}
+
+/// The text in a `google.protobuf.Struct` with the field `snapshot` and no other.
+fn text_of_struct(bytes: &[u8]) -> Option<&[u8]> {
+    // Struct.fields is an entry of a map, with a key and a Value, which has a string_value.
+    const FIELDS: u8 = 0x0a;
+    const KEY: &[u8] = b"\x0a\x08snapshot";
+    const VALUE: u8 = 0x12;
+    const STRING_VALUE: u8 = 0x1a;
+    let entry = whole_field(bytes, FIELDS)?;
+    whole_field(whole_field(entry.strip_prefix(KEY)?, VALUE)?, STRING_VALUE)
+}
+
+/// What is in `bytes`, which are one field of that tag, with a length, and nothing else.
+fn whole_field(bytes: &[u8], tag: u8) -> Option<&[u8]> {
+    let mut rest = bytes.strip_prefix(&[tag])?;
+    let mut len = 0_u64;
+    for shift in (0..35).step_by(7) {
+        let (&byte, behind) = rest.split_first()?;
+        len |= u64::from(byte & 0x7f) << shift;
+        rest = behind;
+        if byte < 0x80 {
+            return (len == rest.len() as u64).then_some(rest);
+        }
+    }
+    None
 }
 
 /// The text in `{"snapshot": "<text>"}`.
 ///
 /// By hand: a library for all of JSON would be a fifth of the module. The alphabet of base64 needs no escapes, but a writer
 /// of JSON may escape any character (RFC 8259, section 7), and some do so with `/` and `=`.
-fn text_of_snapshot(json: &[u8]) -> Option<Vec<u8>> {
+fn text_of_json(json: &[u8]) -> Option<Vec<u8>> {
     let mut rest = json;
     for token in [&b"{"[..], b"\"snapshot\"", b":", b"\""] {
         rest = rest.trim_ascii_start().strip_prefix(token)?;
@@ -61,12 +95,12 @@ pub enum ConfigurationError {
     /// The snapshot is none.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// There is JSON with something else in it, or something that only begins as JSON does.
+    /// It begins as JSON does, and goes on otherwise.
     #[error("the configuration begins as JSON, but is not {{\"snapshot\": \"<base64>\"}} and nothing else")]
     Json,
     /// The text is no base64.
-    #[error("the snapshot in the configuration is no base64: {0}")]
-    Base64(#[from] base64::DecodeError),
+    #[error("the snapshot in the configuration is no base64")]
+    Base64,
 }
 
 #[cfg(test)]
@@ -79,6 +113,14 @@ mod tests {
         Snapshot::build("edgefold", generation, 0, Settings::default(), []).unwrap()
     }
 
+    fn as_struct(base64: &str) -> Vec<u8> {
+        let field = |tag: u8, content: &[u8]| {
+            let len = u8::try_from(content.len() & 0x7f).unwrap() | 0x80;
+            [&[tag, len, u8::try_from(content.len() >> 7).unwrap()], content].concat()
+        };
+        field(0x0a, &[b"\x0a\x08snapshot", &*field(0x12, &field(0x1a, base64.as_bytes()))].concat())
+    }
+
     #[test]
     fn a_snapshot_is_taken_as_bytes_and_as_json() {
         let base64 = STANDARD.encode(snapshot());
@@ -88,6 +130,7 @@ mod tests {
             snapshot(),
             format!("{{\"snapshot\":\"{base64}\"}}").into_bytes(),
             format!(" \n{{ \"snapshot\" : \"{escaped}\" }}\n").into_bytes(),
+            as_struct(&base64),
         ] {
             assert_eq!(open(configuration).unwrap().header().generation.next_offset, 7);
         }
@@ -117,5 +160,9 @@ mod tests {
         assert!(refused(&format!("{{\"snapshot\": \"{}\"}}", &base64[1..])).contains("no base64"));
         assert!(refused(&format!("{{\"snapshot\": \"{}\"}}", &base64[4..])).contains("not an edgefold snapshot"));
         assert!(refused("{\"snapshot\": \"\"}").contains("no bytes at all"));
+        let mut longer = as_struct(&base64);
+        longer.push(0);
+        assert!(open(longer).unwrap_err().to_string().contains("not an edgefold snapshot"));
+        assert!(open(as_struct("???")).unwrap_err().to_string().contains("no base64"));
     }
 }

@@ -1,7 +1,7 @@
 //! Whether a client passes: a snapshot and an address in, a verdict out.
 
-use std::fmt;
-use std::net::IpAddr;
+use core::fmt;
+use core::net::IpAddr;
 
 use edgefold_table::{IpRange, NoAddress, Snapshot, WhenStale};
 
@@ -55,7 +55,7 @@ pub fn decide<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, is_stale: bool, address: O
 /// The range is looked for only where it is to be named: that takes longer.
 #[cold]
 fn reason<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, ip: IpAddr) -> Reason {
-    snapshot.table().find(ip).map_or(Reason::NoAddress, |found| Reason::Range(found.range))
+    snapshot.table().range(ip).map_or(Reason::NoAddress, Reason::Range)
 }
 
 /// Whether the snapshot is stale at a moment, in milliseconds since 1970-01-01T00:00:00Z.

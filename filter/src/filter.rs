@@ -5,9 +5,12 @@
 //! its requests: those that began under the one before, and those of every listener and mode. Where a VM has plugins of
 //! several names, each request is asked for its own.
 
-use std::net::IpAddr;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
-use edgefold_table::{ClientAddress, Mode, Settings, Snapshot};
+use edgefold_table::{ClientAddress, Mode, Quoted, Settings, Snapshot};
 
 use crate::address;
 use crate::configuration::{ConfigurationError, open};
@@ -18,8 +21,11 @@ const TICK_MILLIS: u32 = 1000;
 /// The path of Envoy's attribute with the client's address; parts end with NUL.
 const SOURCE_ADDRESS: &[u8] = b"source\0address";
 const PLUGIN_NAME: &[u8] = b"plugin_name";
-/// What becomes the filter state `wasm.edgefold`.
-const VERDICT: &[u8] = b"edgefold";
+/// What becomes the filter state `wasm.edgefold` of a request.
+const REQUEST_VERDICT: &[u8] = b"edgefold";
+/// What becomes the filter state `wasm.edgefold_connection` of a connection. Its requests see it too, and would overwrite it
+/// under the same name.
+const CONNECTION_VERDICT: &[u8] = b"edgefold_connection";
 
 /// What the filter asks of its host. No method fails: what a host cannot do is left undone, and what it has not is `None`.
 pub trait Host {
@@ -150,7 +156,8 @@ impl Filter {
             return Action::Continue;
         };
         if settings.mode == Mode::Shadow {
-            list.say_shadow_verdict(reason, list.metrics.shadow_denied, host);
+            increment(host, list.metrics.shadow_denied);
+            host.set_state(REQUEST_VERDICT, &shadow_details(reason));
             return Action::Continue;
         }
         increment(host, list.metrics.denied);
@@ -172,11 +179,12 @@ impl Filter {
         };
         let Some(reason) = list.judge(source_address(host), host) else { return Action::Continue };
         if list.snapshot.header().settings.mode == Mode::Shadow {
-            list.say_shadow_verdict(reason, list.metrics.shadow_denied_connections, host);
+            increment(host, list.metrics.shadow_denied_connections);
+            host.set_state(CONNECTION_VERDICT, &shadow_details(reason));
             return Action::Continue;
         }
         increment(host, list.metrics.denied_connections);
-        host.set_state(VERDICT, &details(reason));
+        host.set_state(CONNECTION_VERDICT, &details(reason));
         host.close_connection();
         Action::Stop
     }
@@ -196,7 +204,9 @@ impl List {
         self.is_stale = is_stale(&self.snapshot, now);
         let header = self.snapshot.header();
         let true_at = header.settings.freshness.map_or(header.as_of, |freshness| freshness.cut_at);
-        set(host, self.metrics.age, now.saturating_sub(true_at) / 1000);
+        // An empty log is of no moment.
+        let age = if true_at == 0 { 0 } else { now.saturating_sub(true_at) / 1000 };
+        set(host, self.metrics.age, age);
     }
 
     /// Why this client is not to pass, if it is not; counts what is not a matter of the verdict.
@@ -212,16 +222,15 @@ impl List {
             Verdict::Deny(reason) => Some(reason),
         }
     }
-
-    fn say_shadow_verdict(&self, reason: Reason, counter: Option<Metric>, host: &impl Host) {
-        increment(host, counter);
-        host.set_state(VERDICT, &format!("shadow_{}", details(reason)));
-    }
 }
 
 /// As `%RESPONSE_CODE_DETAILS%` has it.
 fn details(reason: Reason) -> String {
     format!("edgefold_denied[{reason}]")
+}
+
+fn shadow_details(reason: Reason) -> String {
+    format!("shadow_{}", details(reason))
 }
 
 fn source_address(host: &impl Host) -> Option<IpAddr> {
@@ -245,9 +254,8 @@ fn client_of_request(client_address: &ClientAddress, host: &impl Host) -> Option
             // The attribute joins several headers of the name; `proxy_get_header_map_value` would give the first alone,
             // which is whatever the client sent. Envoy has names in lower case.
             let path = format!("request\0headers\0{}", name.to_ascii_lowercase());
-            let written = host.attribute(path.as_bytes(), |list| {
-                address::entry_from_right(list?, *trusted_hops).map(address::parse)
-            });
+            let written = host
+                .attribute(path.as_bytes(), |list| address::entry_from_right(list?, *trusted_hops).map(address::parse));
             written.unwrap_or_else(|| source_address(host))
         }
     }
@@ -257,8 +265,11 @@ fn summary(snapshot: &Snapshot<Vec<u8>>) -> String {
     let header = snapshot.header();
     let shadow = if header.settings.mode == Mode::Shadow { ", in shadow mode" } else { "" };
     format!(
-        "edgefold: list {:?} at offset {}: {} IPv4 and {} IPv6 ranges{shadow}",
-        header.list, header.generation.next_offset, header.ipv4_ranges, header.ipv6_ranges
+        "edgefold: list {} at offset {}: {} IPv4 and {} IPv6 ranges{shadow}",
+        Quoted(&header.list),
+        header.generation.next_offset,
+        header.ipv4_ranges,
+        header.ipv6_ranges
     )
 }
 
@@ -272,7 +283,7 @@ impl Metrics {
     fn new(plugin: &[u8], host: &impl Host) -> Self {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         let plugin: String = plugin.iter().map(|&byte| if is_plain(byte) { char::from(byte) } else { '_' }).collect();
-        let name = |name: &str| format!("edgefold.{plugin}.{name}");
+        let name = |name: &str| format!("edgefold_filter.{plugin}.{name}");
         let counter = |of: &str| host.counter(&name(of));
         let gauge = |of: &str| host.gauge(&name(of));
         Self {

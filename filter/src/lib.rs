@@ -4,6 +4,9 @@
 //! - [`decision`] is pure: a snapshot and an address in, a verdict out.
 //! - [`filter`] is what the filter does when its host calls it, over the trait [`filter::Host`].
 //! - `abi` (wasm only) is the one file that talks to a host: proxy-wasm, and the one file with `unsafe`.
+//!
+//! Without std, of which the panics alone would be a fifth of the module.
+#![cfg_attr(not(test), no_std)]
 #![cfg_attr(
     not(test),
     deny(
@@ -16,6 +19,8 @@
         clippy::unwrap_used
     )
 )]
+
+extern crate alloc;
 
 #[cfg(target_arch = "wasm32")]
 mod abi;

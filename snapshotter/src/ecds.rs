@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use edgefold_table::OpenConnections;
 use envoy_types::pb::envoy::config::core::v3::{
     AsyncDataSource, DataSource, TypedExtensionConfig, async_data_source, data_source,
 };
-use edgefold_table::OpenConnections;
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm as HttpWasm;
 use envoy_types::pb::envoy::extensions::filters::network::wasm::v3::Wasm as NetworkWasm;
 use envoy_types::pb::envoy::extensions::wasm::v3::{FailurePolicy, PluginConfig, VmConfig, plugin_config};

@@ -1,8 +1,8 @@
 //! What IPv4 and IPv6 addresses have in common here: an order, two ends, and neighbours.
 
-use std::fmt::Debug;
-use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::fmt::Debug;
+use core::hash::Hash;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An address of one family.
 pub trait Address: Copy + Debug + Hash + Into<IpAddr> + Ord {

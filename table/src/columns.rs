@@ -3,7 +3,8 @@
 //! `n` positions of `width` bytes are `width / 2` columns of `n` little-endian u16, the most significant first, and, if the
 //! width is odd, a last column of `n` bytes.
 
-use std::hint::select_unpredictable;
+use alloc::vec::Vec;
+use core::hint::select_unpredictable;
 
 use crate::bytes::array_at;
 use crate::simd::{self, LANES, above_u8, above_u16, equal_u16};

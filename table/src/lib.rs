@@ -4,13 +4,18 @@
 //! lies, without a copy, an allocation or a panic. A [`Snapshot`] is a table with a header and a checksum: what the
 //! snapshotter ships and the filter opens. `docs/format.md` is the authority for the bytes.
 //!
-//! No IO, no clock; the same code runs native and as wasm.
+//! No IO, no clock; the same code runs native and as wasm. Without std, of which the panics alone would be a fifth of the
+//! filter.
+#![cfg_attr(not(test), no_std)]
 #![cfg_attr(not(test), deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
+
+extern crate alloc;
 
 mod address;
 mod bytes;
 mod columns;
 mod order;
+mod quoted;
 mod range;
 mod section;
 mod settings;
@@ -21,6 +26,7 @@ mod v4;
 mod v6;
 
 pub use address::Address;
+pub use quoted::Quoted;
 pub use range::{AddressRange, IpRange, RangeError};
 pub use settings::{
     ClientAddress, Freshness, Mode, NoAddress, OpenConnections, Refusal, Settings, SettingsError, WhenStale,

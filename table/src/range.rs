@@ -1,13 +1,12 @@
 //! A range of addresses: a first and a last one, both inside it.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode, impl_borrow_decode};
-
 
 use crate::Address;
 
@@ -109,16 +108,27 @@ impl From<AddressRange<Ipv6Addr>> for IpRange {
     }
 }
 
-/// In the header of a snapshot: the first address, then the last.
+/// In the header of a snapshot: the first address, then the last. An address is its family, 0 or 1, and its bytes.
 impl Encode for IpRange {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        (self.first(), self.last()).encode(encoder)
+        for ip in [self.first(), self.last()] {
+            match ip {
+                IpAddr::V4(ip) => (0_u32, ip.octets()).encode(encoder)?,
+                IpAddr::V6(ip) => (1_u32, ip.octets()).encode(encoder)?,
+            }
+        }
+        Ok(())
     }
 }
 
 impl<Context> Decode<Context> for IpRange {
     fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let (first, last) = Decode::decode(decoder)?;
+        let mut address = || match u32::decode(decoder)? {
+            0 => Ok(IpAddr::from(<[u8; 4]>::decode(decoder)?)),
+            1 => Ok(IpAddr::from(<[u8; 16]>::decode(decoder)?)),
+            _ => Err(DecodeError::Other("an address is neither IPv4 nor IPv6")),
+        };
+        let (first, last) = (address()?, address()?);
         Self::new(first, last).map_err(|_| DecodeError::Other("two addresses are no range"))
     }
 }

@@ -1,7 +1,8 @@
 //! A section of a table: the ranges of one family, in chunks. What the families share is here; how the bytes of a chunk lie
 //! is the matter of [`crate::v4`] and [`crate::v6`].
 
-use std::ops::{ControlFlow, Range};
+use alloc::vec::Vec;
+use core::ops::{ControlFlow, Range};
 
 use crate::columns::OVERREAD;
 use crate::order::{Bits, Order, Pairs};

@@ -1,8 +1,11 @@
 //! The settings of the filter, which travel with each snapshot.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 
-use crate::IpRange;
+use crate::{IpRange, Quoted};
 
 /// What the filter does with requests and connections.
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
@@ -139,7 +142,7 @@ impl Settings {
             return Err(SettingsError::Header { name: "content-type".to_owned() });
         }
         for (name, value) in headers {
-            if !is_token(name) || !is_field_value(value) || RESERVED.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+            if !is_token(name) || !is_field_value(value) || RESERVED.contains(&&*name.to_ascii_lowercase()) {
                 return Err(SettingsError::Header { name: name.clone() });
             }
         }
@@ -199,7 +202,10 @@ pub enum SettingsError {
         status: u16,
     },
     /// A header that cannot be sent or read.
-    #[error("header {name:?} cannot be used: its name is no token, its value has control characters, or it is Envoy's own")]
+    #[error(
+        "header {} cannot be used: its name is no token, its value has control characters, or it is Envoy's own",
+        Quoted(name)
+    )]
     Header {
         /// The header's name.
         name: String,
@@ -247,7 +253,8 @@ mod tests {
 
     #[test]
     fn a_header_is_one_header() {
-        let with = |name: &str, value: &str| refusal(|refusal| refusal.headers.push((name.to_owned(), value.to_owned())));
+        let with =
+            |name: &str, value: &str| refusal(|refusal| refusal.headers.push((name.to_owned(), value.to_owned())));
         for (name, value) in [("x-why", "blocked"), ("Retry-After", "60"), ("x-empty", ""), ("x", "a\tb é")] {
             assert_eq!(with(name, value), Ok(()), "{name}: {value}");
         }

@@ -3,7 +3,8 @@
 //! A table is the length of its IPv4 section as a u32, that section, and the IPv6 section. A family without ranges has an
 //! empty section.
 
-use std::net::IpAddr;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use crate::bytes::u32_at;
 use crate::section::{Layout, Refused, Section};

@@ -59,6 +59,15 @@ impl Edgefold {
         self.directory.join("edgefold.pb")
     }
 
+    /// Where `serve` ships the network filter to, if it is told so.
+    pub fn network_ecds_file(&self) -> PathBuf {
+        Self::network_ecds_file_beside(&self.ecds_file())
+    }
+
+    pub(crate) fn network_ecds_file_beside(ecds_file: &Path) -> PathBuf {
+        ecds_file.with_file_name("edgefold-network.pb")
+    }
+
     /// Starts `serve` with further arguments, and waits for its first snapshot.
     pub fn serve(&self, args: &[&str]) -> Serve {
         let mut serve = self.start_serve(args);

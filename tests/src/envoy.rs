@@ -1,4 +1,4 @@
-//! A real Envoy with the configuration that users copy.
+//! A real Envoy with the configurations that users copy.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -6,19 +6,30 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::edgefold::Edgefold;
 use crate::http::{Client, Upstream};
 use crate::process::Process;
 use crate::{tool, workspace};
 
-/// What may differ from `envoy/envoy.yaml`.
-#[derive(Clone, Copy, Debug, Default)]
+/// What may differ from an example.
+#[derive(Clone, Copy, Debug)]
 pub struct EnvoyOptions {
-    /// `xff_num_trusted_hops`
-    pub trusted_hops: u32,
+    /// The example in `envoy/`.
+    pub example: &'static str,
+    /// `xff_num_trusted_hops`, unless it is to be as in the example.
+    pub trusted_hops: Option<u32>,
     /// The port to listen on; a free one if 0.
     pub port: u16,
     /// The port of the admin interface; a free one if 0.
     pub admin_port: u16,
+    /// Text of the example, each with what stands in its place.
+    pub edits: &'static [(&'static str, &'static str)],
+}
+
+impl Default for EnvoyOptions {
+    fn default() -> Self {
+        Self { example: "envoy.yaml", trusted_hops: None, port: 0, admin_port: 0, edits: &[] }
+    }
 }
 
 /// A running Envoy in front of an upstream of its own.
@@ -26,6 +37,7 @@ pub struct EnvoyOptions {
 pub struct Envoy {
     process: Process,
     address: SocketAddr,
+    admin: Client,
     socket: PathBuf,
     _upstream: Upstream,
 }
@@ -37,18 +49,29 @@ impl Envoy {
         let socket = directory.join("envoy.sock");
         // Beside its port, the listener is given a Unix domain socket: a client there has no IP address.
         let and_socket = format!("additional_addresses: [{{ address: {{ pipe: {{ path: {} }} }} }}]", socket.display());
-        let mut configuration =
-            std::fs::read_to_string(workspace().join("envoy/envoy.yaml")).expect("envoy/envoy.yaml");
-        for (shipped, here) in [
-            ("/var/lib/edgefold/edgefold.pb }", format!("{} }}", ecds_file.display())),
-            ("name: ingress\n", format!("name: ingress\n    {and_socket}\n")),
-            ("port_value: 9901", format!("port_value: {}", options.admin_port)),
-            ("port_value: 10000", format!("port_value: {}", options.port)),
-            ("port_value: 8080", format!("port_value: {}", upstream.address().port())),
-            ("xff_num_trusted_hops: 0", format!("xff_num_trusted_hops: {}", options.trusted_hops)),
-        ] {
-            assert_eq!(configuration.matches(shipped).count(), 1, "{shipped:?} in envoy.yaml");
-            configuration = configuration.replace(shipped, &here);
+        let example = workspace().join("envoy").join(options.example);
+        let mut configuration = std::fs::read_to_string(&example).expect("an example");
+        let mut replace = |shipped: &str, here: &str| {
+            assert_eq!(configuration.matches(shipped).count(), 1, "{shipped:?} in {}", options.example);
+            configuration = configuration.replace(shipped, here);
+        };
+        for (shipped, here) in options.edits {
+            replace(shipped, here);
+        }
+        if options.example != "envoy-network.yaml" {
+            replace("/var/lib/edgefold/edgefold.pb }", &format!("{} }}", ecds_file.display()));
+        }
+        if options.example != "envoy.yaml" {
+            let network_ecds_file = Edgefold::network_ecds_file_beside(ecds_file);
+            replace("/var/lib/edgefold/edgefold-network.pb }", &format!("{} }}", network_ecds_file.display()));
+        }
+        replace("name: ingress\n", &format!("name: ingress\n    {and_socket}\n"));
+        replace("port_value: 9901", &format!("port_value: {}", options.admin_port));
+        replace("port_value: 10000", &format!("port_value: {}", options.port));
+        replace("port_value: 8080", &format!("port_value: {}", upstream.address().port()));
+        if let Some(hops) = options.trusted_hops {
+            let default = if options.example == "envoy.yaml" { 0 } else { 1 };
+            replace(&format!("xff_num_trusted_hops: {default}"), &format!("xff_num_trusted_hops: {hops}"));
         }
         let path = directory.join("envoy.yaml");
         std::fs::write(&path, configuration).expect("Envoy's configuration");
@@ -58,6 +81,8 @@ impl Envoy {
         let mut command = Command::new(tool("bin/envoy"));
         command.arg("--config-path").arg(&path).arg("--admin-address-path").arg(&admin_path);
         command.args(["--disable-hot-restart", "--log-level", "info", "--concurrency", "2"]);
+        // The access log is there at once.
+        command.args(["--file-flush-interval-msec", "20"]);
         let mut process = Process::start("Envoy", &mut command, &directory.join("envoy.log"));
         let admin: SocketAddr = process.wait_for("its admin address", || {
             std::fs::read_to_string(&admin_path).ok().and_then(|text| text.trim().parse().ok())
@@ -70,7 +95,7 @@ impl Envoy {
             let ip: IpAddr = socket.get("address")?.as_str()?.parse().ok()?;
             Some(SocketAddr::new(ip, socket.get("port_value")?.as_u64()?.try_into().ok()?))
         });
-        Self { process, address, socket, _upstream: upstream }
+        Self { process, address, admin: client, socket, _upstream: upstream }
     }
 
     /// Where it listens.
@@ -88,7 +113,19 @@ impl Envoy {
         Client::new(self.address, source.parse().expect("an address"))
     }
 
-    /// What it has said so far.
+    /// What its admin interface gives for a path, such as `stats/prometheus`.
+    pub fn admin(&self, path: &str) -> String {
+        self.admin.text(path).expect("an answer of the admin interface")
+    }
+
+    /// The value of a metric of a list, as Prometheus gets it.
+    pub fn metric(&self, name: &str, list: &str) -> Option<u64> {
+        let wanted = format!("edgefold_filter_{name}{{edgefold_list=\"{list}\"}} ");
+        let text = self.admin("stats/prometheus");
+        text.lines().find_map(|line| line.strip_prefix(&wanted)).map(|value| value.parse().expect("a whole number"))
+    }
+
+    /// What it has said so far, with its access log.
     pub fn output(&self) -> String {
         self.process.output()
     }

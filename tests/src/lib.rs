@@ -17,7 +17,7 @@ mod relay;
 
 pub use crate::edgefold::{Edgefold, Serve};
 pub use crate::envoy::{Envoy, EnvoyOptions};
-pub use crate::http::{Client, Upstream};
+pub use crate::http::{Answer, Client, Upstream, raw};
 pub use crate::kafka::{Kafka, StoppedKafka, TopicRecord};
 pub use crate::relay::Relay;
 

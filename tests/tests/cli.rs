@@ -44,7 +44,7 @@ fn commands_print_data_and_nothing_else_on_stdout() {
     let json: serde_json::Value = serde_json::from_str(&edgefold.run(&["inspect", file, "-o", "json"])).unwrap();
     assert_eq!(json["list"], "mine");
     assert_eq!(json["generation"], "4");
-    assert_eq!(json["no_address"], "deny");
+    assert_eq!(json["settings"]["no_address"], "deny");
     assert_eq!((&json["ipv4_ranges"], &json["ipv6_ranges"]), (&3.into(), &1.into()));
     assert!(edgefold.run(&["inspect", file, "-o", "raw"]).starts_with("9.0.0.0\t9.0.0.1\n10.0.0.0\t10.0.0.99\n"));
 }
@@ -72,6 +72,30 @@ fn serve_gives_the_resource_its_name_version_and_failure_policy() {
             serde_json::from_str(&edgefold.run(&["inspect", file.to_str().unwrap(), "-o", "json"])).unwrap();
         assert_eq!((&json["list"], &json["ipv4_ranges"]), (&name.into(), &1.into()), "inspect reads an ECDS file too");
     }
+}
+
+#[test]
+fn serve_ships_both_filters_with_the_module_for_its_settings() {
+    let directory = tempfile::tempdir().unwrap();
+    let edgefold = Edgefold::sqlite(directory.path());
+    edgefold.run(&["init"]);
+    let (file, network) = (directory.path().join("module.wasm"), edgefold.network_ecds_file());
+    let (file, network) = (file.to_str().unwrap(), network.to_str().unwrap());
+    for (policy, args) in [("keep", &["module", "-o", file][..]), ("recheck", &["module", "-o", file, "--recheck"])] {
+        edgefold.run(args);
+        let module = std::fs::read(file).unwrap();
+        assert!(module.starts_with(b"\0asm"));
+        drop(edgefold.serve(&["--network-ecds-file", network, "--open-connections", policy]));
+        for shipped in [edgefold.ecds_file(), edgefold.network_ecds_file()] {
+            let shipped = std::fs::read(shipped).unwrap();
+            assert!(shipped.windows(module.len()).any(|bytes| bytes == module), "{policy}");
+        }
+        let human = edgefold.run(&["inspect", network]);
+        assert!(human.contains(&format!("open connections   {policy}\n")), "{human}");
+    }
+    let output = edgefold.output(&["serve"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(64) && stderr.contains("--network-ecds-file"), "{stderr}");
 }
 
 #[test]

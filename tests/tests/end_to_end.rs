@@ -20,7 +20,8 @@ use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 /// One trusted proxy in front, so that X-Forwarded-For says who the client is.
-const BEHIND_A_PROXY: EnvoyOptions = EnvoyOptions { trusted_hops: 1, port: 0, admin_port: 0 };
+const BEHIND_A_PROXY: EnvoyOptions =
+    EnvoyOptions { example: "envoy.yaml", trusted_hops: Some(1), port: 0, admin_port: 0, edits: &[] };
 
 /// The resource of the HTTP filter with these bytes in place of a snapshot.
 fn http_resource(version: &str, snapshot: &[u8]) -> Vec<u8> {

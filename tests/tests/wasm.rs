@@ -116,7 +116,8 @@ fn ipv6_mapped_and_port_less_addresses_are_looked_up() {
 
 #[test]
 fn all_of_ipv6_says_nothing_about_ipv4() {
-    let mut host = configured(&snapshot(Settings::default(), &[range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]));
+    let mut host =
+        configured(&snapshot(Settings::default(), &[range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]));
     for blocked in ["[::]:1", "[::fffe:ffff:ffff]:1", "[::1:0:0:0]:1", "[2001:db8::1]:1234"] {
         assert_refuses(&mut host, blocked);
     }
@@ -128,7 +129,8 @@ fn all_of_ipv6_says_nothing_about_ipv4() {
 #[test]
 fn a_client_without_an_address_follows_the_setting() {
     for (no_address, expected) in [(NoAddress::Allow, Response::Passed), (NoAddress::Deny, forbidden("no_address"))] {
-        let mut host = configured(&snapshot(Settings { no_address, ..Settings::default() }, &[range("10.0.0.0", "10.0.0.255")]));
+        let mut host =
+            configured(&snapshot(Settings { no_address, ..Settings::default() }, &[range("10.0.0.0", "10.0.0.255")]));
         for source_address in [None, Some(&b""[..]), Some(b"/var/run/envoy.sock"), Some(b"\xff\xfe")] {
             assert_eq!(host.request_from(source_address), expected, "{no_address:?}, {source_address:?}");
         }
@@ -302,6 +304,7 @@ fn in_shadow_mode_all_pass_and_what_would_be_refused_is_said() {
     assert_eq!(host.request_from(None), Response::Passed);
     assert_eq!(host.filter_state("edgefold"), Some("shadow_edgefold_denied[no_address]"));
     assert!(host.connect("10.0.0.7:1234").is_some());
+    assert_eq!(host.filter_state("edgefold_connection"), Some("shadow_edgefold_denied[10.0.0.1-10.0.0.99]"));
     let counters = ["shadow_denied", "shadow_denied_connections", "denied", "denied_connections", "no_address"];
     assert_eq!(counters.map(|name| host.metric("edgefold", name)), [2, 1, 0, 0, 1]);
 }
@@ -313,7 +316,7 @@ fn what_happens_is_counted() {
     assert_passes(&mut host, "10.0.0.100:1234");
     assert_eq!(host.request_from(None), Response::Passed);
     assert_eq!(host.connect("10.0.0.7:1234"), None);
-    assert_eq!(host.filter_state("edgefold"), Some("edgefold_denied[10.0.0.1-10.0.0.99]"));
+    assert_eq!(host.filter_state("edgefold_connection"), Some("edgefold_denied[10.0.0.1-10.0.0.99]"));
     assert!(!host.configure(b"EDGEFOLD"));
     assert!(!host.configure(b""));
     let counters = ["denied", "denied_connections", "no_address", "snapshot_rejected", "stale", "generation", "ranges"];
@@ -343,7 +346,9 @@ fn a_stale_snapshot_serves_on_or_refuses_all() {
                 assert_eq!(host.metric("edgefold", "stale"), 3);
             }
             WhenStale::Deny => {
-                assert!(matches!(response, Response::Refused { status: 503, details, .. } if details == "edgefold_denied[stale]"));
+                assert!(
+                    matches!(response, Response::Refused { status: 503, details, .. } if details == "edgefold_denied[stale]")
+                );
                 assert_eq!(connection, None);
                 assert_eq!(host.metric("edgefold", "stale"), 2);
             }
@@ -493,6 +498,28 @@ fn whatever_the_host_refuses_the_filter_goes_on() {
     assert_eq!(host.request_from(Some(b"10.0.0.100:1")), forbidden("no_address"));
     host.state().refused_calls.insert("proxy_get_buffer_bytes", 10);
     assert!(!host.configure(&small_snapshot()));
+}
+
+/// Two tables at a time and what the module has besides, whatever the order of their sizes.
+#[test]
+fn memory_is_at_most_three_times_the_table() {
+    let singles = |count: u32| -> Vec<u8> {
+        let address = |i: u32| IpAddr::from(Ipv4Addr::from_bits(i.wrapping_mul(2_654_435_761) | 1));
+        let mut addresses: Vec<IpAddr> = (0..count).map(|i| address(2 * i)).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let ranges: Vec<_> = addresses.iter().map(|&ip| IpRange::new(ip, ip).unwrap()).collect();
+        snapshot(Settings::default(), &ranges)
+    };
+    let (mut host, mut most) = (Host::start(), 0);
+    for round in 0..12 {
+        // A list that grows by a little, and shrinks now and then.
+        let bytes = singles(1_000_000 + 1_500 * round - 4_000 * (round / 4));
+        assert!(host.configure(&bytes));
+        most = most.max(bytes.len());
+        let memory = host.memory_bytes();
+        assert!(memory <= 3 * most, "{memory} bytes of memory for tables of {most} in round {round}");
+    }
 }
 
 /// The example is there for whoever writes another reader; one that is wrong is worse than none.

@@ -75,14 +75,20 @@ fn settings_lines(settings: &Settings) -> Vec<(&'static str, String)> {
     };
     let mut lines = vec![("mode", mode.to_owned()), ("status", status.to_string()), ("body", format!("{body:?}"))];
     lines.push(("content type", content_type.clone()));
-    lines.extend(headers.iter().map(|(name, value)| ("header", format!("{name}: {value}"))));
+    if !headers.is_empty() {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        lines.push(("headers", headers.join(", ")));
+    }
     match client_address {
         ClientAddress::Envoy => lines.push(("client address", "envoy".to_owned())),
         ClientAddress::Connection => lines.push(("client address", "connection".to_owned())),
         ClientAddress::Header { name, trusted_hops, trusted_proxies } => {
             lines.push(("client address", format!("header:{name}")));
             lines.push(("trusted hops", trusted_hops.to_string()));
-            lines.extend(trusted_proxies.iter().map(|&range| ("trusted proxy", range_text(range))));
+            if !trusted_proxies.is_empty() {
+                let proxies: Vec<_> = trusted_proxies.iter().map(|&range| range_text(range)).collect();
+                lines.push(("trusted proxies", proxies.join(", ")));
+            }
         }
     }
     let no_address = match no_address {

@@ -16,6 +16,7 @@ mod check;
 mod init;
 mod inspect;
 mod list;
+mod module;
 mod moment;
 mod output;
 mod rebuild;
@@ -66,6 +67,7 @@ enum Command {
     Verify(verify::Verify),
     Rebuild(rebuild::Rebuild),
     Inspect(inspect::Inspect),
+    Module(module::Module),
 }
 
 /// Runs the command line, and gives the exit status.
@@ -104,6 +106,7 @@ impl Command {
             Self::Rejects(rejects) => rejects.run(&*log.open()?),
             Self::Snapshot(snapshot) => snapshot.run(&*log.open()?),
             Self::Inspect(inspect) => inspect.run(),
+            Self::Module(module) => module.run(),
         }
     }
 }

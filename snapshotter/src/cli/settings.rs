@@ -206,9 +206,11 @@ fn settings(given: Given) -> Result<Settings, String> {
             trusted_proxies: given.trusted_proxies,
         },
         _ if given.trusted_hops.is_some() || !given.trusted_proxies.is_empty() => {
-            return Err("--trusted-hops and --trusted-proxy go with --client-address header:NAME; Envoy's own handling of \
+            return Err(
+                "--trusted-hops and --trusted-proxy go with --client-address header:NAME; Envoy's own handling of \
                         X-Forwarded-For is set in Envoy"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         Some(AddressSource::Connection) => ClientAddress::Connection,
         Some(AddressSource::Envoy) | None => ClientAddress::Envoy,

@@ -1,6 +1,7 @@
 //! Chunks of 2^15 addresses with many edges: split into sixteen groups, or as a bitmap.
 
-use std::hint::select_unpredictable;
+use alloc::vec::Vec;
+use core::hint::select_unpredictable;
 
 use super::list;
 use crate::bytes::{array_at, u16_at};

@@ -1,6 +1,8 @@
 //! Writes the IPv4 section of a table.
 
-use std::net::Ipv4Addr;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
 
 use super::index::{Index, MOST_UNITS};
 use super::{FINE, dense, list, width};

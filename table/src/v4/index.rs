@@ -5,6 +5,7 @@
 //! says where the edges end.
 
 use crate::bytes::{array_at, u16_at, u32_at};
+use alloc::vec::Vec;
 
 const GROUP: usize = Index::GROUP;
 const GROUP_BYTES: usize = 4 + 2 * GROUP;

@@ -1,6 +1,7 @@
 //! Chunks of 2^15 addresses with few edges: each is a u16, its position and the flag below it.
 
-use std::hint::select_unpredictable;
+use alloc::vec::Vec;
+use core::hint::select_unpredictable;
 
 use crate::bytes::{array_at, u16_at};
 use crate::simd::{self, LANES, above_u16};

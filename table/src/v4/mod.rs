@@ -15,8 +15,8 @@ mod encode;
 mod index;
 mod list;
 
-use std::net::Ipv4Addr;
-use std::ops::{ControlFlow, Range};
+use core::net::Ipv4Addr;
+use core::ops::{ControlFlow, Range};
 
 use crate::bytes::array_at;
 use crate::columns::Columns;

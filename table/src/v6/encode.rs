@@ -1,6 +1,7 @@
 //! Writes the IPv6 section of a table.
 
-use std::net::Ipv6Addr;
+use alloc::vec::Vec;
+use core::net::Ipv6Addr;
 
 use super::leaf::{BEGINS, ENDS};
 use super::node::{COLUMNS_SHIFT, GOES_ON, IS_NODE, MOST_BITS, MOST_INDEX_BITS};

@@ -1,7 +1,7 @@
 //! The entries of a chunk of IPv6 addresses.
 
-use std::hint::select_unpredictable;
-use std::ops::BitXor;
+use core::hint::select_unpredictable;
+use core::ops::BitXor;
 
 use super::{OUTSIDE, UNIT, low_ones};
 use crate::columns::{Columns, Position};

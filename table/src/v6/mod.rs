@@ -14,8 +14,8 @@ mod encode;
 mod leaf;
 mod node;
 
-use std::net::Ipv6Addr;
-use std::ops::{ControlFlow, Range};
+use core::net::Ipv6Addr;
+use core::ops::{ControlFlow, Range};
 
 use crate::section::{self, Side};
 

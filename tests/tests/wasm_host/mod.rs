@@ -1,5 +1,5 @@
-//! A proxy-wasm host for the built filter: as much of ABI 0.2.1 as the filter uses, and a trap for all else,
-//! WASI included: the filter calls it in a panic alone.
+//! A proxy-wasm host for the built filter: as much of ABI 0.2.1 as the filter uses, and nothing else, so that a module that
+//! asks for more does not start.
 //!
 //! It is deliberately no Envoy: one plugin at a time, no threads, no timeouts. What it gives the module follows
 //! proxy-wasm-cpp-host, which Envoy embeds: it calls what the module exports, and empty data is a null pointer.
@@ -169,7 +169,7 @@ impl Host {
 
     /// The value of a metric of the plugin.
     pub(crate) fn metric(&self, plugin: &str, name: &str) -> u64 {
-        let name = format!("edgefold.{plugin}.{name}");
+        let name = format!("edgefold_filter.{plugin}.{name}");
         let found: Vec<u64> =
             self.store.data().metrics.iter().filter(|(known, _)| *known == name).map(|(_, value)| *value).collect();
         assert_eq!(found.len(), 1, "{name} is defined once: {:?}", self.store.data().metrics);
@@ -223,7 +223,6 @@ fn linker(module: &Module) -> Linker<State> {
     linker.func_wrap("env", "proxy_record_metric", proxy_record_metric).unwrap();
     linker.func_wrap("env", "proxy_get_current_time_nanoseconds", proxy_get_current_time_nanoseconds).unwrap();
     linker.func_wrap("env", "proxy_set_tick_period_milliseconds", proxy_set_tick_period_milliseconds).unwrap();
-    linker.define_unknown_imports_as_traps(module).unwrap();
     linker
 }
 
@@ -270,13 +269,7 @@ fn proxy_get_property(mut caller: Caller<'_, State>, path: u32, path_bytes: u32,
     OK
 }
 
-fn proxy_set_property(
-    mut caller: Caller<'_, State>,
-    path: u32,
-    path_bytes: u32,
-    value: u32,
-    value_bytes: u32,
-) -> u32 {
+fn proxy_set_property(mut caller: Caller<'_, State>, path: u32, path_bytes: u32, value: u32, value_bytes: u32) -> u32 {
     if let Some(status) = refused(&mut caller, "proxy_set_property") {
         return status;
     }

@@ -1,0 +1,550 @@
+//! What the filter does in a real Envoy: each setting, and each trick that somebody might play to get past it.
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
+use std::path::Path;
+
+use base64::Engine;
+use edgefold::ecds::{Filter, RECHECK_WASM, discovery_response, replace_file, snapshot_in};
+use edgefold_table::OpenConnections;
+use edgefold_tests::{Client, Edgefold, Envoy, EnvoyOptions, eventually, raw};
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
+use envoy_types::pb::envoy::extensions::wasm::v3::FailurePolicy;
+use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
+use envoy_types::pb::google::protobuf::{Any, Struct, Value, value};
+use prost::Message;
+
+const HTTP: EnvoyOptions =
+    EnvoyOptions { example: "envoy.yaml", trusted_hops: None, port: 0, admin_port: 0, edits: &[] };
+/// One trusted proxy in front, so that X-Forwarded-For says who the client is.
+const BEHIND_A_PROXY: EnvoyOptions = EnvoyOptions { trusted_hops: Some(1), ..HTTP };
+const NETWORK: EnvoyOptions = EnvoyOptions { example: "envoy-network.yaml", ..HTTP };
+const BOTH: EnvoyOptions = EnvoyOptions { example: "envoy-both.yaml", ..HTTP };
+
+/// A log in which 10.0.0.0/24, 2001:db8::/32 and the connections of 127.0.0.64/26 are blocked.
+fn blocked(directory: &Path) -> Edgefold {
+    let edgefold = Edgefold::sqlite(directory);
+    edgefold.run(&["init"]);
+    edgefold.run(&["block", "10.0.0.0/24", "2001:db8::/32", "127.0.0.64/26"]);
+    edgefold
+}
+
+/// Runs `check` with an Envoy that serves [`blocked`] with these arguments to `serve`.
+fn with(args: &[&str], options: EnvoyOptions, check: impl FnOnce(&Edgefold, &Envoy)) {
+    let directory = tempfile::tempdir().unwrap();
+    let edgefold = blocked(directory.path());
+    let network = edgefold.network_ecds_file();
+    let network = ["--network-ecds-file", network.to_str().unwrap()];
+    let _serve = edgefold.serve(&[&network[..], args].concat());
+    check(&edgefold, &Envoy::start(directory.path(), &edgefold.ecds_file(), options));
+}
+
+/// Waits for a line of the access log.
+fn logged(envoy: &Envoy, words: &str) {
+    eventually(words, || envoy.output().contains(words).then_some(()));
+}
+
+// Settings
+
+#[test]
+fn in_shadow_mode_all_pass_and_the_log_says_what_would_be_refused() {
+    with(&["--mode", "shadow"], BOTH, |_, envoy| {
+        let client = envoy.client("127.0.0.70");
+        assert_eq!((client.status_for("10.0.0.7"), client.status_for("10.0.1.7")), (200, 200));
+        logged(envoy, "10.0.0.7 \"GET /\" 200 via_upstream shadow_edgefold_denied[10.0.0.0-10.0.0.255]");
+        // Over the same connection, which has a verdict of its own.
+        logged(envoy, "10.0.1.7 \"GET /\" 200 via_upstream -");
+        // The log line of a connection comes when it is closed.
+        drop(client);
+        logged(envoy, "connection of 127.0.0.70 shadow_edgefold_denied[127.0.0.64-127.0.0.127]");
+        let counted = |name| envoy.metric(name, "edgefold");
+        assert_eq!((counted("shadow_denied"), counted("shadow_denied_connections")), (Some(1), Some(1)));
+        assert_eq!((counted("denied"), counted("denied_connections")), (Some(0), Some(0)));
+    });
+}
+
+#[test]
+fn a_refusal_is_what_the_settings_file_says() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let settings = "status = 429\nbody = \"<p>Später</p>\"\ncontent_type = \"text/html; charset=utf-8\"\n\
+                    headers = { retry-after = \"60\", x-why = \"blocked\" }\n";
+    std::fs::write(&file, settings).unwrap();
+    with(&["--settings", file.path().to_str().unwrap()], BEHIND_A_PROXY, |_, envoy| {
+        let answer = envoy.client("127.0.0.1").get_with(&[("x-forwarded-for", "10.0.0.7")]);
+        assert_eq!((answer.status, answer.body.as_str()), (429, "<p>Später</p>"));
+        assert_eq!(answer.header("content-type"), ["text/html; charset=utf-8"], "one, and no other");
+        assert_eq!(answer.header("content-length"), ["14"]);
+        assert_eq!((answer.header("retry-after"), answer.header("x-why")), (vec!["60"], vec!["blocked"]));
+    });
+}
+
+#[test]
+fn a_refusal_may_have_no_body() {
+    with(&["--status", "302", "--body", "", "--header", "location: /why"], BEHIND_A_PROXY, |_, envoy| {
+        let request = b"GET / HTTP/1.1\r\nhost: edge\r\nx-forwarded-for: 10.0.0.7\r\nconnection: close\r\n\r\n";
+        let answer = raw(envoy.address(), request).to_lowercase();
+        assert!(answer.starts_with("http/1.1 302 found\r\n") && answer.contains("\r\nlocation: /why\r\n"), "{answer}");
+        assert!(!answer.contains("content-type"), "{answer}");
+    });
+}
+
+#[test]
+fn a_grpc_client_is_told_in_its_own_way() {
+    with(&[], BEHIND_A_PROXY, |_, envoy| {
+        let grpc = [("x-forwarded-for", "10.0.0.7"), ("content-type", "application/grpc")];
+        let answer = Client::http2(envoy.address(), [127, 0, 0, 1].into()).get_with(&grpc);
+        assert_eq!((answer.status, answer.header("grpc-status")), (200, vec!["7"]), "PERMISSION_DENIED: {answer:?}");
+    });
+}
+
+/// The address of the connection, whatever X-Forwarded-For says and Envoy believes.
+#[test]
+fn the_client_may_be_whoever_opened_the_connection() {
+    const SET_STATE: &str = r#"    - filters:
+      - name: envoy.filters.network.set_filter_state
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config
+          on_new_connection:
+          - object_key: edgefold.connection_address
+            factory_key: envoy.string
+            format_string:
+              text_format_source: { inline_string: "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%" }
+"#;
+    let options = EnvoyOptions { edits: &[("    - filters:\n", SET_STATE)], ..BEHIND_A_PROXY };
+    with(&["--client-address", "connection"], options, |_, envoy| {
+        let (free, client) = (envoy.client("127.0.0.1"), envoy.client("127.0.0.70"));
+        assert_eq!((free.status_for("10.0.0.7"), client.status_for("192.0.2.1")), (200, 403));
+    });
+    // Without it, nobody knows the address: the policy for that decides, and it is counted.
+    with(&["--client-address", "connection", "--no-address", "deny"], BEHIND_A_PROXY, |_, envoy| {
+        assert_eq!(envoy.client("127.0.0.1").get().0, 403);
+        assert_eq!(envoy.metric("no_address", "edgefold"), Some(1));
+        logged(envoy, "403 edgefold_denied[no_address]");
+    });
+}
+
+#[test]
+fn the_client_may_be_in_a_header_of_trusted_proxies() {
+    let args =
+        ["--client-address", "header:X-Real-IP", "--trusted-hops", "2", "--trusted-proxy", "127.0.0.1-127.0.0.9"];
+    with(&args, HTTP, |_, envoy| {
+        let (proxy, stranger) = (envoy.client("127.0.0.1"), envoy.client("127.0.0.20"));
+        let status = |client: &Client, values: &[&str]| {
+            let headers: Vec<_> = values.iter().map(|value| ("x-real-ip", *value)).collect();
+            client.get_with(&headers).status
+        };
+        for (values, expected) in [
+            (&["10.0.0.7, 192.0.2.1"][..], 403),
+            (&["192.0.2.1, 192.0.2.2"], 200),
+            (&["192.0.2.9, 10.0.0.7, 192.0.2.1"], 403),
+            (&["10.0.0.7, 192.0.2.9, 192.0.2.1"], 200),
+            // Several headers are one list: what a client sends itself comes before what the proxies append.
+            (&["192.0.2.9", "10.0.0.7", "192.0.2.1"], 403),
+            (&["10.0.0.7", "192.0.2.9", "192.0.2.1"], 200),
+            (&["192.0.2.9,10.0.0.7", "192.0.2.1"], 403),
+            (&["10.0.0.7:1234, 192.0.2.1"], 403),
+            (&["[2001:db8::7]:1234, 192.0.2.1"], 403),
+            (&["2001:DB8:0:0:0:0:0:7, 192.0.2.1"], 403),
+            (&["::ffff:10.0.0.7, 192.0.2.1"], 403),
+            // Not an address: nobody knows the client.
+            (&["10.0.0.7,, 192.0.2.1"], 200),
+            (&["unknown, 192.0.2.1"], 200),
+            // Too few: it came around the first proxy, and is the second.
+            (&["10.0.0.7"], 200),
+            (&[], 200),
+        ] {
+            assert_eq!(status(&proxy, values), expected, "{values:?}");
+            assert_eq!(status(&stranger, values), 200, "not trusted: {values:?}");
+        }
+        assert_eq!(envoy.metric("no_address", "edgefold"), Some(2));
+        assert_eq!(status(&envoy.client("127.0.0.70"), &["192.0.2.1, 192.0.2.2"]), 403, "a forged one does not help");
+        let long = format!("{},10.0.0.7,192.0.2.1", "192.0.2.9,".repeat(5_000));
+        assert_eq!(status(&proxy, &[&long]), 403, "50 KB of it");
+    });
+}
+
+#[test]
+fn before_the_first_snapshot_all_pass_or_none_as_the_example_is_written() {
+    const REFUSE_HTTP: (&str, &str) = (
+        "                \"@type\": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC\n",
+        "                \"@type\": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC\n                rules: { action: ALLOW }\n",
+    );
+    const NO_HTTP: (&str, &str) = (
+        "              default_config:\n                \"@type\": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC\n",
+        "",
+    );
+    const NO_WARMING: (&str, &str) = ("              apply_default_config_without_warming: false\n", "");
+    const REFUSE_NETWORK: (&str, &str) = (
+        "            stat_prefix: edgefold_default\n",
+        "            stat_prefix: edgefold_default\n            rules: { action: ALLOW }\n",
+    );
+    for (options, expected) in [
+        (HTTP, Some(200)),
+        (EnvoyOptions { edits: &[REFUSE_HTTP], ..HTTP }, Some(403)),
+        (EnvoyOptions { edits: &[NO_HTTP, NO_WARMING], ..HTTP }, Some(500)),
+        (NETWORK, Some(200)),
+        (EnvoyOptions { edits: &[REFUSE_NETWORK], ..NETWORK }, None),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let edgefold = blocked(directory.path());
+        for (filter, file) in [(Filter::Http, edgefold.ecds_file()), (Filter::Network, edgefold.network_ecds_file())] {
+            let (open, policy) = (OpenConnections::Keep, FailurePolicy::FailReload);
+            let bad = discovery_response(filter, "edgefold", "bad", b"no snapshot", open, policy);
+            replace_file(&file, &bad).unwrap();
+        }
+        let envoy = Envoy::start(directory.path(), &edgefold.ecds_file(), options);
+        let client = envoy.client("127.0.0.1");
+        assert_eq!(client.status(), expected, "{options:?}");
+        let network = edgefold.network_ecds_file();
+        let _serve = edgefold.serve(&["--network-ecds-file", network.to_str().unwrap()]);
+        eventually("the first snapshot", || (client.status() == Some(200)).then_some(()));
+        let blocked = if options.example == "envoy.yaml" { Some(403) } else { None };
+        eventually("a block", || (envoy.client("127.0.0.70").status() == blocked).then_some(()));
+    }
+}
+
+#[test]
+fn a_stale_snapshot_serves_on_or_refuses_all_until_a_fresh_one_comes() {
+    for (policy, stale) in [("keep", 200), ("deny", 503)] {
+        let directory = tempfile::tempdir().unwrap();
+        let edgefold = blocked(directory.path());
+        let args = ["--max-age", "3s", "--when-stale", policy];
+        let serve = edgefold.serve(&args);
+        let envoy = Envoy::start(directory.path(), &edgefold.ecds_file(), BEHIND_A_PROXY);
+        let client = envoy.client("127.0.0.1");
+        let counted = |name| envoy.metric(name, "edgefold").unwrap_or_default();
+        // It ships anew though nothing changes.
+        eventually("a second shipment", || (serve.output().matches("shipped generation 3+").count() > 2).then_some(()));
+        assert_eq!((client.status_for("10.0.1.7"), client.status_for("10.0.0.7")), (200, 403));
+        assert_eq!(counted("stale"), 0);
+        serve.kill();
+        eventually("a stale snapshot", || {
+            client.status_for("10.0.1.7");
+            (counted("stale") > 0).then_some(())
+        });
+        assert!(counted("age_seconds") >= 3);
+        assert_eq!(client.status_for("10.0.1.7"), stale);
+        if policy == "deny" {
+            logged(&envoy, "503 edgefold_denied[stale]");
+        } else {
+            assert_eq!(client.status_for("10.0.0.7"), 403);
+        }
+        let _serve = edgefold.serve(&args);
+        eventually("a fresh one", || {
+            let stale = counted("stale");
+            (client.status_for("10.0.1.7") == 200 && counted("stale") == stale).then_some(())
+        });
+    }
+}
+
+#[test]
+fn the_network_filter_refuses_connections_and_keeps_or_rechecks_open_ones() {
+    for policy in ["keep", "recheck"] {
+        with(&["--open-connections", policy], NETWORK, |edgefold, envoy| {
+            assert_eq!(envoy.client("127.0.0.70").status(), None);
+            logged(envoy, "connection of 127.0.0.70 edgefold_denied[127.0.0.64-127.0.0.127]");
+            assert!(envoy.metric("denied_connections", "edgefold").unwrap() >= 1);
+            let open = envoy.client("127.0.0.1");
+            assert_eq!(open.status(), Some(200));
+            edgefold.run(&["block", "127.0.0.1"]);
+            eventually("the block", || envoy.client("127.0.0.1").status().is_none().then_some(()));
+            if policy == "keep" {
+                assert_eq!(open.status(), Some(200));
+            } else {
+                // By the worker that has it. The client opens another one, and is refused.
+                eventually("the open connection to be closed", || open.status().is_none().then_some(()));
+            }
+            edgefold.run(&["allow", "127.0.0.0/8"]);
+            eventually("the end of it", || (envoy.client("127.0.0.70").status() == Some(200)).then_some(()));
+        });
+    }
+}
+
+#[test]
+fn both_filters_share_a_table_and_each_sees_its_own_address() {
+    with(&[], BOTH, |_, envoy| {
+        let (free, client) = (envoy.client("127.0.0.1"), envoy.client("127.0.0.70"));
+        assert_eq!(client.status(), None);
+        assert_eq!((free.status_for("10.0.0.7"), free.status_for("10.0.1.7")), (403, 200));
+        let configured = envoy.output().matches("edgefold: list \"edgefold\" at offset 3").count();
+        // A canary for each of the two resources, and each of two workers once.
+        assert_eq!(configured, 4, "{}", envoy.output());
+    });
+}
+
+// Saying what it did
+
+#[test]
+fn the_log_tells_edgefolds_403_from_others_and_the_metrics_count() {
+    with(&["--name", "my.list"], BEHIND_A_PROXY_WITH_ANOTHER_NAME, |edgefold, envoy| {
+        let client = envoy.client("127.0.0.1");
+        assert_eq!((client.status_for("10.0.0.7"), client.status_for("2001:db8::7")), (403, 403));
+        assert_eq!(client.status_for("192.0.2.1"), 200);
+        logged(envoy, "10.0.0.7 \"GET /\" 403 edgefold_denied[10.0.0.0-10.0.0.255]");
+        logged(envoy, "403 edgefold_denied[2001:db8::-2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]");
+        logged(envoy, "192.0.2.1 \"GET /\" 200 via_upstream -");
+        assert_eq!(envoy.client_without_address().get().0, 200);
+        let counted = |name| envoy.metric(name, "my_list");
+        let expected = [("denied", 2), ("no_address", 1), ("shadow_denied", 0), ("generation", 3), ("ranges", 3)];
+        for (name, expected) in expected {
+            assert_eq!(counted(name), Some(expected), "{name}");
+        }
+        eventually("the age", || counted("age_seconds").filter(|&seconds| seconds >= 1));
+        assert_eq!(counted("snapshot_rejected"), Some(0));
+        let bad = discovery_response(
+            Filter::Http,
+            "my.list",
+            "bad",
+            b"EDGEFOLD",
+            OpenConnections::Keep,
+            FailurePolicy::FailReload,
+        );
+        replace_file(&edgefold.ecds_file(), &bad).unwrap();
+        eventually("the refusal", || counted("snapshot_rejected").filter(|&refused| refused == 1));
+        assert_eq!(client.status_for("10.0.0.7"), 403);
+        assert_eq!(counted("denied"), Some(3), "no reload begins to count anew");
+        let before = envoy.output().matches("edgefold: ").count();
+        for _ in 0..20 {
+            client.status_for("10.0.0.7");
+        }
+        assert_eq!(envoy.output().matches("edgefold: ").count(), before, "no line for a request");
+    });
+}
+
+const BEHIND_A_PROXY_WITH_ANOTHER_NAME: EnvoyOptions =
+    EnvoyOptions { edits: &[("          - name: edgefold #", "          - name: my.list #")], ..BEHIND_A_PROXY };
+
+// Tricks
+
+#[test]
+fn no_form_of_a_blocked_address_passes() {
+    with(&[], BEHIND_A_PROXY, |_, envoy| {
+        let client = envoy.client("127.0.0.1");
+        let status = |values: &[&str]| {
+            let headers: Vec<_> = values.iter().map(|value| ("x-forwarded-for", *value)).collect();
+            client.get_with(&headers).status
+        };
+        for (values, expected) in [
+            (&["10.0.0.7"][..], 403),
+            // IPv4-mapped IPv6 is IPv4, in each of its forms.
+            (&["::ffff:10.0.0.7"], 403),
+            (&["::FFFF:10.0.0.7"], 403),
+            (&["::ffff:a00:7"], 403),
+            (&["0:0:0:0:0:ffff:a00:0007"], 403),
+            (&["::ffff:10.0.1.7"], 200),
+            // Addresses of their own that hold an IPv4 address: compatible, NAT64, 6to4. Block their range if you translate.
+            (&["::10.0.0.7"], 200),
+            (&["64:ff9b::10.0.0.7"], 200),
+            (&["2002:a00:7::1"], 200),
+            // IPv6 in upper case, compressed and long.
+            (&["2001:db8::7"], 403),
+            (&["2001:DB8::7"], 403),
+            (&["2001:0db8:0000:0000:0000:0000:0000:0007"], 403),
+            (&["2001:db8:0:0::7"], 403),
+            (&["2001:db9::7"], 200),
+            // A list, in one header and in several: the last entry is the trusted proxy's.
+            (&["192.0.2.1, 10.0.0.7"], 403),
+            (&["192.0.2.1,10.0.0.7"], 403),
+            (&["10.0.0.7, 192.0.2.1"], 200),
+            (&["192.0.2.1", "10.0.0.7"], 403),
+            (&["10.0.0.7", "192.0.2.1"], 200),
+            (&[" 10.0.0.7 "], 403),
+        ] {
+            assert_eq!(status(values), expected, "{values:?}");
+        }
+        // What Envoy does not take for an address leaves it with that of the connection, which is not blocked here, and
+        // which the network filter would see.
+        for value in
+            ["10.0.0.7:80", "[2001:db8::7]:80", "2001:db8::7%eth0", "10.0.0.07", "0x0a000007", "", "192.0.2.1,", "x"]
+        {
+            assert_eq!(status(&[value]), 200, "{value:?}");
+            let from_blocked = envoy.client("127.0.0.70").get_with(&[("x-forwarded-for", value)]).status;
+            assert_eq!(from_blocked, 403, "{value:?}");
+        }
+    });
+}
+
+#[test]
+fn a_forged_header_does_not_help() {
+    with(&[], HTTP, |_, envoy| {
+        let (client, free) = (envoy.client("127.0.0.70"), envoy.client("127.0.0.1"));
+        for (name, value) in [
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-for", "127.0.0.1"),
+            ("x-envoy-external-address", "192.0.2.1"),
+            ("x-real-ip", "192.0.2.1"),
+            ("forwarded", "for=192.0.2.1"),
+            ("x-envoy-internal", "true"),
+            ("x-edgefold", "allow"),
+        ] {
+            assert_eq!(client.get_with(&[(name, value)]).status, 403, "{name}: {value}");
+            assert_eq!(free.get_with(&[(name, value)]).status, 200, "{name}: {value}");
+        }
+        assert_eq!(free.status_for("10.0.0.7"), 200, "and nobody else is blocked by one");
+        // More of it than Envoy takes is no way in, and ends nothing.
+        let long = "192.0.2.1,".repeat(10_000);
+        let answer = client.get_with(&[("x-forwarded-for", &long)]);
+        assert!(matches!(answer.status, 403 | 431), "{}", answer.status);
+        assert_eq!((client.get().0, free.get().0), (403, 200));
+    });
+}
+
+#[test]
+fn no_protocol_is_a_way_around() {
+    with(&[], BEHIND_A_PROXY, |edgefold, envoy| {
+        let http2 = Client::http2(envoy.address(), [127, 0, 0, 1].into());
+        let http1 = envoy.client("127.0.0.1");
+        for client in [&http1, &http2] {
+            // Keep-alive: the same connection for several clients, and over an update.
+            assert_eq!((client.status_for("10.0.0.7"), client.status_for("192.0.2.1")), (403, 200));
+            assert_eq!((client.post(vec![b'x'; 1_000_000], "192.0.2.1")), 200);
+            assert_eq!((client.post(vec![b'x'; 2_000], "10.0.0.7")), 403);
+        }
+        edgefold.run(&["block", "192.0.2.1"]);
+        for client in [&http1, &http2] {
+            eventually("the block, over an open connection", || (client.status_for("192.0.2.1") == 403).then_some(()));
+        }
+        let xff = "x-forwarded-for: 10.0.0.7\r\n";
+        for request in [
+            format!("CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n{xff}\r\n"),
+            format!("OPTIONS * HTTP/1.1\r\nhost: edge\r\n{xff}connection: close\r\n\r\n"),
+            format!("GET http://edge/ HTTP/1.1\r\nhost: edge\r\n{xff}connection: close\r\n\r\n"),
+            format!("HEAD / HTTP/1.1\r\nhost: edge\r\n{xff}connection: close\r\n\r\n"),
+            format!("GET /ws HTTP/1.1\r\nhost: edge\r\n{xff}connection: upgrade\r\nupgrade: websocket\r\n\r\n"),
+            format!(
+                "POST / HTTP/1.1\r\nhost: edge\r\n{xff}expect: 100-continue\r\ncontent-length: 9\r\nconnection: close\r\n\r\n"
+            ),
+            format!(
+                "POST / HTTP/1.1\r\nhost: edge\r\n{xff}transfer-encoding: chunked\r\nconnection: close\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+            ),
+        ] {
+            let answer = raw(envoy.address(), request.as_bytes());
+            // Envoy itself answers what has no path that it could route, and says 100 before it asks any filter.
+            let has_path = !request.starts_with("CONNECT") && !request.starts_with("OPTIONS *");
+            let status = if has_path || answer.contains("HTTP/1.1 403 ") { "HTTP/1.1 403 " } else { "HTTP/1.1 404 " };
+            assert!(answer.contains(status), "{request}: {answer}");
+            assert!(!answer.contains("hello from upstream"), "{request}: {answer}");
+        }
+    });
+}
+
+/// With CONNECT and upgrades allowed, and with an internal redirect, which starts the filters anew.
+#[test]
+fn connect_upgrades_and_internal_redirects_are_looked_up() {
+    const ROUTES: (&str, &str) = (
+        "              - match: { prefix: \"/\" }\n                route: { cluster: upstream }\n",
+        "              - match: { connect_matcher: {} }\n                route: { cluster: upstream, upgrade_configs: [ { upgrade_type: CONNECT, connect_config: {} } ] }\n              - match: { prefix: \"/redirected\" }\n                route: { cluster: upstream, internal_redirect_policy: { redirect_response_codes: [ 307 ] } }\n              - match: { prefix: \"/\" }\n                route: { cluster: upstream }\n",
+    );
+    const UPGRADES: (&str, &str) = (
+        "          http_filters:\n",
+        "          upgrade_configs: [ { upgrade_type: CONNECT }, { upgrade_type: websocket } ]\n          http_filters:\n",
+    );
+    let options = EnvoyOptions { edits: &[ROUTES, UPGRADES], ..BEHIND_A_PROXY };
+    with(&[], options, |edgefold, envoy| {
+        for (xff, expected) in [("10.0.0.7", " 403 "), ("192.0.2.1", " 200 ")] {
+            let request = format!(
+                "CONNECT edge:80 HTTP/1.1\r\nhost: edge:80\r\nx-forwarded-for: {xff}\r\n\r\nGET / HTTP/1.0\r\n\r\n"
+            );
+            let answer = raw(envoy.address(), request.as_bytes());
+            assert!(answer.lines().next().unwrap_or_default().contains(expected), "{xff}: {answer}");
+            assert_eq!(answer.contains("hello from upstream"), expected == " 200 ", "{answer}");
+        }
+        let redirected = |xff: &str| {
+            let request = format!(
+                "GET /redirected HTTP/1.1\r\nhost: edge\r\nx-forwarded-for: {xff}\r\nconnection: close\r\n\r\n"
+            );
+            raw(envoy.address(), request.as_bytes())
+        };
+        assert!(redirected("10.0.0.7").contains(" 403 "));
+        let answer = redirected("192.0.2.1");
+        assert!(answer.contains(" 200 ") && answer.ends_with("hello from upstream\n"), "{answer}");
+        edgefold.run(&["block", "192.0.2.1"]);
+        eventually("the block", || redirected("192.0.2.1").contains(" 403 ").then_some(()));
+    });
+}
+
+/// A listener of both families shows an IPv4 client as an IPv6 address with it in.
+#[test]
+fn a_dual_stack_listener_hides_no_ipv4_client() {
+    const DUAL: (&str, &str) = (
+        "socket_address: { address: 127.0.0.1, port_value: 10000 }",
+        "socket_address: { address: \"::\", port_value: 10000, ipv4_compat: true }",
+    );
+    for options in [HTTP, NETWORK] {
+        let options = EnvoyOptions { edits: &[DUAL], ..options };
+        with(&[], options, |_, envoy| {
+            let server = (std::net::Ipv4Addr::LOCALHOST, envoy.address().port()).into();
+            let client = |source: [u8; 4]| Client::new(server, source.into()).status();
+            let refused = if options.example == "envoy.yaml" { Some(403) } else { None };
+            assert_eq!((client([127, 0, 0, 70]), client([127, 0, 0, 1])), (refused, Some(200)));
+        });
+    }
+}
+
+// Ways to break it, and other hosts
+
+#[test]
+fn a_bad_snapshot_between_good_ones_changes_nothing_for_either_filter() {
+    with(&[], BOTH, |edgefold, envoy| {
+        let free = envoy.client("127.0.0.1");
+        let serves = || (free.status_for("10.0.0.7"), free.status_for("10.0.1.7"), envoy.client("127.0.0.70").status());
+        assert_eq!(serves(), (403, 200, None));
+        for (filter, file) in [(Filter::Http, edgefold.ecds_file()), (Filter::Network, edgefold.network_ecds_file())] {
+            let good = std::fs::read(&file).unwrap();
+            let mut bad = snapshot_in(&good).unwrap();
+            let middle = bad.len() / 2;
+            bad[middle] ^= 1;
+            let (open, policy) = (OpenConnections::Keep, FailurePolicy::FailReload);
+            // Envoy asks the filter about the same bytes once: the second filter's are refused by its own memory.
+            let refused = || envoy.output().matches("config update rejected").count();
+            let before = refused();
+            replace_file(&file, &discovery_response(filter, "edgefold", "bad", &bad, open, policy)).unwrap();
+            eventually("the refusal", || (refused() > before).then_some(()));
+            assert_eq!(serves(), (403, 200, None), "{filter:?}");
+        }
+        edgefold.run(&["block", "10.0.1.0/24", "127.0.0.32/27"]);
+        eventually("the next good one", || {
+            (free.status_for("10.0.1.7") == 403 && envoy.client("127.0.0.40").status().is_none()).then_some(())
+        });
+    });
+}
+
+/// As Istio hands over what a `WasmPlugin` has under `pluginConfig`, and as Envoy does a `Struct` in its own configuration.
+#[test]
+fn a_snapshot_is_taken_out_of_json() {
+    let directory = tempfile::tempdir().unwrap();
+    let edgefold = blocked(directory.path());
+    drop(edgefold.serve(&[]));
+    let file = edgefold.ecds_file();
+    let shipped = std::fs::read(&file).unwrap();
+    let base64 = base64::engine::general_purpose::STANDARD.encode(snapshot_in(&shipped).unwrap());
+    let text = Value { kind: Some(value::Kind::StringValue(base64.clone())) };
+    let as_struct = Struct { fields: [("snapshot".to_owned(), text)].into() };
+    let as_text = format!("{{\"snapshot\":\"{base64}\"}}");
+    for (kind, value) in [("Struct", as_struct.encode_to_vec()), ("StringValue", as_text.encode_to_vec())] {
+        let configuration = Any { type_url: format!("type.googleapis.com/google.protobuf.{kind}"), value };
+        replace_file(&file, &with_configuration(&shipped, configuration)).unwrap();
+        let envoy = Envoy::start(directory.path(), &file, BEHIND_A_PROXY);
+        let client = envoy.client("127.0.0.1");
+        assert_eq!((client.status_for("10.0.0.7"), client.status_for("10.0.1.7")), (403, 200), "{kind}");
+    }
+}
+
+/// The resource in `shipped` with another configuration of its filter.
+fn with_configuration(shipped: &[u8], configuration: Any) -> Vec<u8> {
+    let mut response = DiscoveryResponse::decode(shipped).unwrap();
+    let mut extension = TypedExtensionConfig::decode(&*response.resources[0].value).unwrap();
+    let filter = extension.typed_config.as_mut().unwrap();
+    let mut wasm = Wasm::decode(&*filter.value).unwrap();
+    wasm.config.as_mut().unwrap().configuration = Some(configuration);
+    filter.value = wasm.encode_to_vec();
+    response.resources[0].value = extension.encode_to_vec();
+    response.encode_to_vec()
+}
+
+#[test]
+fn the_modules_are_small() {
+    for module in [edgefold::ecds::FILTER_WASM, RECHECK_WASM] {
+        assert!(module.len() < 100_000, "{} bytes", module.len());
+    }
+}
