@@ -27,7 +27,7 @@ pub struct Envoy {
     process: Process,
     address: SocketAddr,
     socket: PathBuf,
-    _upstream: Upstream,
+    _upstream: Option<Upstream>,
 }
 
 impl Envoy {
@@ -50,6 +50,12 @@ impl Envoy {
             assert_eq!(configuration.matches(shipped).count(), 1, "{shipped:?} in envoy.yaml");
             configuration = configuration.replace(shipped, &here);
         }
+        Self { socket, _upstream: Some(upstream), ..Self::start_with(directory, &configuration, 2) }
+    }
+
+    /// Starts Envoy with a configuration of the caller's in YAML and so many worker threads, and waits until its first
+    /// listener listens. Its files go to `directory`.
+    pub fn start_with(directory: &Path, configuration: &str, concurrency: usize) -> Self {
         let path = directory.join("envoy.yaml");
         std::fs::write(&path, configuration).expect("Envoy's configuration");
         let admin_path = directory.join("envoy-admin-address");
@@ -57,7 +63,7 @@ impl Envoy {
         let _absent = std::fs::remove_file(&admin_path);
         let mut command = Command::new(tool("bin/envoy"));
         command.arg("--config-path").arg(&path).arg("--admin-address-path").arg(&admin_path);
-        command.args(["--disable-hot-restart", "--log-level", "info", "--concurrency", "2"]);
+        command.args(["--disable-hot-restart", "--log-level", "info", "--concurrency", &concurrency.to_string()]);
         let mut process = Process::start("Envoy", &mut command, &directory.join("envoy.log"));
         let admin: SocketAddr = process.wait_for("its admin address", || {
             std::fs::read_to_string(&admin_path).ok().and_then(|text| text.trim().parse().ok())
@@ -70,7 +76,12 @@ impl Envoy {
             let ip: IpAddr = socket.get("address")?.as_str()?.parse().ok()?;
             Some(SocketAddr::new(ip, socket.get("port_value")?.as_u64()?.try_into().ok()?))
         });
-        Self { process, address, socket, _upstream: upstream }
+        Self { process, address, socket: PathBuf::new(), _upstream: None }
+    }
+
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// Where it listens.

@@ -1,0 +1,118 @@
+//! A contender in an Envoy of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use edgefold_tests::Envoy;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::contenders::{Contender, Filter};
+use crate::list::{List, Lists, canary};
+use crate::load::{Connection, DENIED};
+use crate::resources::NAME;
+
+const FILE: &str = "edgefold.pb";
+
+/// A contender that serves.
+pub(crate) struct Running {
+    pub(crate) contender: Contender,
+    pub(crate) list: List,
+    envoy: Envoy,
+    directory: TempDir,
+    version: u32,
+}
+
+impl Running {
+    /// Starts Envoy with the first version of the list.
+    pub(crate) fn start(contender: Contender, lists: &mut Lists, concurrency: usize) -> Self {
+        let list = lists.of(contender.ranges);
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(FILE);
+        let mut filters = Vec::new();
+        if let Some(Filter { type_url, resource }) = &contender.filter {
+            fs::write(&file, resource(&list, 0)).unwrap();
+            filters.push(json!({ "name": NAME, "config_discovery": {
+                "config_source": { "resource_api_version": "V3", "path_config_source": { "path": file } },
+                "type_urls": [type_url],
+            }}));
+        }
+        let envoy = Envoy::start_with(directory.path(), &configuration(filters).to_string(), concurrency);
+        if contender.filter.is_some() {
+            let status = Connection::open(envoy.address()).status_for(canary(0));
+            assert_eq!(status, DENIED, "{} does not serve: {}", contender.name, warnings(&envoy));
+        }
+        Self { contender, list, envoy, directory, version: 0 }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.envoy.address()
+    }
+
+    /// Puts the next version in the place of the last one. Says when, and which address it alone blocks; `None` for the empty
+    /// chain.
+    pub(crate) fn reload(&mut self) -> Option<(Instant, u32)> {
+        let Filter { resource, .. } = self.contender.filter.as_ref()?;
+        self.version += 1;
+        let [new, file] = ["new.pb", FILE].map(|name| self.directory.path().join(name));
+        fs::write(&new, resource(&self.list, self.version)).unwrap();
+        let start = Instant::now();
+        fs::rename(new, file).unwrap();
+        Some((start, canary(self.version)))
+    }
+
+    /// The seconds that all threads of Envoy were on a core so far.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.envoy.pid())).unwrap();
+        let nanos = tasks.map(|task| {
+            let text = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+            text.split(' ').next().unwrap().parse::<u64>().unwrap()
+        });
+        nanos.sum::<u64>() as f64 * 1e-9
+    }
+
+    /// Megabytes of Envoy in memory.
+    pub(crate) fn resident_megabytes(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.envoy.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<f64>().unwrap() / 1024.0
+    }
+}
+
+/// What Envoy complains of.
+fn warnings(envoy: &Envoy) -> String {
+    let output = envoy.output();
+    output.lines().filter(|line| !line.contains("][info][")).collect::<Vec<_>>().join("\n")
+}
+
+/// As in `envoy/envoy.yaml`, behind one proxy and without an upstream.
+fn configuration(mut filters: Vec<Value>) -> Value {
+    filters.push(json!({ "name": "envoy.filters.http.router", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+    }}));
+    let manager = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "ingress",
+        "use_remote_address": true,
+        "xff_num_trusted_hops": 1,
+        "http_filters": filters,
+        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [{
+            "match": { "prefix": "/" },
+            "direct_response": { "status": 200, "body": { "inline_string": "ok\n" } },
+        }]}]},
+    });
+    let address = json!({ "socket_address": { "address": "127.0.0.1", "port_value": 0 } });
+    json!({
+        "node": { "id": "bench", "cluster": "bench" },
+        "admin": { "address": address },
+        "static_resources": { "listeners": [{
+            "name": "ingress",
+            "address": address,
+            "filter_chains": [{ "filters": [{
+                "name": "envoy.filters.network.http_connection_manager",
+                "typed_config": manager,
+            }]}],
+        }]},
+    })
+}
