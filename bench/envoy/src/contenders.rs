@@ -29,17 +29,19 @@ pub(crate) struct Contender {
 pub(crate) struct Filter {
     pub(crate) type_url: &'static str,
     /// The encoded `DiscoveryResponse` with one version of a list.
-    pub(crate) resource: Box<dyn Fn(&List, u32) -> Vec<u8>>,
+    pub(crate) resource: Resource,
 }
 
+type Resource = Box<dyn Fn(&List, u32) -> Vec<u8>>;
+
 impl Filter {
-    pub(crate) fn new(type_url: &'static str, resource: impl Fn(&List, u32) -> Vec<u8> + 'static) -> Self {
+    fn new(type_url: &'static str, resource: impl Fn(&List, u32) -> Vec<u8> + 'static) -> Self {
         Self { type_url, resource: Box::new(resource) }
     }
 }
 
 /// The filter that edgefold ships.
-pub(crate) fn edgefold() -> Filter {
+fn edgefold() -> Filter {
     Filter::new(resources::WASM, |list, version| {
         let name = resources::NAME;
         ecds::discovery_response(name, &version.to_string(), list.snapshot(version), FailurePolicy::FailClosed)
@@ -52,7 +54,7 @@ fn module(module: Vec<u8>) -> Filter {
 }
 
 /// RBAC by the matcher API.
-pub(crate) fn rbac_matcher() -> Filter {
+fn rbac_matcher() -> Filter {
     Filter::new(resources::RBAC, |list, version| resources::rbac_matcher(version, &list.version(version)))
 }
 
@@ -62,6 +64,24 @@ fn rbac_principals() -> Filter {
 
 fn lua() -> Filter {
     Filter::new(resources::LUA, |list, version| resources::lua(version, &list.version(version)))
+}
+
+fn contender(name: &str, ranges: usize, filter: Option<Filter>, denied: bool) -> Contender {
+    Contender { name: name.to_owned(), ranges, filter, denied }
+}
+
+/// Those whose reloads are timed.
+pub(crate) fn reloaded() -> [Contender; 3] {
+    [
+        contender("edgefold, 100k", 100_000, Some(edgefold()), false),
+        contender("edgefold, 1M", 1_000_000, Some(edgefold()), false),
+        contender("RBAC, IP matcher, 100k", 100_000, Some(rbac_matcher()), false),
+    ]
+}
+
+/// Who is reloaded for long.
+pub(crate) fn soaked() -> Contender {
+    contender("edgefold, 1M", 1_000_000, Some(edgefold()), false)
 }
 
 /// Those whose cost is measured; `modules` are those of the command line.

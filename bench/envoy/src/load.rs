@@ -67,14 +67,24 @@ impl Load {
 
     /// Sends a request from each of `clients`, and panics if one is answered otherwise than with `status`.
     pub(crate) fn send(&mut self, clients: &[u32], status: u16) {
+        let wrong = self.wrong(clients, status);
+        assert!(wrong.is_empty(), "not answered with {status}: {wrong:?}");
+    }
+
+    /// Sends a request from each of `clients`, and says which are answered otherwise than with `status`, and how.
+    pub(crate) fn wrong(&mut self, clients: &[u32], status: u16) -> Vec<(Ipv4Addr, u16)> {
+        let mut wrong = Vec::new();
         for clients in clients.chunks(self.0.len()) {
             for (connection, &client) in self.0.iter_mut().zip(clients) {
                 connection.ask(client);
             }
             for (connection, &client) in self.0.iter_mut().zip(clients) {
-                let answered = connection.answer();
-                assert_eq!(answered, status, "a request from {}", Ipv4Addr::from_bits(client));
+                let answer = connection.answer();
+                if answer != status {
+                    wrong.push((Ipv4Addr::from_bits(client), answer));
+                }
             }
         }
+        wrong
     }
 }

@@ -88,7 +88,7 @@ pub(crate) fn lua(version: u32, ranges: &[Range<u32>]) -> Vec<u8> {
     discovery_response(version, Lua { default_source_code: Some(code), ..Default::default() })
 }
 
-fn discovery_response(version: u32, filter: impl Message + Name) -> Vec<u8> {
+fn discovery_response(version: u32, filter: impl Name) -> Vec<u8> {
     let extension = TypedExtensionConfig { name: NAME.to_owned(), typed_config: Some(pack_any(filter)) };
     DiscoveryResponse {
         version_info: version.to_string(),
@@ -104,7 +104,7 @@ fn on_match(name: &str, action: rbac::Action) -> OnMatch {
     OnMatch { on_match: Some(Outcome::Action(action)), ..Default::default() }
 }
 
-fn extension(name: &str, config: impl Message + Name) -> XdsExtension {
+fn extension(name: &str, config: impl Name) -> XdsExtension {
     XdsExtension { name: name.to_owned(), typed_config: Some(pack_any(config)) }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use edgefold_tests::Envoy;
 use serde_json::{Value, json};
@@ -13,7 +13,9 @@ use crate::list::{List, Lists, canary};
 use crate::load::{Connection, DENIED};
 use crate::resources::NAME;
 
+/// What Envoy watches, and what is to replace it.
 const FILE: &str = "edgefold.pb";
+const NEXT: &str = "next.pb";
 
 /// A contender that serves.
 pub(crate) struct Running {
@@ -50,16 +52,26 @@ impl Running {
         self.envoy.address()
     }
 
-    /// Puts the next version in the place of the last one. Says when, and which address it alone blocks; `None` for the empty
-    /// chain.
-    pub(crate) fn reload(&mut self) -> Option<(Instant, u32)> {
-        let Filter { resource, .. } = self.contender.filter.as_ref()?;
+    /// Writes the next version, and says which address it alone blocks.
+    pub(crate) fn prepare(&mut self) -> u32 {
         self.version += 1;
-        let [new, file] = ["new.pb", FILE].map(|name| self.directory.path().join(name));
-        fs::write(&new, resource(&self.list, self.version)).unwrap();
+        let Filter { resource, .. } = self.contender.filter.as_ref().unwrap();
+        fs::write(self.directory.path().join(NEXT), resource(&self.list, self.version)).unwrap();
+        canary(self.version)
+    }
+
+    /// Puts the version that was written in the place of the one that serves, and says when.
+    pub(crate) fn ship(&self) -> Instant {
+        let [next, file] = [NEXT, FILE].map(|name| self.directory.path().join(name));
         let start = Instant::now();
-        fs::rename(new, file).unwrap();
-        Some((start, canary(self.version)))
+        fs::rename(next, file).unwrap();
+        start
+    }
+
+    /// Panics if a version that was shipped at `start` should serve by now.
+    pub(crate) fn assert_recent(&self, start: Instant) {
+        let waited_in_vain = start.elapsed() > Duration::from_secs(60);
+        assert!(!waited_in_vain, "{} takes no new list: {}", self.contender.name, warnings(&self.envoy));
     }
 
     /// The seconds that all threads of Envoy were on a core so far.
@@ -72,10 +84,10 @@ impl Running {
         nanos.sum::<u64>() as f64 * 1e-9
     }
 
-    /// Megabytes of Envoy in memory.
-    pub(crate) fn resident_megabytes(&self) -> f64 {
+    /// Megabytes of Envoy in memory: `VmRSS` now, `VmHWM` at most.
+    pub(crate) fn megabytes(&self, field: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.envoy.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
         line.trim().strip_suffix(" kB").unwrap().parse::<f64>().unwrap() / 1024.0
     }
 }
