@@ -99,6 +99,8 @@ pub(crate) fn all(modules: &[PathBuf]) -> Vec<Contender> {
     });
     [
         contender(EMPTY, 0, None, false),
+        // A control: it shows what differences mean nothing.
+        contender("empty chain, once more", 0, None, false),
         contender("edgefold, 1k", 1_000, Some(edgefold()), true),
         contender("edgefold, 1M", 1_000_000, Some(edgefold()), true),
         contender("edgefold, 10M", 10_000_000, Some(edgefold()), false),

@@ -17,6 +17,7 @@ pub(crate) struct Bar<'a> {
 
 /// Draws a bar for each row, from top to bottom.
 pub(crate) fn bars(directory: &Path, file: &str, caption: &str, bars: &[Bar<'_>]) -> Result<(), Box<dyn Error>> {
+    let Some(last) = bars.len().checked_sub(1) else { return Ok(()) };
     fs::create_dir_all(directory)?;
     let path = directory.join(file);
     let height = 110 + 32 * u32::try_from(bars.len())?;
@@ -29,16 +30,17 @@ pub(crate) fn bars(directory: &Path, file: &str, caption: &str, bars: &[Bar<'_>]
         .margin(15)
         .x_label_area_size(35)
         .y_label_area_size(190)
-        .build_cartesian_2d(0.0..high * 1.12, (0..bars.len()).into_segmented())?;
+        .build_cartesian_2d(0.0..high * 1.12, (0..last).into_segmented())?;
     // The axis grows upwards.
-    let place = |at: usize| bars.len() - 1 - at;
+    let place = |at: usize| last - at;
     chart
         .configure_mesh()
         .disable_y_mesh()
         .light_line_style(WHITE)
+        .x_label_formatter(&|value| format!("{value}"))
         .y_labels(bars.len())
         .y_label_formatter(&|at| match at {
-            SegmentValue::CenterOf(at) => bars.get(place(*at)).map_or(String::new(), |bar| bar.name.to_owned()),
+            SegmentValue::CenterOf(at) if *at <= last => bars[place(*at)].name.to_owned(),
             _ => String::new(),
         })
         .draw()?;
