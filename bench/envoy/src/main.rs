@@ -5,7 +5,8 @@
 //! themselves; each request has another address in X-Forwarded-For. In rounds by turns each gets a batch of requests, and
 //! what it costs is the CPU time of all of Envoy's threads, by the kernel's account. What is printed is the median of the
 //! rounds, and that of the differences to the empty chain of the same round. The empty chain comes twice: what differs by
-//! no more than these two do does not differ. All filters come by ECDS, from a file.
+//! no more than these two do does not differ. *Quiet* is the difference between the rounds of both that nine tenths took
+//! longer than: on a shared machine it moves less from run to run. All filters come by ECDS, from a file.
 //!
 //! Each version of a list blocks an address of its own. A reload lasts from the renaming of the file to the first 403 for
 //! that address on a connection that polls, with two workers; another connection sends requests all the time, and their

@@ -3,33 +3,34 @@
 
 use std::path::Path;
 
-use edgefold_bench_lists::median;
-
 use crate::contenders::{EMPTY, NATIVE, SDK};
-use crate::cost::{Cost, quartiles};
+use crate::cost::{Cost, quantile, quartiles};
 use crate::plots::{self, Bar};
 use crate::reload::{Reloads, Soak};
 
 pub(crate) fn print_cost(costs: &[Cost]) {
     let of = |name| costs.iter().find(|cost| cost.contender == name);
     let empty = of(EMPTY).unwrap();
-    let [native, sdk] = [NATIVE, SDK].map(|name| Some(of(name)?.over(empty)[1]));
+    let [native, sdk] = [NATIVE, SDK].map(|name| Some(of(name)?.quietly_over(empty)));
     let times = |over: f64, other: Option<f64>| other.map_or("–".into(), |other| format!("{:.2}", over / other));
-    println!("\n| passed | µs a request | µs over the empty chain | quartiles | times `{NATIVE}` | times `{SDK}` |");
-    println!("|---|--:|--:|--:|--:|--:|");
+    println!(
+        "\n| passed | µs a request | over the empty chain | quartiles | over the empty chain, quiet | \
+         times `{NATIVE}`, quiet | times `{SDK}`, quiet |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|--:|");
     for cost in costs {
-        let ([low, over, high], micros) = (cost.over(empty), median(cost.passed.clone()));
-        let name = &cost.contender;
+        let (name, micros) = (&cost.contender, quantile(&cost.passed, 0.5));
         if name == EMPTY {
-            println!("| {name} | {micros:.2} | | | | |");
+            println!("| {name} | {micros:.2} | | | | | |");
             continue;
         }
-        let (native, sdk) = (times(over, native), times(over, sdk));
-        println!("| {name} | {micros:.2} | {over:.2} | {low:.2} to {high:.2} | {native} | {sdk} |");
+        let ([low, over, high], quiet) = (cost.over(empty), cost.quietly_over(empty));
+        let (native, sdk) = (times(quiet, native), times(quiet, sdk));
+        println!("| {name} | {micros:.2} | {over:.2} | {low:.2} to {high:.2} | {quiet:.2} | {native} | {sdk} |");
     }
     println!("\n| denied | µs a request | quartiles |\n|---|--:|--:|");
     for cost in costs.iter().filter(|cost| !cost.denied.is_empty()) {
-        let [low, micros, high] = quartiles(cost.denied.clone());
+        let [low, micros, high] = quartiles(&cost.denied);
         println!("| {} | {micros:.2} | {low:.2} to {high:.2} |", cost.contender);
     }
 }
@@ -39,8 +40,8 @@ pub(crate) fn draw_cost(costs: &[Cost], directory: &Path) {
     let filters = costs.iter().filter(|cost| cost.contender != EMPTY);
     let bars: Vec<Bar<'_>> = filters
         .map(|cost| {
-            let [low, value, high] = cost.over(empty);
-            Bar { name: &cost.contender, value, spread: [low, high] }
+            let [low, _, high] = cost.over(empty);
+            Bar { name: &cost.contender, value: cost.quietly_over(empty), spread: [low, high] }
         })
         .collect();
     let caption = "CPU microseconds a request that passes, over the empty chain";
@@ -103,14 +104,4 @@ pub(crate) fn print_soak(soak: &Soak) {
     let Soak { reloads, requests, failed, after_a_tenth, at_the_end } = soak;
     println!("\n| reloads | requests | failed | MB resident after a tenth | at the end |\n|--:|--:|--:|--:|--:|");
     println!("| {reloads} | {requests} | {failed} | {after_a_tenth:.0} | {at_the_end:.0} |");
-}
-
-/// The value that so much of the values does not exceed.
-fn quantile(values: &[f64], share: f64) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    // At least one value is there, and the share at most 1.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place among the values")]
-    let at = (share * values.len() as f64).ceil() as usize;
-    values[at.max(1) - 1]
 }
