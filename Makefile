@@ -11,7 +11,7 @@ ASN := 2.3.2026061719
 RUNNER := .tools/bin/wasm-bindgen-test-runner
 need = @command -v $(1) > /dev/null || { echo "$(1) is missing: install $(2)" >&2; exit 1; }
 
-.PHONY: demo up kafka test lint bench fuzz tools targets need-rust need-java need-node
+.PHONY: demo up kafka test lint bench bench-envoy fuzz tools targets need-rust need-java need-node
 demo up: targets .tools/bin/envoy $(if $(filter kafka,$(LOG)),.tools/kafka)
 	cargo build --release --package edgefold --package edgefold-tests --bins
 	target/release/demo --log $(LOG) $(if $(filter up,$@),--stay)
@@ -30,13 +30,17 @@ test: tools
 lint: targets
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
-	cargo clippy --package edgefold-filter --target wasm32-wasip1 -- --deny warnings
+	cargo clippy --package edgefold-filter --package edgefold-bench-sdk-filter --target wasm32-wasip1 -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
 
 # The table's part is optimised as the filter is: without LTO some of the other crates lose a quarter.
 bench: targets need-node .tools/asn .tools/kafka
 	cargo run --profile filter --package edgefold-bench
 	cargo bench --package edgefold --bench fold --bench bootstrap
+
+# What a blocklist costs a real Envoy.
+bench-envoy: targets .tools/bin/envoy
+	cargo run --release --package edgefold-bench-envoy
 
 # Without a sanitizer, which asks for a nightly Rust: there is no unsafe code, and arithmetic is checked. Comparisons are
 # not traced, since that takes most of the time and finds nothing more. What fails is left in table/fuzz/artifacts: once it

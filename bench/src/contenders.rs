@@ -21,7 +21,7 @@ use roaring::RoaringBitmap;
 use sucds::mii_sequences::{EliasFano, EliasFanoBuilder};
 use ts_bart::{RoutingTable, SimpleTable};
 
-use crate::family::{Family, Range, address};
+use crate::family::{Family, Range, prefixes};
 
 /// Edgefold's table.
 pub(crate) const EDGEFOLD: &str = "edgefold";
@@ -48,7 +48,24 @@ pub(crate) enum Make<A> {
     Never(&'static str),
 }
 
-pub(crate) fn v4() -> Vec<Candidate<u32>> {
+/// A family with all who take part in it.
+pub(crate) trait Contended: Family {
+    fn candidates() -> Vec<Candidate<Self>>;
+}
+
+impl Contended for u32 {
+    fn candidates() -> Vec<Candidate<Self>> {
+        v4()
+    }
+}
+
+impl Contended for u128 {
+    fn candidates() -> Vec<Candidate<Self>> {
+        v6()
+    }
+}
+
+fn v4() -> Vec<Candidate<u32>> {
     let encode = |ranges: &[Range<u32>]| {
         let mut bytes = Vec::new();
         Roaring::build(ranges).0.serialize_into(&mut bytes).unwrap();
@@ -65,7 +82,7 @@ pub(crate) fn v4() -> Vec<Candidate<u32>> {
     candidates
 }
 
-pub(crate) fn v6() -> Vec<Candidate<u128>> {
+fn v6() -> Vec<Candidate<u128>> {
     let mut candidates = all();
     candidates.extend([
         Candidate { name: "`roaring`", make: Make::Never("holds numbers of 32 bits, each by itself") },
@@ -110,21 +127,6 @@ trait Build<A> {
 
 fn memory<T: Build<A> + Lookup<A> + 'static, A: Bits>() -> Make<A> {
     Make::Memory(|ranges| Box::new(T::build(ranges)))
-}
-
-/// The fewest CIDR blocks that make up the ranges: network and prefix length.
-fn prefixes<A: Family>(ranges: &[Range<A>]) -> impl Iterator<Item = (A, u8)> {
-    ranges.iter().flat_map(|range| {
-        let [first, last] = range.map(Into::into);
-        let mut rest = Some(first);
-        std::iter::from_fn(move || {
-            let network = rest?;
-            // No list has the whole of a family in one range, so that the count does not overflow.
-            let bits = network.trailing_zeros().min((last - network + 1).ilog2()).min(A::WIDTH);
-            rest = (network + (1 << bits)..=last).next();
-            Some((address(network), u8::try_from(A::WIDTH - bits).unwrap()))
-        })
-    })
 }
 
 /// Where the ranges begin, and where what is outside begins, by turns. A range at the very end has no end here.

@@ -19,12 +19,10 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark fails as a test does")]
 
 mod contenders;
-mod family;
 mod measure;
 mod node;
 mod plots;
 mod report;
-mod shapes;
 mod timing;
 mod wasm;
 
@@ -33,6 +31,7 @@ use std::env;
 use std::path::PathBuf;
 
 use clap::Parser;
+use edgefold_bench_lists::{family, shapes};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 use crate::family::Family;

@@ -4,14 +4,15 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use edgefold_bench_lists::median;
 use stats_alloc::Region;
 
 use crate::ALLOCATOR;
-use crate::contenders::Make;
+use crate::contenders::{Contended, Make};
 use crate::family::{Family, Range};
 use crate::node::{InNode, Node};
 use crate::shapes::{self, Shape};
-use crate::timing::{self, Native, ORDERS, Runner, median, timed};
+use crate::timing::{self, Native, ORDERS, Runner, timed};
 use crate::wasm::{self, Buffers, InWasmtime, SIMD, Simd, Wasmtime};
 
 /// Who would take longer to build, as the first tenth of the ranges tells, is left out.
@@ -88,7 +89,7 @@ pub(crate) struct Setup {
     pub(crate) node: Rc<RefCell<Node>>,
 }
 
-pub(crate) fn measure<A: Family>(list: List, setup: &Setup) -> Measured {
+pub(crate) fn measure<A: Contended>(list: List, setup: &Setup) -> Measured {
     let ranges = shapes::ranges::<A>(list.shape, list.count);
     let addresses: Rc<[A]> = shapes::asked(list.shape, &ranges).into();
     let mut rows = Vec::new();
@@ -125,7 +126,7 @@ fn first_open<A: Family>(ranges: &[Range<A>], addresses: &[A], setup: &Setup) ->
 }
 
 /// The contenders of this process.
-fn natives<A: Family>(
+fn natives<A: Contended>(
     ranges: &[Range<A>],
     addresses: &Rc<[A]>,
     rows: &mut Vec<Row>,

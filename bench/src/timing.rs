@@ -150,8 +150,3 @@ fn middle(mut values: Vec<f64>) -> f64 {
     let middle = &values[cut..values.len() - cut];
     middle.iter().sum::<f64>() / middle.len() as f64
 }
-
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}

@@ -33,6 +33,8 @@ const GAUGE: u32 = 1;
 const LOG_INFO: u32 = 2;
 const LOG_ERROR: u32 = 4;
 const NO_GRPC_STATUS: i32 = -1;
+/// Sets shared data whatever is there.
+const NO_COMPARE: u32 = 0;
 
 // For `memcmp` and its like, which the compiler calls: without std nobody else links them.
 #[link(name = "c")]
@@ -43,6 +45,14 @@ unsafe extern "C" {
     fn proxy_log(level: u32, message: *const u8, message_len: usize) -> u32;
     fn proxy_get_buffer_bytes(buffer: u32, start: usize, most: usize, bytes: *mut *mut u8, len: *mut usize) -> u32;
     fn proxy_get_property(path: *const u8, path_len: usize, value: *mut *mut u8, value_len: *mut usize) -> u32;
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_len: usize,
+        value: *mut *mut u8,
+        value_len: *mut usize,
+        compare: *mut u32,
+    ) -> u32;
+    fn proxy_set_shared_data(key: *const u8, key_len: usize, value: *const u8, value_len: usize, compare: u32) -> u32;
     fn proxy_set_property(path: *const u8, path_len: usize, value: *const u8, value_len: usize) -> u32;
     fn proxy_send_local_response(
         status: u32,
@@ -89,7 +99,6 @@ impl Received {
         // VM, which never shrinks, does not grow with each.
         let step = (len / 8).next_power_of_two();
         let mut bytes = Vec::with_capacity(len.next_multiple_of(step));
-        bytes.resize(len, 0);
         let address = bytes.as_mut_ptr();
         self.large.set(bytes);
         address
@@ -102,15 +111,26 @@ enum Bytes<'a> {
     Large(Vec<u8>),
 }
 
+impl Bytes<'_> {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Small(bytes) => bytes,
+            Self::Large(bytes) => bytes,
+        }
+    }
+}
+
 /// Has the host hand in bytes by `call`, which gets where to put their address and their length, and gives its status.
 fn receive<R>(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32, read: impl FnOnce(Option<Bytes<'_>>) -> R) -> R {
     let (mut address, mut len) = (null_mut(), 0);
     let status = call(&raw mut address, &raw mut len);
-    let large = RECEIVED.0.large.take();
+    let mut large = RECEIVED.0.large.take();
     if status != OK {
         return read(None);
     }
-    if large.len() == len && core::ptr::eq(large.as_ptr(), address) {
+    if (SMALL..=large.capacity()).contains(&len) && core::ptr::eq(large.as_ptr(), address) {
+        // SAFETY: so much is allocated, and by its status the host has written it.
+        unsafe { large.set_len(len) };
         return read(Some(Bytes::Large(large)));
     }
     let small = RECEIVED.0.small.get().cast::<u8>();
@@ -134,12 +154,22 @@ impl Host for Envoy {
         receive(
             // SAFETY: the pointers are those of a slice, and of two variables of `receive`.
             |value, len| unsafe { proxy_get_property(path.as_ptr(), path.len(), value, len) },
-            |bytes| match bytes {
-                None => read(None),
-                Some(Bytes::Small(bytes)) => read(Some(bytes)),
-                Some(Bytes::Large(bytes)) => read(Some(&bytes)),
-            },
+            |bytes| read(bytes.as_ref().map(Bytes::as_slice)),
         )
+    }
+
+    fn shared<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        let mut compare = 0;
+        receive(
+            // SAFETY: the pointers are those of a slice, of two variables of `receive` and of one here.
+            |value, len| unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), value, len, &raw mut compare) },
+            |bytes| read(bytes.as_ref().map(Bytes::as_slice)),
+        )
+    }
+
+    fn share(&self, key: &[u8], value: &[u8]) {
+        // SAFETY: the pointers are those of slices.
+        let _set = unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), NO_COMPARE) };
     }
 
     fn set_state(&self, name: &[u8], value: &str) {

@@ -3,26 +3,28 @@
 use alloc::vec::Vec;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use edgefold_table::{Snapshot, SnapshotError};
+use edgefold_table::{Fingerprint, Snapshot, SnapshotError};
 
 /// Opens the snapshot that is all of `configuration`, or is in it as `{"snapshot": "<base64>"}`, for hosts whose
 /// configuration is JSON: as its text, which Istio's `WasmPlugin` hands over, or as a `google.protobuf.Struct`, which Envoy
 /// hands over as it is encoded. Base64 is that of RFC 4648, section 4, with its padding.
 ///
+/// `known` is the fingerprint of a snapshot that was opened before, in another VM: see [`Snapshot::open_known`].
+///
 /// # Errors
 /// [`ConfigurationError`] says what is wrong; it depends on the bytes alone.
-pub fn open(configuration: Vec<u8>) -> Result<Snapshot<Vec<u8>>, ConfigurationError> {
+pub fn open(configuration: Vec<u8>, known: Option<Fingerprint>) -> Result<Snapshot<Vec<u8>>, ConfigurationError> {
     // No snapshot begins so: it has a magic.
     let bytes = if let Some(base64) = text_of_struct(&configuration) {
         decode(base64)?
     } else if configuration.trim_ascii_start().first() == Some(&b'{') {
         decode(&text_of_json(&configuration).ok_or(ConfigurationError::Json)?)?
     } else {
-        return Ok(Snapshot::open(configuration)?);
+        return Ok(Snapshot::open_known(configuration, known)?);
     };
     // One of the two is enough in memory.
     drop(configuration);
-    Ok(Snapshot::open(bytes)?)
+    Ok(Snapshot::open_known(bytes, known)?)
 }
 
 fn decode(base64: &[u8]) -> Result<Vec<u8>, ConfigurationError> {
@@ -132,13 +134,13 @@ mod tests {
             format!(" \n{{ \"snapshot\" : \"{escaped}\" }}\n").into_bytes(),
             as_struct(&base64),
         ] {
-            assert_eq!(open(configuration).unwrap().header().generation.next_offset, 7);
+            assert_eq!(open(configuration, None).unwrap().header().generation.next_offset, 7);
         }
     }
 
     #[test]
     fn a_refusal_says_what_is_wrong() {
-        let refused = |configuration: &str| open(configuration.as_bytes().to_vec()).unwrap_err().to_string();
+        let refused = |configuration: &str| open(configuration.as_bytes().to_vec(), None).unwrap_err().to_string();
         assert!(refused("").contains("no bytes at all"));
         assert!(refused("hello").contains("not an edgefold snapshot"));
         let base64 = STANDARD.encode(snapshot());
@@ -162,7 +164,7 @@ mod tests {
         assert!(refused("{\"snapshot\": \"\"}").contains("no bytes at all"));
         let mut longer = as_struct(&base64);
         longer.push(0);
-        assert!(open(longer).unwrap_err().to_string().contains("not an edgefold snapshot"));
-        assert!(open(as_struct("???")).unwrap_err().to_string().contains("no base64"));
+        assert!(open(longer, None).unwrap_err().to_string().contains("not an edgefold snapshot"));
+        assert!(open(as_struct("???"), None).unwrap_err().to_string().contains("no base64"));
     }
 }

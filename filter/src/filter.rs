@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use edgefold_table::{ClientAddress, Mode, Quoted, Settings, Snapshot};
+use edgefold_table::{ClientAddress, Fingerprint, Mode, Quoted, Settings, Snapshot};
 
 use crate::address;
 use crate::configuration::{ConfigurationError, open};
@@ -21,6 +21,9 @@ const TICK_MILLIS: u32 = 1000;
 /// The path of Envoy's attribute with the client's address; parts end with NUL.
 const SOURCE_ADDRESS: &[u8] = b"source\0address";
 const PLUGIN_NAME: &[u8] = b"plugin_name";
+/// Where a VM leaves the fingerprint of the last snapshot that it has validated. Envoy has a canary do so before it asks the
+/// workers, where requests wait for them: for a million ranges this takes three quarters of their time.
+const VALIDATED: &[u8] = b"edgefold.validated";
 /// What becomes the filter state `wasm.edgefold` of a request.
 const REQUEST_VERDICT: &[u8] = b"edgefold";
 /// What becomes the filter state `wasm.edgefold_connection` of a connection. Its requests see it too, and would overwrite it
@@ -35,6 +38,10 @@ pub trait Host {
     fn set_state(&self, name: &[u8], value: &str);
     /// The plugin's configuration, while it is being configured.
     fn configuration(&self) -> Vec<u8>;
+    /// Reads what another VM of the same plugin has shared.
+    fn shared<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> R;
+    /// Shares this with all VMs of the plugin, and forgets what was shared before.
+    fn share(&self, key: &[u8], value: &[u8]);
     /// Answers the request, with an encoded map of headers.
     fn respond(&self, status: u16, headers: &[u8], body: &[u8], details: &str);
     /// Closes the client's connection.
@@ -113,13 +120,17 @@ impl Filter {
         let place = self.lists.iter().position(|list| list.plugin == plugin);
         let metrics = place.and_then(|place| self.lists.get(place)).map(|list| list.metrics);
         let metrics = metrics.unwrap_or_else(|| Metrics::new(&plugin, host));
-        let snapshot = match open(host.configuration()) {
+        let known = host.shared(VALIDATED, |bytes| Fingerprint::from_bytes(bytes?));
+        let snapshot = match open(host.configuration(), known) {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 refuse_snapshot(&error, metrics, host);
                 return false;
             }
         };
+        if known != Some(snapshot.fingerprint()) {
+            host.share(VALIDATED, snapshot.fingerprint().as_bytes());
+        }
         let header = snapshot.header();
         let ranges = u64::from(header.ipv4_ranges).saturating_add(header.ipv6_ranges.into());
         set(host, metrics.generation, header.generation.next_offset);

@@ -31,5 +31,7 @@ pub use range::{AddressRange, IpRange, RangeError};
 pub use settings::{
     ClientAddress, Freshness, Mode, NoAddress, OpenConnections, Refusal, Settings, SettingsError, WhenStale,
 };
-pub use snapshot::{BuildError, Generation, Header, MAX_HEADER_BYTES, Snapshot, SnapshotError, TableBytes, VERSION};
+pub use snapshot::{
+    BuildError, Fingerprint, Generation, Header, MAX_HEADER_BYTES, Snapshot, SnapshotError, TableBytes, VERSION,
+};
 pub use table::{EncodeError, Match, Table, TableError, encode};

@@ -127,7 +127,7 @@ pub(crate) struct Section<L: Layout> {
     /// `None` if there are no ranges.
     layout: Option<L>,
     ranges: usize,
-    /// How many ranges have ended at the start of a chunk: one every so many chunks.
+    /// How many ranges have ended at the start of a chunk: one every so many chunks, or none if the chunks were not read.
     marks: Vec<u32>,
 }
 
@@ -169,6 +169,13 @@ impl<L: Layout> Section<L> {
             return Err(whole("it has no ranges, and should be empty"));
         }
         Ok(Self { layout: Some(layout), ranges: order.ended as usize, marks })
+    }
+
+    /// The section at `bytes` of the table, of which all but the index is known to be good, with so many ranges.
+    pub(crate) fn open_known(table: &[u8], bytes: Range<usize>, ranges: usize) -> Result<Self, Refused> {
+        let layout = if bytes.is_empty() { None } else { Some(L::open(table, bytes)) };
+        let layout = layout.transpose().map_err(|what| Refused { chunk: None, what })?;
+        Ok(Self { layout, ranges, marks: Vec::new() })
     }
 
     /// How many ranges there are.
@@ -219,8 +226,8 @@ impl<L: Layout> Section<L> {
         let range = self.range(table, address)?;
         let layout = self.layout.as_ref()?;
         let (chunk, stride) = (layout.chunk_of(address), layout.chunks().div_ceil(MOST_MARKS));
-        let place = chunk / stride;
-        let mut index = *self.marks.get(place)? as usize;
+        let place = if self.marks.is_empty() { 0 } else { chunk / stride };
+        let mut index = self.marks.get(place).map_or(0, |&mark| mark as usize);
         for chunk in place * stride..=chunk {
             let count = |edge, begins: bool| index += usize::from(!begins & (edge < address));
             layout.edges(table, chunk, count).ok()?;

@@ -49,9 +49,33 @@ pub struct Generation {
     pub expiry: Option<u64>,
 }
 
+/// What tells the bytes of a snapshot from those of others: their checksum and their length.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Fingerprint([u8; FINGERPRINT_BYTES]);
+
+/// Bytes of a [`Fingerprint`].
+const FINGERPRINT_BYTES: usize = 2 * size_of::<u64>();
+
+impl Fingerprint {
+    fn new(checksum: u64, len: usize) -> Self {
+        Self((u128::from(checksum) << 64 | len as u128).to_le_bytes())
+    }
+
+    /// As bytes, to be kept somewhere.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// From bytes that were kept; `None` if they are not as many.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
 /// A validated snapshot over bytes of any owner.
 #[derive(Clone, Debug)]
 pub struct Snapshot<B> {
+    fingerprint: Fingerprint,
     header: Header,
     table: Table<TableBytes<B>>,
 }
@@ -76,6 +100,18 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
     /// # Errors
     /// [`SnapshotError`] says what is wrong and where. A wrong version is told before a wrong checksum.
     pub fn open(bytes: B) -> Result<Self, SnapshotError> {
+        Self::open_known(bytes, None)
+    }
+
+    /// As [`Snapshot::open`], but of bytes that it has taken before, somewhere, which `known` tells, only what this needs is
+    /// read again: the checksum, the header and the index of the table. Its [`Table::find`] then takes longer.
+    ///
+    /// Where `known` is that of other bytes, it makes no difference; where somebody forges it for bytes that are no snapshot,
+    /// addresses are looked up wrongly, as in a snapshot that he could have written.
+    ///
+    /// # Errors
+    /// Those of [`Snapshot::open`].
+    pub fn open_known(bytes: B, known: Option<Fingerprint>) -> Result<Self, SnapshotError> {
         let slice = bytes.as_ref();
         let found = slice.len();
         if slice.is_empty() {
@@ -104,12 +140,23 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
         let start = HEADER_OFFSET + header_bytes;
         let header = decode_header(content.get(HEADER_OFFSET..start).ok_or(truncated(start + CHECKSUM_BYTES))?)?;
         header.settings.check()?;
-        let table = Table::open(TableBytes { snapshot: bytes, start })?;
+        let fingerprint = Fingerprint::new(computed, found);
+        let table = TableBytes { snapshot: bytes, start };
+        if known == Some(fingerprint) {
+            let table = Table::open_known(table, header.ipv4_ranges, header.ipv6_ranges)?;
+            return Ok(Self { fingerprint, header, table });
+        }
+        let table = Table::open(table)?;
         let (ipv4_ranges, ipv6_ranges) = (table.ipv4_ranges(), table.ipv6_ranges());
         if (header.ipv4_ranges as usize, header.ipv6_ranges as usize) != (ipv4_ranges, ipv6_ranges) {
             return Err(SnapshotError::Counts { header: Box::new(header), ipv4_ranges, ipv6_ranges });
         }
-        Ok(Self { header, table })
+        Ok(Self { fingerprint, header, table })
+    }
+
+    /// What tells these bytes from others, for [`Snapshot::open_known`].
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// What the snapshot says of itself.

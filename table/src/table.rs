@@ -5,6 +5,7 @@
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use core::ops::Range;
 
 use crate::bytes::u32_at;
 use crate::section::{Layout, Refused, Section};
@@ -37,17 +38,18 @@ impl<B: AsRef<[u8]>> Table<B> {
     /// # Errors
     /// [`TableError`] says which chunk of which family is wrong, and how.
     pub fn open(bytes: B) -> Result<Self, TableError> {
-        let slice = bytes.as_ref();
-        let found = slice.len();
-        let length = u32_at(slice, 0).ok_or(TableError::Length { expected: LENGTH_BYTES as u64, found })?;
-        // In u64, since a wasm usize cannot hold the length that a hostile table claims.
-        let expected = LENGTH_BYTES as u64 + u64::from(length);
-        if expected > found as u64 {
-            return Err(TableError::Length { expected, found });
-        }
-        let middle = LENGTH_BYTES + length as usize;
-        let v4 = Section::open(slice, LENGTH_BYTES..middle).map_err(refused::<v4::Layout>)?;
-        let v6 = Section::open(slice, middle..found).map_err(refused::<v6::Layout>)?;
+        let [v4, v6] = sections(bytes.as_ref())?;
+        let v4 = Section::open(bytes.as_ref(), v4).map_err(refused::<v4::Layout>)?;
+        let v6 = Section::open(bytes.as_ref(), v6).map_err(refused::<v6::Layout>)?;
+        Ok(Self { bytes, v4, v6 })
+    }
+
+    /// Takes `bytes` that were opened before, with the same result, and so many ranges of each family: their chunks are not
+    /// looked at again. Bytes that were not are looked up in wrongly, and no worse.
+    pub(crate) fn open_known(bytes: B, ipv4_ranges: u32, ipv6_ranges: u32) -> Result<Self, TableError> {
+        let [v4, v6] = sections(bytes.as_ref())?;
+        let v4 = Section::open_known(bytes.as_ref(), v4, ipv4_ranges as usize).map_err(refused::<v4::Layout>)?;
+        let v6 = Section::open_known(bytes.as_ref(), v6, ipv6_ranges as usize).map_err(refused::<v6::Layout>)?;
         Ok(Self { bytes, v4, v6 })
     }
 
@@ -103,6 +105,19 @@ impl<B: AsRef<[u8]>> Table<B> {
     pub fn ipv6_ranges(&self) -> usize {
         self.v6.ranges()
     }
+}
+
+/// Where the sections of the families are.
+fn sections(table: &[u8]) -> Result<[Range<usize>; 2], TableError> {
+    let found = table.len();
+    let length = u32_at(table, 0).ok_or(TableError::Length { expected: LENGTH_BYTES as u64, found })?;
+    // In u64, since a wasm usize cannot hold the length that a hostile table claims.
+    let expected = LENGTH_BYTES as u64 + u64::from(length);
+    if expected > found as u64 {
+        return Err(TableError::Length { expected, found });
+    }
+    let middle = LENGTH_BYTES + length as usize;
+    Ok([LENGTH_BYTES..middle, middle..found])
 }
 
 fn refused<L: Layout>(Refused { chunk, what }: Refused) -> TableError {

@@ -39,7 +39,7 @@ pub struct Envoy {
     address: SocketAddr,
     admin: Client,
     socket: PathBuf,
-    _upstream: Upstream,
+    _upstream: Option<Upstream>,
 }
 
 impl Envoy {
@@ -73,6 +73,12 @@ impl Envoy {
             let default = if options.example == "envoy.yaml" { 0 } else { 1 };
             replace(&format!("xff_num_trusted_hops: {default}"), &format!("xff_num_trusted_hops: {hops}"));
         }
+        Self { socket, _upstream: Some(upstream), ..Self::start_with(directory, &configuration, 2) }
+    }
+
+    /// Starts Envoy with a configuration of the caller's in YAML and so many worker threads, and waits until its first
+    /// listener listens. Its files go to `directory`.
+    pub fn start_with(directory: &Path, configuration: &str, concurrency: usize) -> Self {
         let path = directory.join("envoy.yaml");
         std::fs::write(&path, configuration).expect("Envoy's configuration");
         let admin_path = directory.join("envoy-admin-address");
@@ -80,7 +86,7 @@ impl Envoy {
         let _absent = std::fs::remove_file(&admin_path);
         let mut command = Command::new(tool("bin/envoy"));
         command.arg("--config-path").arg(&path).arg("--admin-address-path").arg(&admin_path);
-        command.args(["--disable-hot-restart", "--log-level", "info", "--concurrency", "2"]);
+        command.args(["--disable-hot-restart", "--log-level", "info", "--concurrency", &concurrency.to_string()]);
         // The access log is there at once.
         command.args(["--file-flush-interval-msec", "20"]);
         let mut process = Process::start("Envoy", &mut command, &directory.join("envoy.log"));
@@ -95,7 +101,12 @@ impl Envoy {
             let ip: IpAddr = socket.get("address")?.as_str()?.parse().ok()?;
             Some(SocketAddr::new(ip, socket.get("port_value")?.as_u64()?.try_into().ok()?))
         });
-        Self { process, address, admin: client, socket, _upstream: upstream }
+        Self { process, address, admin: client, socket: PathBuf::new(), _upstream: None }
+    }
+
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// Where it listens.

@@ -464,12 +464,42 @@ fn a_snapshot_is_taken_as_json_too() {
     assert_refuses(&mut host, "10.0.0.7:1234");
 }
 
+/// What one VM has validated, others need not; and what they are told of other bytes does not count.
+#[test]
+fn a_snapshot_that_another_vm_has_validated_serves_as_well() {
+    let mut canary = configured(&small_snapshot());
+    let shared = canary.state().shared.clone();
+    assert_eq!(shared.len(), 1);
+    let mut worker = Host::start();
+    worker.state().shared.clone_from(&shared);
+    assert!(worker.configure(&small_snapshot()));
+    assert_eq!(worker.request_from(Some(b"10.0.0.7:1")), forbidden("10.0.0.1-10.0.0.99"));
+    assert_passes(&mut worker, "10.0.0.100:1");
+    assert_eq!(worker.state().shared, shared);
+    // A table that no canary would have taken is refused as ever.
+    let good = small_snapshot();
+    let mut bad = good.clone();
+    let at = bad.len() - 100;
+    bad[at] ^= 0xff;
+    let bad = sealed(bad);
+    assert!(Snapshot::open(&*bad).is_err());
+    assert_rejected(&mut worker, &bad, "");
+    for forged in [vec![], vec![0; 15], vec![0; 16], vec![0xff; 17]] {
+        worker.state().shared.values_mut().for_each(|value| value.clone_from(&forged));
+        assert!(worker.configure(&good));
+        assert_rejected(&mut worker, &bad, "");
+    }
+    assert_eq!(worker.state().shared, shared);
+}
+
 /// A host may refuse any call, for lack of a capability or of memory.
 #[test]
 fn whatever_the_host_refuses_the_filter_goes_on() {
     let calls = [
         "proxy_log",
         "proxy_set_property",
+        "proxy_get_shared_data",
+        "proxy_set_shared_data",
         "proxy_send_local_response",
         "proxy_close_stream",
         "proxy_define_metric",

@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) now: u64,
     /// Statuses that calls give instead of doing what they should.
     pub(crate) refused_calls: BTreeMap<&'static str, u32>,
+    /// What the VMs of the plugin share.
+    pub(crate) shared: BTreeMap<String, Vec<u8>>,
     local_response: Option<Response>,
     is_closed: bool,
     filter_state: BTreeMap<String, String>,
@@ -216,6 +218,8 @@ fn linker(module: &Module) -> Linker<State> {
     linker.func_wrap("env", "proxy_get_buffer_bytes", proxy_get_buffer_bytes).unwrap();
     linker.func_wrap("env", "proxy_get_property", proxy_get_property).unwrap();
     linker.func_wrap("env", "proxy_set_property", proxy_set_property).unwrap();
+    linker.func_wrap("env", "proxy_get_shared_data", proxy_get_shared_data).unwrap();
+    linker.func_wrap("env", "proxy_set_shared_data", proxy_set_shared_data).unwrap();
     linker.func_wrap("env", "proxy_send_local_response", proxy_send_local_response).unwrap();
     linker.func_wrap("env", "proxy_close_stream", proxy_close_stream).unwrap();
     linker.func_wrap("env", "proxy_define_metric", proxy_define_metric).unwrap();
@@ -276,6 +280,42 @@ fn proxy_set_property(mut caller: Caller<'_, State>, path: u32, path_bytes: u32,
     let path = read_text(&mut caller, path, path_bytes);
     let value = read_text(&mut caller, value, value_bytes);
     caller.data_mut().filter_state.insert(path, value);
+    OK
+}
+
+fn proxy_get_shared_data(
+    mut caller: Caller<'_, State>,
+    key: u32,
+    key_bytes: u32,
+    data: u32,
+    size: u32,
+    compare: u32,
+) -> u32 {
+    if let Some(status) = refused(&mut caller, "proxy_get_shared_data") {
+        return status;
+    }
+    let key = read_text(&mut caller, key, key_bytes);
+    let Some(value) = caller.data().shared.get(&key).cloned() else { return NOT_FOUND };
+    give(&mut caller, &value, data, size);
+    memory(&mut caller).write(&mut caller, compare as usize, &1_u32.to_le_bytes()).unwrap();
+    OK
+}
+
+fn proxy_set_shared_data(
+    mut caller: Caller<'_, State>,
+    key: u32,
+    key_bytes: u32,
+    value: u32,
+    value_bytes: u32,
+    compare: u32,
+) -> u32 {
+    if let Some(status) = refused(&mut caller, "proxy_set_shared_data") {
+        return status;
+    }
+    assert_eq!(compare, 0);
+    let key = read_text(&mut caller, key, key_bytes);
+    let value = read(&mut caller, value, value_bytes);
+    caller.data_mut().shared.insert(key, value);
     OK
 }
 

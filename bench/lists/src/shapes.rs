@@ -14,7 +14,7 @@ const ASKED: usize = 1 << 16;
 
 /// What a list looks like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
-pub(crate) enum Shape {
+pub enum Shape {
     /// IPv4: half single addresses, half ranges of up to 256 addresses, anywhere. IPv6: prefixes of /32 to /64, most of them
     /// of /48 and longer, anywhere in 2000::/3.
     Uniform,
@@ -27,7 +27,7 @@ pub(crate) enum Shape {
 
 impl Shape {
     /// As the tables call it.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Uniform => "uniform",
             Self::Blocklist => "blocklist-like",
@@ -37,13 +37,13 @@ impl Shape {
 }
 
 /// `count` ranges, sorted, disjoint and not touching; of the real list all there are.
-pub(crate) fn ranges<A: Family>(shape: Shape, count: usize) -> Vec<Range<A>> {
+pub fn ranges<A: Family>(shape: Shape, count: usize) -> Vec<Range<A>> {
     A::generate(shape, count, &mut Rng::with_seed(SEED))
 }
 
 /// Half of them inside a random range. The other half anywhere for the uniform shape, else in the networks of random
 /// ranges, since what is near to a range is harder to tell from it; some of these are inside a range too.
-pub(crate) fn asked<A: Family>(shape: Shape, ranges: &[Range<A>]) -> Vec<A> {
+pub fn asked<A: Family>(shape: Shape, ranges: &[Range<A>]) -> Vec<A> {
     let mut random = Rng::with_seed(SEED + 1);
     let mut asked: Vec<A> = (0..ASKED)
         .map(|at| {

@@ -2,14 +2,13 @@
 
 use edgefold_bench_wasm::Bits;
 
-use crate::contenders::{self, Candidate};
 use crate::shapes::{self, Shape};
 
 /// First and last address of a range.
-pub(crate) type Range<A> = [A; 2];
+pub type Range<A> = [A; 2];
 
 /// The numbers that addresses of a family are.
-pub(crate) trait Family: Bits {
+pub trait Family: Bits {
     /// `IPv4` or `IPv6`.
     const NAME: &'static str;
     /// `4` or `6`.
@@ -23,9 +22,6 @@ pub(crate) trait Family: Bits {
 
     /// `count` ranges of a generated shape.
     fn generate(shape: Shape, count: usize, random: &mut fastrand::Rng) -> Vec<Range<Self>>;
-
-    /// All who take part.
-    fn candidates() -> Vec<Candidate<Self>>;
 }
 
 impl Family for u32 {
@@ -41,10 +37,6 @@ impl Family for u32 {
             Shape::Blocklist => shapes::blocklist_v4(count, random),
             Shape::Real => shapes::real(),
         }
-    }
-
-    fn candidates() -> Vec<Candidate<Self>> {
-        contenders::v4()
     }
 }
 
@@ -62,13 +54,24 @@ impl Family for u128 {
             Shape::Real => shapes::real(),
         }
     }
-
-    fn candidates() -> Vec<Candidate<Self>> {
-        contenders::v6()
-    }
 }
 
 /// The address of a number that is known to be one.
-pub(crate) fn address<A: Bits>(number: u128) -> A {
+pub fn address<A: Bits>(number: u128) -> A {
     A::try_from(number).ok().unwrap()
+}
+
+/// The fewest CIDR blocks that make up the ranges: network and prefix length.
+pub fn prefixes<A: Family>(ranges: &[Range<A>]) -> impl Iterator<Item = (A, u8)> {
+    ranges.iter().flat_map(|range| {
+        let [first, last] = range.map(Into::into);
+        let mut rest = Some(first);
+        std::iter::from_fn(move || {
+            let network = rest?;
+            // No list has the whole of a family in one range, so that the count does not overflow.
+            let bits = network.trailing_zeros().min((last - network + 1).ilog2()).min(A::WIDTH);
+            rest = (network + (1 << bits)..=last).next();
+            Some((address(network), u8::try_from(A::WIDTH - bits).unwrap()))
+        })
+    })
 }

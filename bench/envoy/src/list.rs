@@ -1,0 +1,71 @@
+//! What is blocked, and addresses to ask for.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+
+use edgefold_bench_lists::family::Range;
+use edgefold_bench_lists::shapes::{self, Shape};
+use edgefold_table::{Generation, IpRange, Settings, Snapshot};
+use fastrand::Rng;
+
+/// Generated lists of ranges have nothing from here on.
+const CANARIES: u32 = 240 << 24;
+
+/// Blocklist-like IPv4 ranges.
+#[derive(Clone)]
+pub(crate) struct List(Rc<[Range<u32>]>);
+
+/// All lists in use, by their number of ranges: to make a large one takes seconds.
+#[derive(Default)]
+pub(crate) struct Lists(BTreeMap<usize, List>);
+
+impl Lists {
+    pub(crate) fn of(&mut self, ranges: usize) -> List {
+        let make = || List(shapes::ranges(Shape::Blocklist, ranges).into());
+        self.0.entry(ranges).or_insert_with(make).clone()
+    }
+}
+
+impl List {
+    /// The ranges of one version: all of the list, and an address that no other version blocks.
+    pub(crate) fn version(&self, version: u32) -> Vec<Range<u32>> {
+        let canary = canary(version);
+        self.0.iter().copied().chain([[canary; 2]]).collect()
+    }
+
+    /// The snapshot of one version.
+    pub(crate) fn snapshot(&self, version: u32) -> Vec<u8> {
+        let generation = Generation { next_offset: version.into(), expiry: None };
+        let ranges = self.version(version).into_iter().map(|range| {
+            let [first, last] = range.map(|number| Ipv4Addr::from_bits(number).into());
+            IpRange::new(first, last).unwrap()
+        });
+        Snapshot::build("edgefold", generation, 0, Settings::default(), ranges).unwrap()
+    }
+
+    /// Random addresses that are not blocked.
+    pub(crate) fn passing(&self, count: usize, random: &mut Rng) -> Vec<u32> {
+        let mut draw = || random.u32(1 << 24..224 << 24);
+        std::iter::from_fn(|| Some(draw())).filter(|&address| !self.blocks(address)).take(count).collect()
+    }
+
+    /// Random addresses that are blocked, each in a random range.
+    pub(crate) fn blocked(&self, count: usize, random: &mut Rng) -> Vec<u32> {
+        let mut draw = || {
+            let [first, last] = self.0[random.usize(..self.0.len())];
+            random.u32(first..=last)
+        };
+        (0..count).map(|_| draw()).collect()
+    }
+
+    fn blocks(&self, address: u32) -> bool {
+        let at = self.0.partition_point(|&[first, _]| first <= address);
+        at > 0 && address <= self.0[at - 1][1]
+    }
+}
+
+/// The address that only this version of a list blocks.
+pub(crate) fn canary(version: u32) -> u32 {
+    CANARIES + version
+}

@@ -1,0 +1,107 @@
+//! The tables, in Markdown.
+#![allow(clippy::print_stdout, reason = "the tables are what it is for")]
+
+use std::path::Path;
+
+use crate::contenders::{EMPTY, NATIVE, SDK};
+use crate::cost::{Cost, quantile, quartiles};
+use crate::plots::{self, Bar};
+use crate::reload::{Reloads, Soak};
+
+pub(crate) fn print_cost(costs: &[Cost]) {
+    let of = |name| costs.iter().find(|cost| cost.contender == name);
+    let empty = of(EMPTY).unwrap();
+    let [native, sdk] = [NATIVE, SDK].map(|name| Some(of(name)?.quietly_over(empty)));
+    let times = |over: f64, other: Option<f64>| other.map_or("–".into(), |other| format!("{:.2}", over / other));
+    println!(
+        "\n| passed | µs a request | over the empty chain | quartiles | over the empty chain, quiet | \
+         times `{NATIVE}`, quiet | times `{SDK}`, quiet |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|--:|");
+    for cost in costs {
+        let (name, micros) = (&cost.contender, quantile(&cost.passed, 0.5));
+        if name == EMPTY {
+            println!("| {name} | {micros:.2} | | | | | |");
+            continue;
+        }
+        let ([low, over, high], quiet) = (cost.over(empty), cost.quietly_over(empty));
+        let (native, sdk) = (times(quiet, native), times(quiet, sdk));
+        println!("| {name} | {micros:.2} | {over:.2} | {low:.2} to {high:.2} | {quiet:.2} | {native} | {sdk} |");
+    }
+    println!("\n| denied | µs a request | quartiles |\n|---|--:|--:|");
+    for cost in costs.iter().filter(|cost| !cost.denied.is_empty()) {
+        let [low, micros, high] = quartiles(&cost.denied);
+        println!("| {} | {micros:.2} | {low:.2} to {high:.2} |", cost.contender);
+    }
+}
+
+pub(crate) fn draw_cost(costs: &[Cost], directory: &Path) {
+    let empty = costs.iter().find(|cost| cost.contender == EMPTY).unwrap();
+    let filters = costs.iter().filter(|cost| cost.contender != EMPTY);
+    let bars: Vec<Bar<'_>> = filters
+        .map(|cost| {
+            let [low, _, high] = cost.over(empty);
+            Bar { name: &cost.contender, value: cost.quietly_over(empty), spread: [low, high] }
+        })
+        .collect();
+    let caption = "CPU microseconds a request that passes, over the empty chain";
+    plots::bars(directory, "envoy-cost.svg", caption, &bars).unwrap();
+}
+
+/// Megabytes of an Envoy.
+pub(crate) struct Memory {
+    pub(crate) contender: String,
+    pub(crate) started: f64,
+    pub(crate) loaded: f64,
+    /// Of HTTP filters: at the end, and at most.
+    pub(crate) reloaded: Option<[f64; 2]>,
+}
+
+pub(crate) fn print_memory(rows: &[Memory], reloads: usize) {
+    println!("\n| MB resident | after the start | after the requests | after {reloads} reloads | at most |");
+    println!("|---|--:|--:|--:|--:|");
+    for Memory { contender, started, loaded, reloaded } in rows {
+        let reloaded = reloaded.map_or("– | –".into(), |[end, most]| format!("{end:.0} | {most:.0}"));
+        println!("| {contender} | {started:.0} | {loaded:.0} | {reloaded} |");
+    }
+}
+
+pub(crate) fn print_reloads(all: &[Reloads]) {
+    println!(
+        "\n| ms | reloads | to the first 403, median | 90 % | longest delay of another request in a reload, median | most | \
+         delay of other requests, 99.9 % | the same before a reload: median | most | 99.9 % |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    for reloads in all {
+        let columns = [
+            quantile(&reloads.latencies, 0.5),
+            quantile(&reloads.latencies, 0.9),
+            quantile(&reloads.longest, 0.5),
+            quantile(&reloads.longest, 1.0),
+            quantile(&reloads.delays, 0.999),
+            quantile(&reloads.longest_quiet, 0.5),
+            quantile(&reloads.longest_quiet, 1.0),
+            quantile(&reloads.quiet, 0.999),
+        ];
+        let columns = columns.map(|millis| format!("{millis:.1}")).join(" | ");
+        println!("| {} | {} | {columns} |", reloads.contender, reloads.latencies.len());
+    }
+}
+
+pub(crate) fn draw_reloads(all: &[Reloads], directory: &Path) {
+    let bars: Vec<Bar<'_>> = all
+        .iter()
+        .map(|Reloads { contender, latencies, .. }| {
+            let value = quantile(latencies, 0.5);
+            Bar { name: contender, value, spread: [value, quantile(latencies, 0.9)] }
+        })
+        .collect();
+    let caption = "Milliseconds from the new file to the first 403: median, and up to 90 %";
+    plots::bars(directory, "envoy-reload.svg", caption, &bars).unwrap();
+}
+
+pub(crate) fn print_soak(soak: &Soak) {
+    let Soak { reloads, requests, failed, after_a_tenth, at_the_end } = soak;
+    println!("\n| reloads | requests | failed | MB resident after a tenth | at the end |\n|--:|--:|--:|--:|--:|");
+    println!("| {reloads} | {requests} | {failed} | {after_a_tenth:.0} | {at_the_end:.0} |");
+}

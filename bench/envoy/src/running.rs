@@ -1,0 +1,130 @@
+//! A contender in an Envoy of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use edgefold_tests::Envoy;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::contenders::{Contender, Filter};
+use crate::list::{List, Lists, canary};
+use crate::load::{Connection, DENIED};
+use crate::resources::NAME;
+
+/// What Envoy watches, and what is to replace it.
+const FILE: &str = "edgefold.pb";
+const NEXT: &str = "next.pb";
+
+/// A contender that serves.
+pub(crate) struct Running {
+    pub(crate) contender: Contender,
+    pub(crate) list: List,
+    envoy: Envoy,
+    directory: TempDir,
+    version: u32,
+}
+
+impl Running {
+    /// Starts Envoy with the first version of the list.
+    pub(crate) fn start(contender: Contender, lists: &mut Lists, concurrency: usize) -> Self {
+        let list = lists.of(contender.ranges);
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(FILE);
+        let (mut filters, mut network_filters) = (Vec::new(), Vec::new());
+        if let Some(Filter { type_url, network, resource }) = &contender.filter {
+            fs::write(&file, resource(&list, 0)).unwrap();
+            let filter = json!({ "name": NAME, "config_discovery": {
+                "config_source": { "resource_api_version": "V3", "path_config_source": { "path": file } },
+                "type_urls": [type_url],
+            }});
+            if *network { network_filters.push(filter) } else { filters.push(filter) }
+        }
+        let configuration = configuration(filters, network_filters).to_string();
+        let envoy = Envoy::start_with(directory.path(), &configuration, concurrency);
+        if contender.filter.as_ref().is_some_and(|filter| !filter.network) {
+            let status = Connection::open(envoy.address()).status_for(canary(0));
+            assert_eq!(status, DENIED, "{} does not serve: {}", contender.name, warnings(&envoy));
+        }
+        Self { contender, list, envoy, directory, version: 0 }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.envoy.address()
+    }
+
+    /// Writes the next version, and says which address it alone blocks.
+    pub(crate) fn prepare(&mut self) -> u32 {
+        self.version += 1;
+        let Filter { resource, .. } = self.contender.filter.as_ref().unwrap();
+        fs::write(self.directory.path().join(NEXT), resource(&self.list, self.version)).unwrap();
+        canary(self.version)
+    }
+
+    /// Puts the version that was written in the place of the one that serves, and says when.
+    pub(crate) fn ship(&self) -> Instant {
+        let [next, file] = [NEXT, FILE].map(|name| self.directory.path().join(name));
+        let start = Instant::now();
+        fs::rename(next, file).unwrap();
+        start
+    }
+
+    /// Panics if a version that was shipped at `start` should serve by now.
+    pub(crate) fn assert_recent(&self, start: Instant) {
+        let waited_in_vain = start.elapsed() > Duration::from_secs(60);
+        assert!(!waited_in_vain, "{} takes no new list: {}", self.contender.name, warnings(&self.envoy));
+    }
+
+    /// The seconds that all threads of Envoy were on a core so far.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.envoy.pid())).unwrap();
+        let nanos = tasks.map(|task| {
+            let text = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+            text.split(' ').next().unwrap().parse::<u64>().unwrap()
+        });
+        nanos.sum::<u64>() as f64 * 1e-9
+    }
+
+    /// Megabytes of Envoy in memory: `VmRSS` now, `VmHWM` at most.
+    pub(crate) fn megabytes(&self, field: &str) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.envoy.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<f64>().unwrap() / 1024.0
+    }
+}
+
+/// What Envoy complains of.
+fn warnings(envoy: &Envoy) -> String {
+    let output = envoy.output();
+    output.lines().filter(|line| !line.contains("][info][")).collect::<Vec<_>>().join("\n")
+}
+
+/// As in `envoy/envoy.yaml`, behind one proxy and without an upstream.
+fn configuration(mut filters: Vec<Value>, mut network_filters: Vec<Value>) -> Value {
+    filters.push(json!({ "name": "envoy.filters.http.router", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+    }}));
+    let manager = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "ingress",
+        "use_remote_address": true,
+        "xff_num_trusted_hops": 1,
+        "http_filters": filters,
+        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [{
+            "match": { "prefix": "/" },
+            "direct_response": { "status": 200, "body": { "inline_string": "ok\n" } },
+        }]}]},
+    });
+    network_filters.push(json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager }));
+    let address = json!({ "socket_address": { "address": "127.0.0.1", "port_value": 0 } });
+    json!({
+        "node": { "id": "bench", "cluster": "bench" },
+        "admin": { "address": address },
+        "static_resources": { "listeners": [{
+            "name": "ingress",
+            "address": address,
+            "filter_chains": [{ "filters": network_filters }],
+        }]},
+    })
+}
