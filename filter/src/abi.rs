@@ -9,7 +9,8 @@
 //! What a host hands in lies in memory that it asked for: up to [`SMALL`] bytes in a buffer that is always the same one, and
 //! more, such as a snapshot, in a `Vec` that is handed on as it is, without a copy.
 //!
-//! A host may refuse any call. Nothing here panics for it: a trap would end the VM, and with it the blocklist.
+//! A host may refuse any call, and memory may end. Nothing here panics for it: a trap would end the VM, and with it the
+//! blocklist.
 #![expect(unsafe_code, reason = "imports and exports of a wasm module, and memory that the host writes to")]
 
 use alloc::vec::Vec;
@@ -98,7 +99,11 @@ impl Received {
         // A little more than asked for: snapshots that grow a little fit where those before them were, so the memory of the
         // VM, which never shrinks, does not grow with each.
         let step = (len / 8).next_power_of_two();
-        let mut bytes = Vec::with_capacity(len.next_multiple_of(step));
+        let mut bytes = Vec::new();
+        if bytes.try_reserve_exact(len.next_multiple_of(step)).is_err() {
+            // The host then says that it cannot hand it in.
+            return null_mut();
+        }
         let address = bytes.as_mut_ptr();
         self.large.set(bytes);
         address
