@@ -163,6 +163,70 @@ fn the_client_may_be_in_a_header_of_trusted_proxies() {
     });
 }
 
+/// As behind another listener of the same Envoy, which terminates something.
+#[test]
+fn a_client_on_an_internal_listener_has_no_address() {
+    for (policy, status) in [("allow", 200), ("deny", 403)] {
+        let directory = tempfile::tempdir().unwrap();
+        let edgefold = blocked(directory.path());
+        edgefold.run(&["block", "0.0.0.0/0", "::/0"]);
+        let _serve = edgefold.serve(&["--no-address", policy]);
+        let configuration = INTERNAL_LISTENER.replace("edgefold.pb", edgefold.ecds_file().to_str().unwrap());
+        let envoy = Envoy::start_with(directory.path(), &configuration, 2);
+        assert_eq!(envoy.client("127.0.0.1").get().0, status, "{policy}");
+        let counted = envoy.admin("stats").contains("edgefold_filter.edgefold.no_address: 1");
+        assert!(counted, "{}", envoy.admin("stats?filter=edgefold"));
+    }
+}
+
+const INTERNAL_LISTENER: &str = r#"
+node: { id: edge-1, cluster: edge }
+admin: { address: { socket_address: { address: 127.0.0.1, port_value: 0 } } }
+bootstrap_extensions:
+- name: envoy.bootstrap.internal_listener
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener
+static_resources:
+  listeners:
+  - name: outer
+    address: { socket_address: { address: 127.0.0.1, port_value: 0 } }
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.tcp_proxy
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: outer
+          cluster: inner
+  - name: inner
+    internal_listener: {}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: inner
+          use_remote_address: true
+          http_filters:
+          - name: edgefold
+            config_discovery:
+              config_source: { resource_api_version: V3, path_config_source: { path: edgefold.pb } }
+              type_urls: [ type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm ]
+          - name: envoy.filters.http.router
+            typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes: [ { match: { prefix: "/" }, direct_response: { status: 200 } } ]
+  clusters:
+  - name: inner
+    load_assignment:
+      cluster_name: inner
+      endpoints:
+      - lb_endpoints:
+        - endpoint: { address: { envoy_internal_address: { server_listener_name: inner } } }
+"#;
+
 #[test]
 fn before_the_first_snapshot_all_pass_or_none_as_the_example_is_written() {
     const REFUSE_HTTP: (&str, &str) = (
