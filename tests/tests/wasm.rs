@@ -292,6 +292,18 @@ fn a_refusal_is_what_the_settings_say() {
     assert_eq!(host.request_from(Some(b"10.0.0.7:1")), expected);
 }
 
+/// A line break would begin another header, or another response.
+#[test]
+fn a_snapshot_with_a_header_that_is_two_is_refused() {
+    let headers = vec![("x-why".to_owned(), "blocked@set-cookie: a=b".to_owned())];
+    let refusal = Refusal { headers, ..Refusal::default() };
+    let mut bytes = small_snapshot_with(Settings { refusal, ..Settings::default() });
+    let mut host = configured(&bytes);
+    let at = bytes.windows(8).position(|bytes| bytes == b"blocked@").unwrap() + 7;
+    bytes[at] = b'\n';
+    assert_rejected(&mut host, &sealed(bytes), "header \"x-why\" cannot be used");
+}
+
 #[test]
 fn in_shadow_mode_all_pass_and_what_would_be_refused_is_said() {
     let shadow = Settings { mode: Mode::Shadow, no_address: NoAddress::Deny, ..Settings::default() };
@@ -325,6 +337,9 @@ fn what_happens_is_counted() {
     assert_eq!(host.metric("edgefold", "age_seconds"), 7, "behind the moment that the snapshot is of");
     assert!(host.configure(&small_snapshot()));
     assert_eq!(host.metric("edgefold", "denied"), 1, "a reload counts on");
+    let generation = Generation { next_offset: 0, expiry: None };
+    assert!(host.configure(&Snapshot::build("edgefold", generation, 0, Settings::default(), []).unwrap()));
+    assert_eq!(host.metric("edgefold", "age_seconds"), 0, "an empty log is of no moment");
 }
 
 #[test]
