@@ -1,7 +1,7 @@
 //! The host layer: proxy-wasm ABI 0.2.1, as much of it as the filter uses.
 //!
 //! It stands in for the `proxy-wasm` crate, whose dispatcher exports every callback of the ABI. A host calls what a module
-//! exports, and each call into the VM costs a request about a microsecond, so this exports what the filter cannot do
+//! exports, and each call into the VM costs a request some tenths of a microsecond, so this exports what the filter cannot do
 //! without: of an allowed request, Envoy calls `proxy_on_request_headers`, and in it `proxy_on_memory_allocate` for the
 //! client's address. `proxy_on_context_create`, `_done`, `_log` and `_delete` would be four more calls that say nothing the
 //! filter needs.
@@ -99,8 +99,9 @@ impl Received {
         // A little more than asked for: snapshots that grow a little fit where those before them were, so the memory of the
         // VM, which never shrinks, does not grow with each.
         let step = (len / 8).next_power_of_two();
+        let capacity = len.checked_next_multiple_of(step).unwrap_or(len);
         let mut bytes = Vec::new();
-        if bytes.try_reserve_exact(len.next_multiple_of(step)).is_err() {
+        if bytes.try_reserve_exact(capacity).is_err() {
             // The host then says that it cannot hand it in.
             return null_mut();
         }
@@ -182,14 +183,13 @@ impl Host for Envoy {
         let _set = unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
     }
 
-    fn configuration(&self) -> Vec<u8> {
+    fn configuration(&self) -> Option<Vec<u8>> {
         receive(
             // SAFETY: the pointers are those of two variables of `receive`.
             |bytes, len| unsafe { proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, usize::MAX, bytes, len) },
-            |bytes| match bytes {
-                None => Vec::new(),
-                Some(Bytes::Small(bytes)) => bytes.to_vec(),
-                Some(Bytes::Large(bytes)) => bytes,
+            |bytes| match bytes? {
+                Bytes::Small(bytes) => Some(bytes.to_vec()),
+                Bytes::Large(bytes) => Some(bytes),
             },
         )
     }
@@ -309,7 +309,7 @@ extern "C" fn proxy_on_new_connection(_context: u32) -> u32 {
 #[cfg(feature = "recheck")]
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_downstream_data(_context: u32, _len: u32, _end_of_stream: u32) -> u32 {
-    status(with_filter(Action::Stop, |filter| filter.on_connection(&Envoy)))
+    status(with_filter(Action::Stop, |filter| filter.on_data(&Envoy)))
 }
 
 /// Ends the VM, and says where. Nothing here is meant to get there.

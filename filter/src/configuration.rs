@@ -94,6 +94,9 @@ fn unescape(text: &[u8]) -> Option<(u8, &[u8])> {
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
+    /// The host does not give it, or there is no memory for it.
+    #[error("the host does not hand over the configuration, or there is no memory for it")]
+    NotHandedOver,
     /// The snapshot is none.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),

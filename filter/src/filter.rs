@@ -37,7 +37,7 @@ pub trait Host {
     /// Sets the filter state `wasm.` and `name` of the request or connection.
     fn set_state(&self, name: &[u8], value: &str);
     /// The plugin's configuration, while it is being configured.
-    fn configuration(&self) -> Vec<u8>;
+    fn configuration(&self) -> Option<Vec<u8>>;
     /// Reads what another VM of the same plugin has shared.
     fn shared<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> R;
     /// Shares this with all VMs of the plugin, and forgets what was shared before.
@@ -121,7 +121,8 @@ impl Filter {
         let metrics = place.and_then(|place| self.lists.get(place)).map(|list| list.metrics);
         let metrics = metrics.unwrap_or_else(|| Metrics::new(&plugin, host));
         let known = host.shared(VALIDATED, |bytes| Fingerprint::from_bytes(bytes?));
-        let snapshot = match open(host.configuration(), known) {
+        let configuration = host.configuration().ok_or(ConfigurationError::NotHandedOver);
+        let snapshot = match configuration.and_then(|bytes| open(bytes, known)) {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 refuse_snapshot(&error, metrics, host);
@@ -173,16 +174,16 @@ impl Filter {
         }
         increment(host, list.metrics.denied);
         let refusal = &settings.refusal;
-        let (status, body) = match reason {
+        let (status, headers, body) = match reason {
             // Not the client's fault.
-            Reason::Stale => (503, &b"edgefold has no fresh snapshot\n"[..]),
-            _ => (refusal.status, refusal.body.as_bytes()),
+            Reason::Stale => (503, &NO_HEADERS[..], &b"edgefold has no fresh snapshot\n"[..]),
+            _ => (refusal.status, list.headers.as_slice(), refusal.body.as_bytes()),
         };
-        host.respond(status, &list.headers, body, &details(reason));
+        host.respond(status, headers, body, &details(reason));
         Action::Stop
     }
 
-    /// A connection has been opened, or, if that is to be rechecked, bytes have come over it.
+    /// A connection has been opened.
     pub fn on_connection(&self, host: &impl Host) -> Action {
         let Some(list) = self.list(host) else {
             host.close_connection();
@@ -194,10 +195,23 @@ impl Filter {
             host.set_state(CONNECTION_VERDICT, &shadow_details(reason));
             return Action::Continue;
         }
-        increment(host, list.metrics.denied_connections);
-        host.set_state(CONNECTION_VERDICT, &details(reason));
-        host.close_connection();
-        Action::Stop
+        list.refuse_connection(reason, host)
+    }
+
+    /// Bytes have come over a connection that is to be looked at again. Nothing is counted but that it is refused: the rest was
+    /// counted when it was opened.
+    pub fn on_data(&self, host: &impl Host) -> Action {
+        let Some(list) = self.list(host) else {
+            host.close_connection();
+            return Action::Stop;
+        };
+        if list.snapshot.header().settings.mode == Mode::Shadow {
+            return Action::Continue;
+        }
+        match decide(&list.snapshot, list.is_stale, source_address(host)) {
+            Verdict::Pass => Action::Continue,
+            Verdict::Deny(reason) => list.refuse_connection(reason, host),
+        }
     }
 
     /// The list of the plugin that is asked.
@@ -218,6 +232,13 @@ impl List {
         // An empty log is of no moment.
         let age = if true_at == 0 { 0 } else { now.saturating_sub(true_at) / 1000 };
         set(host, self.metrics.age, age);
+    }
+
+    fn refuse_connection(&self, reason: Reason, host: &impl Host) -> Action {
+        increment(host, self.metrics.denied_connections);
+        host.set_state(CONNECTION_VERDICT, &details(reason));
+        host.close_connection();
+        Action::Stop
     }
 
     /// Why this client is not to pass, if it is not; counts what is not a matter of the verdict.
@@ -248,18 +269,22 @@ fn source_address(host: &impl Host) -> Option<IpAddr> {
     host.attribute(SOURCE_ADDRESS, |text| address::parse(text?))
 }
 
+/// What Envoy says of who opened the connection, if it says so.
+fn connection_address(host: &impl Host) -> Option<Option<IpAddr>> {
+    let path = format!("filter_state\0{}", ClientAddress::CONNECTION_ADDRESS);
+    host.attribute(path.as_bytes(), |text| text.map(address::parse))
+}
+
 fn client_of_request(client_address: &ClientAddress, host: &impl Host) -> Option<IpAddr> {
     match client_address {
         ClientAddress::Envoy => source_address(host),
-        ClientAddress::Connection => {
-            let path = format!("filter_state\0{}", ClientAddress::CONNECTION_ADDRESS);
-            host.attribute(path.as_bytes(), |text| address::parse(text?))
-        }
+        ClientAddress::Connection => connection_address(host).flatten(),
         ClientAddress::Header { name, trusted_hops, trusted_proxies } => {
             if !trusted_proxies.is_empty() {
-                let peer = source_address(host);
+                // Where Envoy itself believes X-Forwarded-For, `source.address` may be forged.
+                let peer = connection_address(host).unwrap_or_else(|| source_address(host));
                 if !peer.is_some_and(|peer| trusted_proxies.iter().any(|proxies| proxies.contains(peer))) {
-                    return peer;
+                    return source_address(host);
                 }
             }
             // The attribute joins several headers of the name; `proxy_get_header_map_value` would give the first alone,
@@ -286,7 +311,7 @@ fn summary(snapshot: &Snapshot<Vec<u8>>) -> String {
 
 fn refuse_snapshot(error: &ConfigurationError, metrics: Metrics, host: &impl Host) {
     increment(host, metrics.snapshot_rejected);
-    host.log(true, &format!("edgefold: snapshot refused: {error}; what served before keeps serving"));
+    host.log(true, &format!("edgefold: snapshot refused: {error}"));
 }
 
 impl Metrics {

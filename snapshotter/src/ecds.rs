@@ -37,11 +37,14 @@ pub enum Filter {
 
 /// The `DiscoveryResponse` that carries `snapshot` and the filter to Envoy as the ECDS resource `name`, encoded.
 ///
-/// Envoy unwraps the `BytesValue`: the filter gets the snapshot's bytes alone.
+/// Envoy unwraps the `BytesValue`: the filter gets the snapshot's bytes alone. `shipment` is to be another for each shipment:
+/// Envoy configures no plugin with what is, all in all, a configuration that something still uses, such as an open stream, and
+/// what came in between would serve on.
 pub fn discovery_response(
     filter: Filter,
     name: &str,
     version: &str,
+    shipment: &str,
     snapshot: &[u8],
     open_connections: OpenConnections,
     failure_policy: FailurePolicy,
@@ -51,7 +54,12 @@ pub fn discovery_response(
         OpenConnections::Keep => FILTER_WASM,
         OpenConnections::Recheck => RECHECK_WASM,
     };
-    let plugin = plugin(name, module, snapshot, failure_policy);
+    // The two kinds have configurations of their own: they come at different times, and the last one serves.
+    let root_id = match filter {
+        Filter::Http => format!("http {shipment}"),
+        Filter::Network => format!("network {shipment}"),
+    };
+    let plugin = PluginConfig { root_id, ..plugin(name, module, snapshot, failure_policy) };
     let typed_config = match filter {
         Filter::Http => {
             let filter = HttpWasm { config: Some(plugin) };
@@ -94,15 +102,23 @@ fn plugin(name: &str, module: &[u8], snapshot: &[u8], failure_policy: FailurePol
 
 /// The snapshot in an encoded `DiscoveryResponse`; `None` if the bytes are something else.
 pub fn snapshot_in(response: &[u8]) -> Option<Vec<u8>> {
+    Vec::<u8>::decode(plugin_in(response)?.configuration?.value.as_slice()).ok()
+}
+
+/// The shipment of an encoded `DiscoveryResponse`; `None` if the bytes are something else.
+pub fn shipment_in(response: &[u8]) -> Option<String> {
+    plugin_in(response)?.root_id.split_once(' ').map(|(_kind, shipment)| shipment.to_owned())
+}
+
+fn plugin_in(response: &[u8]) -> Option<PluginConfig> {
     let response = DiscoveryResponse::decode(response).ok()?;
     let extension = TypedExtensionConfig::decode(response.resources.first()?.value.as_slice()).ok()?;
     let filter = extension.typed_config?;
-    let plugin = match filter.type_url.as_str() {
-        HTTP_FILTER => HttpWasm::decode(filter.value.as_slice()).ok()?.config?,
-        NETWORK_FILTER => NetworkWasm::decode(filter.value.as_slice()).ok()?.config?,
-        _ => return None,
-    };
-    Vec::<u8>::decode(plugin.configuration?.value.as_slice()).ok()
+    match filter.type_url.as_str() {
+        HTTP_FILTER => HttpWasm::decode(filter.value.as_slice()).ok()?.config,
+        NETWORK_FILTER => NetworkWasm::decode(filter.value.as_slice()).ok()?.config,
+        _ => None,
+    }
 }
 
 /// Puts `bytes` at `path` at once: whoever opens the file finds the old content or the new, whole, and after a power cut
@@ -131,11 +147,12 @@ mod tests {
         for filter in [Filter::Http, Filter::Network] {
             for open in [OpenConnections::Keep, OpenConnections::Recheck] {
                 let response =
-                    discovery_response(filter, "edgefold", "7", b"snapshot", open, FailurePolicy::FailClosed);
+                    discovery_response(filter, "edgefold", "7", "a b", b"snapshot", open, FailurePolicy::FailClosed);
                 assert_eq!(snapshot_in(&response).as_deref(), Some(&b"snapshot"[..]));
+                assert_eq!(shipment_in(&response).as_deref(), Some("a b"));
             }
         }
-        assert_eq!(snapshot_in(b"EDGEFOLD"), None);
+        assert_eq!((snapshot_in(b"EDGEFOLD"), shipment_in(b"EDGEFOLD")), (None, None));
         assert!(FILTER_WASM.starts_with(b"\0asm") && RECHECK_WASM.starts_with(b"\0asm"));
     }
 

@@ -72,13 +72,14 @@ pub enum ClientAddress {
         /// is this many entries from the right. A request with fewer entries has come around them, and is Envoy's client's.
         trusted_hops: u16,
         /// Who may say so: from any other peer the header is not believed, and Envoy's client is looked up. Anybody may if
-        /// there are none.
+        /// there are none. The peer is who opened the connection, if Envoy says so as for `Connection`; else Envoy's client.
         trusted_proxies: Vec<IpRange>,
     },
 }
 
 impl ClientAddress {
-    /// The key of the filter state where Envoy's `set_filter_state` filter leaves `%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%`.
+    /// The key of the filter state where Envoy's `set_filter_state` filter leaves `%DOWNSTREAM_REMOTE_ADDRESS%` of a new
+    /// connection.
     pub const CONNECTION_ADDRESS: &'static str = "edgefold.connection_address";
 }
 
@@ -96,7 +97,8 @@ pub enum NoAddress {
 /// Until when a snapshot is fresh. The snapshotter ships a new one in time, even if no range has changed.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct Freshness {
-    /// When it was cut by the snapshotter's clock, in milliseconds since 1970-01-01T00:00:00Z.
+    /// When it was cut by the snapshotter's clock or up to a quarter of `max_age` before, in milliseconds since
+    /// 1970-01-01T00:00:00Z.
     pub cut_at: u64,
     /// For how long it is fresh from then on, in milliseconds, at least a second.
     pub max_age: u64,

@@ -243,7 +243,9 @@ pub enum BuildError {
     #[error(transparent)]
     Settings(SettingsError),
     /// The header does not fit into [`MAX_HEADER_BYTES`].
-    #[error("the header does not fit into {MAX_HEADER_BYTES} bytes: use a shorter list name, or a shorter body")]
+    #[error(
+        "the header does not fit into {MAX_HEADER_BYTES} bytes: use a shorter list name or body, or fewer headers or trusted proxies"
+    )]
     Header,
 }
 

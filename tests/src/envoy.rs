@@ -70,8 +70,7 @@ impl Envoy {
         replace("port_value: 10000", &format!("port_value: {}", options.port));
         replace("port_value: 8080", &format!("port_value: {}", upstream.address().port()));
         if let Some(hops) = options.trusted_hops {
-            let default = if options.example == "envoy.yaml" { 0 } else { 1 };
-            replace(&format!("xff_num_trusted_hops: {default}"), &format!("xff_num_trusted_hops: {hops}"));
+            replace("xff_num_trusted_hops: 0", &format!("xff_num_trusted_hops: {hops}"));
         }
         Self { socket, _upstream: Some(upstream), ..Self::start_with(directory, &configuration, 2) }
     }

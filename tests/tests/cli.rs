@@ -44,7 +44,11 @@ fn commands_print_data_and_nothing_else_on_stdout() {
     let json: serde_json::Value = serde_json::from_str(&edgefold.run(&["inspect", file, "-o", "json"])).unwrap();
     assert_eq!(json["list"], "mine");
     assert_eq!(json["generation"], "4");
-    assert_eq!(json["settings"]["no_address"], "deny");
+    let settings = serde_json::json!({
+        "mode": "enforce", "status": 403, "body": "Forbidden\n", "content_type": "text/plain", "headers": {},
+        "client_address": "envoy", "no_address": "deny", "open_connections": "keep",
+    });
+    assert_eq!(json["settings"], settings);
     assert_eq!((&json["ipv4_ranges"], &json["ipv6_ranges"]), (&3.into(), &1.into()));
     assert!(edgefold.run(&["inspect", file, "-o", "raw"]).starts_with("9.0.0.0\t9.0.0.1\n10.0.0.0\t10.0.0.99\n"));
 }
@@ -91,11 +95,18 @@ fn serve_ships_both_filters_with_the_module_for_its_settings() {
             assert!(shipped.windows(module.len()).any(|bytes| bytes == module), "{policy}");
         }
         let human = edgefold.run(&["inspect", network]);
-        assert!(human.contains(&format!("open connections   {policy}\n")), "{human}");
+        assert!(human.contains(&format!("open connections   \"{policy}\"\n")), "{human}");
     }
-    let output = edgefold.output(&["serve"]);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(64) && stderr.contains("--network-ecds-file"), "{stderr}");
+    for (args, words) in [
+        (&["serve"][..], "--network-ecds-file"),
+        (&["serve", "--ecds-file", network, "--network-ecds-file", network], "take a file each"),
+        (&["serve", "--ecds-file", network, "--open-connections", "recheck"], "goes with --network-ecds-file"),
+        (&["serve", "--network-ecds-file", network, "--status", "429"], "are for the HTTP filter"),
+    ] {
+        let output = edgefold.output(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(64) && stderr.contains(words), "{args:?}: {stderr}");
+    }
 }
 
 #[test]

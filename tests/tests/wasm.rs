@@ -444,6 +444,10 @@ fn an_open_connection_is_kept_or_rechecked() {
         assert!(host.configure(&snapshot(Settings::default(), &[])));
         let connection = host.connect("10.0.0.7:1234").unwrap();
         assert!(host.data(connection));
+        let shadow = Settings { mode: Mode::Shadow, ..Settings::default() };
+        assert!(host.configure(&small_snapshot_with(shadow)));
+        assert!(host.data(connection) && host.data(connection));
+        assert_eq!(host.metric("edgefold", "shadow_denied_connections"), 0, "bytes are no connections");
         assert!(host.configure(&small_snapshot()));
         assert_eq!(host.data(connection), !recheck);
         assert_eq!(host.connect("10.0.0.7:1234"), None);
@@ -543,9 +547,20 @@ fn whatever_the_host_refuses_the_filter_goes_on() {
     assert_eq!(host.request_from(Some(b"10.0.0.100:1")), forbidden("no_address"));
     host.state().refused_calls.insert("proxy_get_buffer_bytes", 10);
     assert!(!host.configure(&small_snapshot()));
+    assert!(host.log().last().unwrap().contains("does not hand over the configuration"), "{:?}", host.log());
+    // Nor does more memory than there is make it trap.
+    for asked in [u32::MAX, u32::MAX - 70_000, 0xf000_0000] {
+        let mut host = configured(&small_snapshot());
+        host.state().asked_instead = Some(asked);
+        assert!(!host.configure(&small_snapshot()));
+        assert!(host.log().last().unwrap().contains("no memory for it"), "{:?}", host.log());
+        host.state().asked_instead = None;
+        assert_refuses(&mut host, "10.0.0.7:1");
+    }
 }
 
-/// Two tables at a time and what the module has besides, whatever the order of their sizes.
+/// Two tables at a time and what the module has besides, for a list whose size moves by a little. One that halves and
+/// doubles leaves holes, and may take a table more.
 #[test]
 fn memory_is_at_most_three_times_the_table() {
     let singles = |count: u32| -> Vec<u8> {

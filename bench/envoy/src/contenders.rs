@@ -59,8 +59,8 @@ fn edgefold_network(open_connections: OpenConnections) -> Filter {
 
 fn edgefold_resource(filter: ecds::Filter, open_connections: OpenConnections, list: &List, version: u32) -> Vec<u8> {
     let (name, policy) = (resources::NAME, FailurePolicy::FailClosed);
-    let snapshot = list.snapshot(version);
-    ecds::discovery_response(filter, name, &version.to_string(), &snapshot, open_connections, policy)
+    let (snapshot, version) = (list.snapshot(version), version.to_string());
+    ecds::discovery_response(filter, name, &version, &version, &snapshot, open_connections, policy)
 }
 
 /// Another wasm module, configured with the same snapshot.

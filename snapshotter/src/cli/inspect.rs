@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold_table::{ClientAddress, Header, Mode, NoAddress, OpenConnections, Refusal, Settings, Snapshot, WhenStale};
-use serde_json::json;
+use edgefold_table::{
+    ClientAddress, Freshness, Header, Mode, NoAddress, OpenConnections, Quoted, Refusal, Settings, Snapshot, WhenStale,
+};
+use serde_json::{Map, Value, json};
 
 use super::CliError;
 use super::output::{self, Format};
@@ -37,26 +39,25 @@ impl Inspect {
         let as_of = LogTime::from_millis(*as_of).unwrap_or_default();
         output::print(|out| match self.output {
             Format::Human => {
-                writeln!(out, "list               {list}")?;
+                writeln!(out, "list               {}", Quoted(list))?;
                 writeln!(out, "generation         {generation}")?;
                 writeln!(out, "as of              {as_of}")?;
                 writeln!(out, "IPv4 ranges        {ipv4_ranges}")?;
                 writeln!(out, "IPv6 ranges        {ipv6_ranges}")?;
                 writeln!(out, "file size          {size} bytes")?;
-                settings_lines(settings).into_iter().try_for_each(|(name, value)| writeln!(out, "{name:<18} {value}"))
+                // Each in a line; a text with its quotes, so that it stays in one.
+                let settings = json_of(settings);
+                let mut settings = settings.as_object().into_iter().flatten();
+                settings.try_for_each(|(name, value)| writeln!(out, "{:<18} {value}", name.replace('_', " ")))
             }
             Format::Raw => {
                 let mut ranges = snapshot.table().iter();
                 ranges.try_for_each(|range| writeln!(out, "{}\t{}", range.first(), range.last()))
             }
             Format::Json => {
-                let settings: serde_json::Map<_, _> = settings_lines(settings)
-                    .into_iter()
-                    .map(|(name, value)| (name.replace(' ', "_"), value.into()))
-                    .collect();
                 let json = json!({
                     "list": list, "generation": generation, "as_of": as_of.to_string(), "ipv4_ranges": ipv4_ranges,
-                    "ipv6_ranges": ipv6_ranges, "file_bytes": size, "settings": settings,
+                    "ipv6_ranges": ipv6_ranges, "file_bytes": size, "settings": json_of(settings),
                 });
                 writeln!(out, "{json}")
             }
@@ -65,50 +66,42 @@ impl Inspect {
     }
 }
 
-/// Each setting by its name in a file of settings.
-fn settings_lines(settings: &Settings) -> Vec<(&'static str, String)> {
+/// The settings as in a file of them, but for the age, which is in seconds and beside the moment that it is counted from.
+fn json_of(settings: &Settings) -> Value {
     let Settings { mode, refusal, client_address, no_address, freshness, open_connections } = settings;
     let Refusal { status, body, content_type, headers } = refusal;
-    let mode = match mode {
-        Mode::Enforce => "enforce",
-        Mode::Shadow => "shadow",
-    };
-    let mut lines = vec![("mode", mode.to_owned()), ("status", status.to_string()), ("body", format!("{body:?}"))];
-    lines.push(("content type", content_type.clone()));
-    if !headers.is_empty() {
-        let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-        lines.push(("headers", headers.join(", ")));
-    }
+    let headers: Map<_, _> = headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+    let mut json = json!({
+        "mode": match mode {
+            Mode::Enforce => "enforce",
+            Mode::Shadow => "shadow",
+        },
+        "status": status, "body": body, "content_type": content_type, "headers": headers,
+        "no_address": match no_address {
+            NoAddress::Allow => "allow",
+            NoAddress::Deny => "deny",
+        },
+        "open_connections": match open_connections {
+            OpenConnections::Keep => "keep",
+            OpenConnections::Recheck => "recheck",
+        },
+    });
     match client_address {
-        ClientAddress::Envoy => lines.push(("client address", "envoy".to_owned())),
-        ClientAddress::Connection => lines.push(("client address", "connection".to_owned())),
+        ClientAddress::Envoy => json["client_address"] = "envoy".into(),
+        ClientAddress::Connection => json["client_address"] = "connection".into(),
         ClientAddress::Header { name, trusted_hops, trusted_proxies } => {
-            lines.push(("client address", format!("header:{name}")));
-            lines.push(("trusted hops", trusted_hops.to_string()));
-            if !trusted_proxies.is_empty() {
-                let proxies: Vec<_> = trusted_proxies.iter().map(|&range| range_text(range)).collect();
-                lines.push(("trusted proxies", proxies.join(", ")));
-            }
+            json["client_address"] = format!("header:{name}").into();
+            json["trusted_hops"] = (*trusted_hops).into();
+            json["trusted_proxies"] = trusted_proxies.iter().map(|&range| range_text(range)).collect();
         }
     }
-    let no_address = match no_address {
-        NoAddress::Allow => "allow",
-        NoAddress::Deny => "deny",
-    };
-    lines.push(("no address", no_address.to_owned()));
-    if let Some(freshness) = freshness {
-        let cut_at = LogTime::from_millis(freshness.cut_at).unwrap_or(LogTime::LAST);
-        let when_stale = match freshness.when_stale {
-            WhenStale::Keep => "keep",
-            WhenStale::Deny => "deny",
+    if let Some(Freshness { cut_at, max_age, when_stale }) = freshness {
+        json["max_age_seconds"] = (max_age / 1000).into();
+        json["fresh_from"] = LogTime::from_millis(*cut_at).unwrap_or(LogTime::LAST).to_string().into();
+        json["when_stale"] = match when_stale {
+            WhenStale::Keep => "keep".into(),
+            WhenStale::Deny => "deny".into(),
         };
-        lines.push(("max age", format!("{} s from {cut_at}", freshness.max_age / 1000)));
-        lines.push(("when stale", when_stale.to_owned()));
     }
-    let open_connections = match open_connections {
-        OpenConnections::Keep => "keep",
-        OpenConnections::Recheck => "recheck",
-    };
-    lines.push(("open connections", open_connections.to_owned()));
-    lines
+    json
 }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args, ValueEnum};
-use edgefold_table::{Generation, Settings};
+use edgefold_table::{ClientAddress, Generation, OpenConnections, Refusal, Settings};
 use envoy_types::pb::envoy::extensions::wasm::v3::FailurePolicy as EnvoyFailurePolicy;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -21,7 +21,7 @@ use super::settings::{self, SettingsArgs};
 use crate::admin;
 use crate::backoff::Trouble;
 use crate::clock::now;
-use crate::ecds::{Filter, discovery_response, replace_file};
+use crate::ecds::{Filter, discovery_response, replace_file, shipment_in};
 use crate::keeper::{Keeper, PATIENCE, Role};
 use crate::load::Follower;
 use crate::log::Log;
@@ -100,8 +100,29 @@ fn ecds_path(text: &str) -> Result<PathBuf, String> {
 }
 
 impl Serve {
+    /// Whether each setting has a filter that it is for.
+    fn check(&self, settings: &Settings) -> Result<(), &'static str> {
+        let Settings { refusal, client_address, open_connections, .. } = settings;
+        if self.ecds_file == self.network_ecds_file {
+            return Err(
+                "--ecds-file and --network-ecds-file take a file each: the resource of one has no place for the other",
+            );
+        }
+        if self.network_ecds_file.is_none() && *open_connections != OpenConnections::default() {
+            return Err("--open-connections is for the network filter, and goes with --network-ecds-file");
+        }
+        if self.ecds_file.is_none() && (*refusal != Refusal::default() || *client_address != ClientAddress::default()) {
+            return Err(
+                "--status, --body, --content-type, --header and --client-address are for the HTTP filter, and go \
+                        with --ecds-file",
+            );
+        }
+        Ok(())
+    }
+
     pub(super) fn run(&self, log: Arc<dyn Log>) -> Result<ExitCode, CliError> {
         let settings = self.snapshot.settings.read()?;
+        self.check(&settings).map_err(|what| CliError::Usage(what.to_owned()))?;
         let stop = Arc::new(AtomicBool::new(false));
         // Until the first snapshot a signal ends the process at once: there is nothing to clean up.
         let starting = Arc::new(AtomicBool::new(true));
@@ -254,10 +275,13 @@ impl Shipper<'_> {
         for (filter, path) in [(Filter::Network, &serve.network_ecds_file), (Filter::Http, &serve.ecds_file)] {
             let Some(path) = path else { continue };
             let policy = serve.failure_policy.into();
-            let bytes = discovery_response(filter, name, &version, &snapshot, settings.open_connections, policy);
+            let shipment = |shipment: &str| {
+                discovery_response(filter, name, &version, shipment, &snapshot, settings.open_connections, policy)
+            };
+            let bytes = shipment(&time.millis().to_string());
             // After a restart Envoy has this state already: it is not sent it again.
-            let there = shipped.is_none() && std::fs::read(path).is_ok_and(|there| there == bytes);
-            if !there {
+            let is_there = |there: Vec<u8>| shipment_in(&there).is_some_and(|before| shipment(&before) == there);
+            if shipped.is_some() || !std::fs::read(path).is_ok_and(is_there) {
                 replace_file(path, &bytes).map_err(CliError::file(path))?;
             }
             bytes_shipped += bytes.len() as u64;

@@ -52,7 +52,8 @@ struct Given {
     /// How many proxies in front append to that header: the client is so many entries from its right [default: 1]
     #[arg(long, value_name = "N")]
     trusted_hops: Option<u16>,
-    /// Believe that header from these peers only; may be given several times. In the file: a list `trusted_proxies`
+    /// Believe that header from these peers only, by the address of the connection if Envoy says it (see docs/filter.md), else
+    /// by whom it takes for the client; may be given several times. In the file: a list `trusted_proxies`
     #[arg(long = "trusted-proxy", value_name = "RANGE", value_parser = trusted_proxy)]
     #[serde(deserialize_with = "ranges")]
     trusted_proxies: Vec<IpRange>,
@@ -180,6 +181,11 @@ impl Given {
         fn either<T>(here: Vec<T>, there: Vec<T>) -> Vec<T> {
             if here.is_empty() { there } else { here }
         }
+        // Who writes a header is not a matter of another source.
+        let (other_hops, other_proxies) = match self.client_address {
+            Some(_) => (None, Vec::new()),
+            None => (other.trusted_hops, other.trusted_proxies),
+        };
         Self {
             mode: self.mode.or(other.mode),
             status: self.status.or(other.status),
@@ -187,8 +193,8 @@ impl Given {
             content_type: self.content_type.or(other.content_type),
             headers: either(self.headers, other.headers),
             client_address: self.client_address.or(other.client_address),
-            trusted_hops: self.trusted_hops.or(other.trusted_hops),
-            trusted_proxies: either(self.trusted_proxies, other.trusted_proxies),
+            trusted_hops: self.trusted_hops.or(other_hops),
+            trusted_proxies: either(self.trusted_proxies, other_proxies),
             no_address: self.no_address.or(other.no_address),
             max_age: self.max_age.or(other.max_age),
             when_stale: self.when_stale.or(other.when_stale),
@@ -335,6 +341,8 @@ mod tests {
         assert_eq!(mixed.mode, Mode::Enforce);
         assert_eq!(mixed.refusal.headers, [pair("x-only", "this")]);
         assert_eq!(mixed.refusal.status, 429);
+        let other = read(&["--settings", file, "--client-address", "connection"]).unwrap();
+        assert_eq!(other.client_address, ClientAddress::Connection);
         assert_eq!(read(&[]).unwrap(), Settings::default());
     }
 

@@ -12,6 +12,7 @@ use wasmtime::{Caller, Engine, Instance, Linker, Memory, Module, Store, WasmPara
 
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
+const INVALID_MEMORY_ACCESS: u32 = 6;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const DOWNSTREAM: u32 = 2;
 const CONTINUE: u32 = 0;
@@ -43,6 +44,8 @@ pub(crate) struct State {
     pub(crate) refused_calls: BTreeMap<&'static str, u32>,
     /// What the VMs of the plugin share.
     pub(crate) shared: BTreeMap<String, Vec<u8>>,
+    /// How much memory it asks for, in place of what it needs.
+    pub(crate) asked_instead: Option<u32>,
     local_response: Option<Response>,
     is_closed: bool,
     filter_state: BTreeMap<String, String>,
@@ -259,8 +262,7 @@ fn proxy_get_buffer_bytes(
     assert_eq!(buffer, PLUGIN_CONFIGURATION, "the filter reads its configuration and no other buffer");
     let rest = caller.data().configuration.get(start as usize..).unwrap();
     let bytes = rest[..rest.len().min(most as usize)].to_vec();
-    give(&mut caller, &bytes, data, size);
-    OK
+    give(&mut caller, &bytes, data, size)
 }
 
 fn proxy_get_property(mut caller: Caller<'_, State>, path: u32, path_bytes: u32, data: u32, size: u32) -> u32 {
@@ -269,8 +271,7 @@ fn proxy_get_property(mut caller: Caller<'_, State>, path: u32, path_bytes: u32,
     }
     let path = read_text(&mut caller, path, path_bytes).replace('\0', ".");
     let Some(value) = caller.data().attributes.get(&path).cloned() else { return NOT_FOUND };
-    give(&mut caller, &value, data, size);
-    OK
+    give(&mut caller, &value, data, size)
 }
 
 fn proxy_set_property(mut caller: Caller<'_, State>, path: u32, path_bytes: u32, value: u32, value_bytes: u32) -> u32 {
@@ -296,9 +297,8 @@ fn proxy_get_shared_data(
     }
     let key = read_text(&mut caller, key, key_bytes);
     let Some(value) = caller.data().shared.get(&key).cloned() else { return NOT_FOUND };
-    give(&mut caller, &value, data, size);
     memory(&mut caller).write(&mut caller, compare as usize, &1_u32.to_le_bytes()).unwrap();
-    OK
+    give(&mut caller, &value, data, size)
 }
 
 fn proxy_set_shared_data(
@@ -428,17 +428,22 @@ fn read_text(caller: &mut Caller<'_, State>, address: u32, bytes: u32) -> String
     String::from_utf8(read(caller, address, bytes)).unwrap()
 }
 
-/// Gives `bytes` to the module in memory that it allocates, and writes where they are to `data` and `size`.
-fn give(caller: &mut Caller<'_, State>, bytes: &[u8], data: u32, size: u32) {
+/// Gives `bytes` to the module in memory that it allocates, and writes where they are to `data` and `size`; gives the status.
+fn give(caller: &mut Caller<'_, State>, bytes: &[u8], data: u32, size: u32) -> u32 {
     let length = u32::try_from(bytes.len()).unwrap();
     let mut address = 0;
     if !bytes.is_empty() {
         caller.data_mut().calls.push("proxy_on_memory_allocate".to_owned());
         let allocate = caller.get_export("proxy_on_memory_allocate").unwrap().into_func().unwrap();
-        address = allocate.typed::<u32, u32>(&caller).unwrap().call(&mut *caller, length).unwrap();
+        let asked = caller.data().asked_instead.unwrap_or(length);
+        address = allocate.typed::<u32, u32>(&caller).unwrap().call(&mut *caller, asked).unwrap();
+        if address == 0 {
+            return INVALID_MEMORY_ACCESS;
+        }
     }
     let memory = memory(caller);
     memory.write(&mut *caller, address as usize, bytes).unwrap();
     memory.write(&mut *caller, data as usize, &address.to_le_bytes()).unwrap();
     memory.write(&mut *caller, size as usize, &length.to_le_bytes()).unwrap();
+    OK
 }
