@@ -38,9 +38,9 @@ bench: targets need-node .tools/asn .tools/kafka
 	cargo run --profile filter --package edgefold-bench
 	cargo bench --package edgefold --bench fold --bench bootstrap
 
-# What a blocklist costs a real Envoy.
+# What a blocklist costs a real Envoy, to the last of a thousand reloads. Draws the plots of docs/benchmarks.md.
 bench-envoy: targets .tools/bin/envoy
-	cargo run --release --package edgefold-bench-envoy
+	cargo run --release --package edgefold-bench-envoy -- --soak 1000 --plots docs/plots
 
 # Without a sanitizer, which asks for a nightly Rust: there is no unsafe code, and arithmetic is checked. Comparisons are
 # not traced, since that takes most of the time and finds nothing more. What fails is left in table/fuzz/artifacts: once it

@@ -1,4 +1,5 @@
-//! Builds the filter for wasm, in both its forms, and puts it into the binary, so that one `cargo build` makes all there is to ship.
+//! Builds the filter for wasm, in both its forms, and puts it into the binary, so that one `cargo build` makes all there is
+//! to ship.
 #![expect(clippy::unwrap_used, reason = "Cargo sets these variables for every build script")]
 
 use std::env;

@@ -20,6 +20,8 @@ use crate::decision::{Reason, Verdict, decide, is_stale};
 const TICK_MILLIS: u32 = 1000;
 /// The path of Envoy's attribute with the client's address; parts end with NUL.
 const SOURCE_ADDRESS: &[u8] = b"source\0address";
+/// That of the filter state of [`ClientAddress::Connection`].
+const CONNECTION_ADDRESS: &[u8] = b"filter_state\0edgefold.connection_address";
 const PLUGIN_NAME: &[u8] = b"plugin_name";
 /// Where a VM leaves the fingerprint of the last snapshot that it has validated. Envoy has a canary do so before it asks the
 /// workers, where requests wait for them: for a million ranges this takes three quarters of their time.
@@ -89,6 +91,8 @@ struct List {
     is_stale: bool,
     /// The headers of a refusal, as the host takes them.
     headers: Vec<u8>,
+    /// The path of the attribute with the header of [`ClientAddress::Header`].
+    header_path: String,
     metrics: Metrics,
 }
 
@@ -138,7 +142,8 @@ impl Filter {
         set(host, metrics.ranges, ranges);
         host.log(false, &summary(&snapshot));
         let headers = encode_headers(&header.settings);
-        let mut list = List { plugin, snapshot, is_stale: false, headers, metrics };
+        let header_path = header_path(&header.settings.client_address);
+        let mut list = List { plugin, snapshot, is_stale: false, headers, header_path, metrics };
         list.look_at_the_clock(host);
         match place.and_then(|place| self.lists.get_mut(place)) {
             Some(before) => *before = list,
@@ -164,7 +169,7 @@ impl Filter {
             return Action::Stop;
         };
         let settings = &list.snapshot.header().settings;
-        let Some(reason) = list.judge(client_of_request(&settings.client_address, host), host) else {
+        let Some(reason) = list.judge(list.client_of_request(host), host) else {
             return Action::Continue;
         };
         if settings.mode == Mode::Shadow {
@@ -234,6 +239,29 @@ impl List {
         set(host, self.metrics.age, age);
     }
 
+    fn client_of_request(&self, host: &impl Host) -> Option<IpAddr> {
+        match &self.snapshot.header().settings.client_address {
+            ClientAddress::Envoy => source_address(host),
+            ClientAddress::Connection => connection_address(host).flatten(),
+            ClientAddress::Header { trusted_hops, trusted_proxies, .. } => {
+                if !trusted_proxies.is_empty() {
+                    let source = source_address(host);
+                    // Where Envoy itself believes X-Forwarded-For, `source.address` may be forged.
+                    let peer = connection_address(host).unwrap_or(source);
+                    if !peer.is_some_and(|peer| trusted_proxies.iter().any(|proxies| proxies.contains(peer))) {
+                        return source;
+                    }
+                }
+                // The attribute joins several headers of the name; `proxy_get_header_map_value` would give the first alone,
+                // which is whatever the client sent.
+                let written = host.attribute(self.header_path.as_bytes(), |list| {
+                    address::entry_from_right(list?, *trusted_hops).map(address::parse)
+                });
+                written.unwrap_or_else(|| source_address(host))
+            }
+        }
+    }
+
     fn refuse_connection(&self, reason: Reason, host: &impl Host) -> Action {
         increment(host, self.metrics.denied_connections);
         host.set_state(CONNECTION_VERDICT, &details(reason));
@@ -271,29 +299,14 @@ fn source_address(host: &impl Host) -> Option<IpAddr> {
 
 /// What Envoy says of who opened the connection, if it says so.
 fn connection_address(host: &impl Host) -> Option<Option<IpAddr>> {
-    let path = format!("filter_state\0{}", ClientAddress::CONNECTION_ADDRESS);
-    host.attribute(path.as_bytes(), |text| text.map(address::parse))
+    host.attribute(CONNECTION_ADDRESS, |text| text.map(address::parse))
 }
 
-fn client_of_request(client_address: &ClientAddress, host: &impl Host) -> Option<IpAddr> {
+/// Envoy has names of headers in lower case.
+fn header_path(client_address: &ClientAddress) -> String {
     match client_address {
-        ClientAddress::Envoy => source_address(host),
-        ClientAddress::Connection => connection_address(host).flatten(),
-        ClientAddress::Header { name, trusted_hops, trusted_proxies } => {
-            if !trusted_proxies.is_empty() {
-                // Where Envoy itself believes X-Forwarded-For, `source.address` may be forged.
-                let peer = connection_address(host).unwrap_or_else(|| source_address(host));
-                if !peer.is_some_and(|peer| trusted_proxies.iter().any(|proxies| proxies.contains(peer))) {
-                    return source_address(host);
-                }
-            }
-            // The attribute joins several headers of the name; `proxy_get_header_map_value` would give the first alone,
-            // which is whatever the client sent. Envoy has names in lower case.
-            let path = format!("request\0headers\0{}", name.to_ascii_lowercase());
-            let written = host
-                .attribute(path.as_bytes(), |list| address::entry_from_right(list?, *trusted_hops).map(address::parse));
-            written.unwrap_or_else(|| source_address(host))
-        }
+        ClientAddress::Header { name, .. } => format!("request\0headers\0{}", name.to_ascii_lowercase()),
+        ClientAddress::Envoy | ClientAddress::Connection => String::new(),
     }
 }
 

@@ -62,7 +62,8 @@ pub enum ClientAddress {
     #[default]
     Envoy,
     /// Whoever opened the connection, whatever X-Forwarded-For says: the filter state
-    /// [`CONNECTION_ADDRESS`](Self::CONNECTION_ADDRESS).
+    /// `edgefold.connection_address`, where Envoy's `set_filter_state` filter leaves `%DOWNSTREAM_REMOTE_ADDRESS%` of a new
+    /// connection.
     Connection,
     /// An address in a header that a proxy in front wrote.
     Header {
@@ -75,12 +76,6 @@ pub enum ClientAddress {
         /// there are none. The peer is who opened the connection, if Envoy says so as for `Connection`; else Envoy's client.
         trusted_proxies: Vec<IpRange>,
     },
-}
-
-impl ClientAddress {
-    /// The key of the filter state where Envoy's `set_filter_state` filter leaves `%DOWNSTREAM_REMOTE_ADDRESS%` of a new
-    /// connection.
-    pub const CONNECTION_ADDRESS: &'static str = "edgefold.connection_address";
 }
 
 /// What happens where there is no IP address to look up: a client on a Unix domain socket or an internal listener, or an

@@ -4,6 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+
 use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 use xxhash_rust::xxh3::xxh3_64;

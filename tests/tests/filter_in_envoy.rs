@@ -39,6 +39,11 @@ fn with(args: &[&str], options: EnvoyOptions, check: impl FnOnce(&Edgefold, &Env
     check(&edgefold, &Envoy::start(directory.path(), &edgefold.ecds_file(), options));
 }
 
+/// The resource of a filter with these bytes in place of a snapshot.
+fn bad_resource(filter: Filter, name: &str, bytes: &[u8]) -> Vec<u8> {
+    discovery_response(filter, name, "bad", "bad", bytes, OpenConnections::Keep, FailurePolicy::FailReload)
+}
+
 /// Waits for a line of the access log.
 fn logged(envoy: &Envoy, words: &str) {
     eventually(words, || envoy.output().contains(words).then_some(()));
@@ -273,9 +278,7 @@ fn before_the_first_snapshot_all_pass_or_none_as_the_example_is_written() {
         let directory = tempfile::tempdir().unwrap();
         let edgefold = blocked(directory.path());
         for (filter, file) in [(Filter::Http, edgefold.ecds_file()), (Filter::Network, edgefold.network_ecds_file())] {
-            let (open, policy) = (OpenConnections::Keep, FailurePolicy::FailReload);
-            let bad = discovery_response(filter, "edgefold", "bad", "bad", b"no snapshot", open, policy);
-            replace_file(&file, &bad).unwrap();
+            replace_file(&file, &bad_resource(filter, "edgefold", b"no snapshot")).unwrap();
         }
         let envoy = Envoy::start(directory.path(), &edgefold.ecds_file(), options);
         let client = envoy.client("127.0.0.1");
@@ -432,16 +435,7 @@ fn the_log_tells_edgefolds_403_from_others_and_the_metrics_count() {
         }
         eventually("the age", || counted("age_seconds").filter(|&seconds| seconds >= 1));
         assert_eq!(counted("snapshot_rejected"), Some(0));
-        let bad = discovery_response(
-            Filter::Http,
-            "my.list",
-            "bad",
-            "bad",
-            b"EDGEFOLD",
-            OpenConnections::Keep,
-            FailurePolicy::FailReload,
-        );
-        replace_file(&edgefold.ecds_file(), &bad).unwrap();
+        replace_file(&edgefold.ecds_file(), &bad_resource(Filter::Http, "my.list", b"EDGEFOLD")).unwrap();
         eventually("the refusal", || counted("snapshot_rejected").filter(|&refused| refused == 1));
         assert_eq!(client.status_for("10.0.0.7"), 403);
         assert_eq!(counted("denied"), Some(3), "no reload begins to count anew");
@@ -661,10 +655,9 @@ fn a_bad_snapshot_between_good_ones_changes_nothing_for_either_filter() {
             let mut bad = snapshot_in(&good).unwrap();
             let middle = bad.len() / 2;
             bad[middle] ^= 1;
-            let (open, policy) = (OpenConnections::Keep, FailurePolicy::FailReload);
             let refused = || envoy.output().matches("config update rejected").count();
             let before = refused();
-            replace_file(&file, &discovery_response(filter, "edgefold", "bad", "bad", &bad, open, policy)).unwrap();
+            replace_file(&file, &bad_resource(filter, "edgefold", &bad)).unwrap();
             eventually("the refusal", || (refused() > before).then_some(()));
             assert_eq!(serves(), (403, 200, None), "{filter:?}");
         }

@@ -101,12 +101,6 @@ pub(crate) fn soaked() -> Contender {
 
 /// Those whose cost is measured; `modules` are those of the command line.
 pub(crate) fn all(modules: &[PathBuf]) -> Vec<Contender> {
-    let contender = |name: &str, ranges, filter: Option<Filter>, denied| Contender {
-        name: name.to_owned(),
-        ranges,
-        filter,
-        denied,
-    };
     let sdk_filter = module(fs::read(sdk_filter::build()).unwrap());
     let further = modules.iter().map(|path| {
         let name = format!("{}, 1k", path.file_stem().unwrap().display());

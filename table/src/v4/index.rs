@@ -4,8 +4,9 @@
 //! behind it its own start, in units of one edge. The u16's top bit says whether a range goes on into the chunk. A last u32
 //! says where the edges end.
 
-use crate::bytes::{array_at, u16_at, u32_at};
 use alloc::vec::Vec;
+
+use crate::bytes::{array_at, u16_at, u32_at};
 
 const GROUP: usize = Index::GROUP;
 const GROUP_BYTES: usize = 4 + 2 * GROUP;
