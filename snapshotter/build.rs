@@ -1,5 +1,4 @@
-//! Builds the filter for wasm, in both its forms, and puts it into the binary, so that one `cargo build` makes all there is
-//! to ship.
+//! Builds both variants of the filter for wasm and embeds them, so that one `cargo build` makes everything that is shipped.
 #![expect(clippy::unwrap_used, reason = "Cargo sets these variables for every build script")]
 
 use std::env;
@@ -11,7 +10,16 @@ const TARGET: &str = "wasm32-wasip1";
 fn main() {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap());
     let workspace = manifest.parent().unwrap();
-    for input in ["filter/src", "filter/Cargo.toml", "table/src", "table/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
+    for input in [
+        "filter/src",
+        "filter/Cargo.toml",
+        "snapshot/src",
+        "snapshot/Cargo.toml",
+        "table/src",
+        "table/Cargo.toml",
+        "Cargo.toml",
+        "Cargo.lock",
+    ] {
         println!("cargo::rerun-if-changed={}", workspace.join(input).display());
     }
     if let Err(error) = build_filter(workspace) {
@@ -27,18 +35,18 @@ fn build_filter(workspace: &Path) -> Result<(), String> {
 
 fn build_module(workspace: &Path, name: &str, features: &[&str]) -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap());
-    // A target directory of its own: the one of the build that runs this is locked.
+    // A separate target directory, because the build that runs this has locked its own.
     let target = out.join("filter");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap());
     cargo.current_dir(workspace).args(["build", "--package", "edgefold-filter", "--lib", "--locked"]).args(features);
     cargo.args(["--target", TARGET, "--profile", "filter", "--target-dir"]).arg(&target);
-    // What the outer build sets for the host would be wrong for wasm.
+    // What the outer build sets for the host is wrong for wasm.
     for name in ["CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
         cargo.env_remove(name);
     }
-    // Envoy's V8 has had SIMD128 since 2021; without it the search of the table takes twice as long.
-    // The module travels with each snapshot: inlined half as eagerly, it is a tenth smaller, and lookups are no slower.
-    // A stack of 256 KiB in place of 1 MiB is enough for what goes 62 levels deep, and the memory of a VM never shrinks.
+    // Envoy's V8 has had SIMD128 since 2021. Without it the search of the table takes twice as long.
+    // The module travels with each snapshot. With half the inlining it is a tenth smaller, and lookups are not slower.
+    // A stack of 256 KiB rather than 1 MiB is enough for a recursion of 62 levels, and the memory of a VM never shrinks.
     cargo.env(
         "RUSTFLAGS",
         "-C target-feature=+simd128 -C llvm-args=--inline-threshold=40 -C link-arg=-zstack-size=262144",

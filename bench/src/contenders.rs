@@ -1,8 +1,8 @@
-//! Who takes part, and how each of them is built.
+//! The contenders, and how each of them is built.
 //!
-//! Looked at and left out: `range-set-blaze` and `nodit` are a `BTreeMap`, `iprange` is a trie of single bits, `treebitmap`
-//! is what `ip_network_table` was forked from, `sux` is Elias-Fano as `sucds` is with many more dependencies, and
-//! `pgm-extra` 1.3.0, a learned index, answers wrong for a few addresses in a million.
+//! Considered and left out: `range-set-blaze` and `nodit` (each a `BTreeMap`), `iprange` (a trie of single bits),
+//! `treebitmap` (`ip_network_table` is a fork of it), `sux` (Elias-Fano like `sucds`, with many more dependencies), and
+//! `pgm-extra` 1.3.0 (a learned index that answers wrong for a few addresses in a million).
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -30,7 +30,7 @@ pub(crate) const PARTITION_POINT: &str = "pairs, `partition_point`";
 /// Binary search with branches.
 pub(crate) const BRANCHY: &str = "pairs, branches";
 
-/// Someone who may take part.
+/// A contender, which may not support every family.
 pub(crate) struct Candidate<A> {
     pub(crate) name: &'static str,
     pub(crate) make: Make<A>,
@@ -38,17 +38,17 @@ pub(crate) struct Candidate<A> {
 
 type Boxed<A> = Box<dyn Lookups<A>>;
 
-/// How a contender comes to be.
+/// How a contender is made.
 pub(crate) enum Make<A> {
-    /// It has a format of its own.
+    /// It has a serialized format.
     Format { encode: fn(&[Range<A>]) -> Vec<u8>, open: fn(Vec<u8>) -> Boxed<A> },
-    /// It is built in memory, each time anew.
+    /// It is built in memory from the ranges.
     Memory(fn(&[Range<A>]) -> Boxed<A>),
-    /// Not for this family, and why.
+    /// It does not support this family, for this reason.
     Never(&'static str),
 }
 
-/// A family with all who take part in it.
+/// A family, with its contenders.
 pub(crate) trait Contended: Family {
     fn candidates() -> Vec<Candidate<Self>>;
 }
@@ -85,15 +85,15 @@ fn v4() -> Vec<Candidate<u32>> {
 fn v6() -> Vec<Candidate<u128>> {
     let mut candidates = all();
     candidates.extend([
-        Candidate { name: "`roaring`", make: Make::Never("holds numbers of 32 bits, each by itself") },
+        Candidate { name: "`roaring`", make: Make::Never("only holds 32-bit numbers") },
         Candidate { name: "`prefix-trie`", make: memory::<PrefixTrie<Ipv6Net>, _>() },
         Candidate { name: "`iptrie`", make: memory::<IpTrie<Ipv6Prefix>, _>() },
-        Candidate { name: "`sucds`", make: Make::Never("holds numbers of up to 64 bits") },
+        Candidate { name: "`sucds`", make: Make::Never("only holds numbers of up to 64 bits") },
     ]);
     candidates
 }
 
-/// Those that are the same for both families.
+/// The contenders that are the same for both families.
 fn all<A>() -> Vec<Candidate<A>>
 where
     A: Family + StepLite + poptrie::Address,
@@ -120,7 +120,7 @@ where
     ]
 }
 
-/// A contender without a format.
+/// A contender without a serialized format.
 trait Build<A> {
     fn build(ranges: &[Range<A>]) -> Self;
 }
@@ -129,7 +129,8 @@ fn memory<T: Build<A> + Lookup<A> + 'static, A: Bits>() -> Make<A> {
     Make::Memory(|ranges| Box::new(T::build(ranges)))
 }
 
-/// Where the ranges begin, and where what is outside begins, by turns. A range at the very end has no end here.
+/// The first address of each range, and the first address after it. A range at the very end of the family lacks the
+/// latter.
 fn bounds<A: Family>(ranges: &[Range<A>]) -> impl Iterator<Item = A> {
     ranges.iter().flat_map(|&[first, last]| [Some(first), A::try_from(last.into() + 1).ok()]).flatten()
 }
@@ -287,7 +288,7 @@ impl Lookup<u128> for PrefixTrie<Ipv6Net> {
     }
 }
 
-/// Its level-compressed trie, which is made from the other for lookup alone.
+/// The crate's level-compressed trie. It is made from the crate's other trie and only supports lookup.
 struct IpTrie<P: IpPrefix>(LCTrieSet<P>);
 
 impl Build<u32> for IpTrie<Ipv4Prefix> {
@@ -299,7 +300,7 @@ impl Build<u32> for IpTrie<Ipv4Prefix> {
 
 impl Lookup<u32> for IpTrie<Ipv4Prefix> {
     fn contains(&self, address: u32) -> bool {
-        // What matches nothing else matches the root.
+        // An address without a match gets the root, whose length is 0.
         self.0.lookup(&Ipv4Addr::from_bits(address)).len() > 0
     }
 }
@@ -317,7 +318,7 @@ impl Lookup<u128> for IpTrie<Ipv6Prefix> {
     }
 }
 
-/// The bounds, by Elias and Fano.
+/// The bounds of the ranges as one Elias-Fano sequence.
 struct Sucds(EliasFano);
 
 impl Build<u32> for Sucds {

@@ -1,22 +1,24 @@
-//! The range table beside other ways to look addresses up, natively and inside wasm: `make bench`, or for a look
-//! `cargo run --profile filter --package edgefold-bench -- --quick`. All is optimised as the filter is: what LTO inlines
-//! makes some of the crates a quarter faster.
+//! Compares the range table with other ways to look up addresses, natively and inside wasm. Run it with `make bench`,
+//! or for a quick look `cargo run --profile filter --package edgefold-bench -- --quick`. Everything is built with the
+//! profile of the filter, because inlining by LTO makes some of the crates a quarter faster.
 //!
-//! For each list of ranges all contenders are built, must agree on the answer for every address asked, and then take
-//! turns in rounds, so that the noise of the machine meets all of them alike; what is printed is the median of the rounds.
+//! For each list of ranges, all contenders are built and must agree on the answer for every address. They then take
+//! turns in rounds, so that the noise of the machine affects all of them alike. The printed times are medians of the
+//! rounds.
 //!
-//! - *independent*: a loop over all addresses, whose lookups overlap in the processor: what a lookup costs.
-//! - *dependent*: each address depends on the answer before it: how long a lookup takes.
-//! - *washed*: 4 MiB are read beforehand, which leaves nothing of the contender in the first and second level of cache.
-//!   Independent lookups then come in bursts of eight, dependent ones alone. A third level of hundreds of megabytes, as
-//!   servers have, keeps what it has.
+//! - *independent*: a loop over all addresses, whose lookups overlap in the processor. This is the throughput.
+//! - *dependent*: each address depends on the previous answer. This is the latency.
+//! - *cold*: 4 MiB are read beforehand, which evicts the contender from the first two levels of cache. Independent
+//!   lookups then come in bursts of eight, dependent ones one at a time. A third level of hundreds of megabytes, as
+//!   servers have, is not evicted.
 //!
-//! Times are CPU time. What follows a washing is too short for that clock and is taken by wall clock, without what the same
-//! call to a contender that looks nothing up takes.
+//! Times are CPU time. Cold lookups are too short for that clock: they are timed by wall clock, minus the time of the
+//! same call to a contender that does no lookup.
 //!
-//! Those who know prefixes alone get the fewest CIDR blocks that make up the ranges; `encode` is then how long it takes to
-//! build them from the sorted ranges, and `open` is for those with a format. Resident bytes are those allocated.
-#![allow(clippy::unwrap_used, reason = "a benchmark fails as a test does")]
+//! Contenders that only support prefixes get the fewest CIDR blocks that cover the ranges. `encode` is the time to
+//! build a contender from the sorted ranges; `open` applies to those with a serialized format. Resident bytes are
+//! allocated bytes.
+#![allow(clippy::unwrap_used, reason = "a benchmark may panic, like a test")]
 
 mod contenders;
 mod measure;
@@ -31,6 +33,7 @@ use std::env;
 use std::path::PathBuf;
 
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 use edgefold_bench_lists::{family, shapes};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -46,19 +49,19 @@ pub(crate) static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const SIZES: [(&str, usize); 4] = [("1k", 1_000), ("100k", 100_000), ("1M", 1_000_000), ("10M", 10_000_000)];
 
-/// Measures the range table and prints Markdown.
+/// Measures the range table, and prints Markdown tables.
 #[derive(Parser)]
 struct Options {
-    /// Only 1k and 100k ranges, and three rounds
+    /// Measure only lists of 1k and 100k ranges
     #[arg(long)]
     quick: bool,
-    /// Only the lists whose name has all these words, as in `--only "1M IPv4"`; names are like `1M blocklist-like IPv4`
+    /// Measure only the lists whose name has all these words, as in `--only "1M IPv4"`; a name is `1M uniform IPv4`
     #[arg(long, default_value = "")]
     only: String,
-    /// Rounds of each list
-    #[arg(long, default_value_t = 7)]
-    rounds: usize,
-    /// Where the plots go; `docs/plots` if all lists are measured, else nowhere
+    /// Rounds for each list [default: 7, or 3 with --quick]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    rounds: Option<usize>,
+    /// Directory for the plots; by default `docs/plots` if all lists are measured, else no plots
     #[arg(long)]
     plots: Option<PathBuf>,
 }
@@ -68,7 +71,8 @@ fn main() {
     env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).unwrap();
     let modules = SIMD.map(wasm::build);
     let node = Node::start(&modules);
-    let setup = Setup { rounds: if options.quick { 3 } else { options.rounds }, modules, node };
+    let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 });
+    let setup = Setup { rounds, modules, node };
     report::print_head();
     let mut results = Results(Vec::new());
     for list in lists(&options) {

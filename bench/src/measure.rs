@@ -1,4 +1,4 @@
-//! Measures one list of ranges: all contenders in all hosts, in rounds by turns.
+//! Measures one list of ranges: all contenders in all hosts take turns in rounds.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ use crate::shapes::{self, Shape};
 use crate::timing::{self, Native, ORDERS, Runner, timed};
 use crate::wasm::{self, Buffers, InWasmtime, SIMD, Simd, Wasmtime};
 
-/// Who would take longer to build, as the first tenth of the ranges tells, is left out.
+/// A contender that would take longer to build is left out. The first tenth of the ranges serves as the estimate.
 const BUILD_SECONDS: f64 = 20.0;
-/// Who would need more memory is left out too.
+/// A contender that would need more memory is left out too.
 const BUILD_BYTES: f64 = 4e9;
-/// From so many ranges on the first tenth is tried.
+/// The number of ranges from which on the first tenth is built as an estimate.
 const TRIED: usize = 5_000_000;
 
 /// Where a contender runs.
@@ -42,19 +42,19 @@ impl Host {
     }
 }
 
-/// The ways to look up, in the order of [`Times`].
-pub(crate) const WAYS: [&str; 4] = ["independent", "dependent", "independent, washed", "dependent, washed"];
+/// The kinds of lookup, in the order of [`Times`].
+pub(crate) const WAYS: [&str; 4] = ["independent", "dependent", "independent, cold", "dependent, cold"];
 
-/// Nanoseconds a lookup.
+/// Nanoseconds per lookup.
 pub(crate) type Times = [f64; 4];
 
-/// What was measured of a contender in a host.
+/// The results of a contender in a host.
 pub(crate) struct Row {
     pub(crate) contender: &'static str,
     pub(crate) host: Host,
-    /// Or why it was left out.
+    /// The error is why the contender was left out.
     pub(crate) times: Result<Times, String>,
-    /// Bytes a range.
+    /// Bytes per range.
     pub(crate) serialized: Option<f64>,
     pub(crate) resident: Option<f64>,
     /// Seconds.
@@ -62,27 +62,28 @@ pub(crate) struct Row {
     pub(crate) open: Option<f64>,
 }
 
-/// What was measured of a list.
+/// The results for a list.
 pub(crate) struct Measured {
     pub(crate) list: List,
-    /// How many there are.
+    /// The number of ranges.
     pub(crate) ranges: usize,
     pub(crate) rows: Vec<Row>,
-    /// Seconds to open edgefold's table in a V8 that has just started; of some lists.
+    /// Seconds to open edgefold's table in a V8 that has just started. Only measured for some lists.
     pub(crate) first_open: Option<f64>,
 }
 
-/// A list of ranges by its name.
+/// Which list of ranges to measure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct List {
     pub(crate) family: &'static str,
     pub(crate) shape: Shape,
-    /// As many ranges as were asked for; the real list has as many as it has.
+    /// The name of the size.
     pub(crate) size: &'static str,
+    /// The number of ranges; ignored for the real list.
     pub(crate) count: usize,
 }
 
-/// What is needed for all lists.
+/// What all lists share.
 pub(crate) struct Setup {
     pub(crate) rounds: usize,
     pub(crate) modules: [PathBuf; 2],
@@ -93,7 +94,7 @@ pub(crate) fn measure<A: Contended>(list: List, setup: &Setup) -> Measured {
     let ranges = shapes::ranges::<A>(list.shape, list.count);
     let addresses: Rc<[A]> = shapes::asked(list.shape, &ranges).into();
     let mut rows = Vec::new();
-    // Runners and the rows that they are to fill.
+    // Each runner, with the row that it fills.
     let mut runners: Vec<(usize, Box<dyn Runner>)> = Vec::new();
     natives(&ranges, &addresses, &mut rows, &mut runners);
     hosted(&ranges, &addresses, setup, &mut rows, &mut runners);
@@ -101,7 +102,7 @@ pub(crate) fn measure<A: Contended>(list: List, setup: &Setup) -> Measured {
     let answers = runners[0].1.answers();
     for (row, runner) in &mut runners {
         let Row { contender, host, .. } = &rows[*row];
-        assert!(runner.answers() == answers, "{contender} ({}) answers otherwise", host.name());
+        assert!(runner.answers() == answers, "{contender} ({}) gives other answers", host.name());
     }
     let hits = answers.iter().filter(|&&hit| hit).count();
     drop(answers);
@@ -117,7 +118,7 @@ pub(crate) fn measure<A: Contended>(list: List, setup: &Setup) -> Measured {
     Measured { list, ranges: ranges.len(), rows, first_open }
 }
 
-/// Seconds that edgefold takes to open in a V8 that has not run the module before, and so has optimised nothing.
+/// Seconds to open edgefold's table in a V8 that has not run the module before, and has not optimised it yet.
 fn first_open<A: Family>(ranges: &[Range<A>], addresses: &[A], setup: &Setup) -> f64 {
     let node = Node::start(&setup.modules);
     node.borrow_mut().load::<A>(&Buffers::new(ranges, addresses));
@@ -125,7 +126,7 @@ fn first_open<A: Family>(ranges: &[Range<A>], addresses: &[A], setup: &Setup) ->
     InNode::new(&node, Simd::With, edgefold, addresses.len()).open().unwrap()
 }
 
-/// The contenders of this process.
+/// Adds the contenders that run in this process.
 fn natives<A: Contended>(
     ranges: &[Range<A>],
     addresses: &Rc<[A]>,
@@ -156,7 +157,7 @@ fn natives<A: Contended>(
                 let (bytes, taken) = timed(|| encode(ranges));
                 row.encode = Some(repeated(taken, || timed(|| encode(ranges)).1));
                 row.serialized = Some(bytes.len() as f64 / ranges.len() as f64);
-                // A clone has no room to spare, as bytes that were read from somewhere.
+                // A clone has no spare capacity, like bytes that were read from a file.
                 let open = |bytes: &Vec<u8>| {
                     let bytes = bytes.clone();
                     timed(|| open(bytes))
@@ -178,7 +179,7 @@ fn natives<A: Contended>(
     }
 }
 
-/// Why the first tenth of many ranges says that all of them would be too much.
+/// Why a contender cannot be built from all of many ranges, estimated from the first tenth.
 fn too_much<A: Family>(make: &Make<A>, ranges: &[Range<A>]) -> Option<String> {
     let Make::Memory(build) = make else { return None };
     let tenth = &ranges[..ranges.len() / 10];
@@ -195,12 +196,12 @@ fn allocated<T>(make: impl FnOnce() -> T) -> (T, f64) {
     (made, change.bytes_allocated as f64 - change.bytes_deallocated as f64)
 }
 
-/// The median of five more runs, or the first one if it took long.
+/// The median of five more runs, or the first result if it took long.
 fn repeated(first: f64, mut run: impl FnMut() -> f64) -> f64 {
     if first > 0.5 { first } else { median((0..5).map(|_| run()).collect()) }
 }
 
-/// The contenders in wasm.
+/// Adds the contenders that run in wasm.
 fn hosted<A: Family>(
     ranges: &[Range<A>],
     addresses: &[A],
@@ -232,7 +233,7 @@ fn hosted<A: Family>(
 
 /// The medians of the rounds, by row.
 fn rounds(runners: &mut [(usize, Box<dyn Runner>)], rounds: usize, hits: usize) -> Vec<(usize, Times)> {
-    // V8 optimises in the background what has run for a while.
+    // Warm up: V8 optimises hot code in the background.
     for _ in 0..3 {
         for (_, runner) in runners.iter_mut() {
             for order in ORDERS {
@@ -244,10 +245,10 @@ fn rounds(runners: &mut [(usize, Box<dyn Runner>)], rounds: usize, hits: usize) 
     for turn in 0..rounds {
         for ((_, runner), times) in runners.iter_mut().zip(&mut times) {
             for (at, order) in ORDERS.into_iter().enumerate() {
-                // Those before it have taken the cache.
+                // Refill the cache, which the previous contenders have evicted.
                 runner.hot(order);
                 let (nanos, found) = runner.hot(order);
-                assert_eq!(found, hits, "the same addresses give the same hits");
+                assert_eq!(found, hits, "the same addresses must give the same hits");
                 times[at].push(nanos);
                 times[ORDERS.len() + at].push(runner.washed(order, turn));
             }

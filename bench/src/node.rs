@@ -1,4 +1,4 @@
-//! The same lookups in V8: Node runs `bench/host.mjs`, and does what it is told line by line.
+//! The same lookups in V8: Node runs `bench/host.mjs`, which reads one command per line.
 
 use std::cell::RefCell;
 use std::fs;
@@ -13,17 +13,17 @@ use crate::family::Family;
 use crate::timing::{Order, Runner, WASHES};
 use crate::wasm::{Buffers, SIMD, Simd};
 
-/// A Node that waits for a line.
+/// A Node process that waits for commands.
 pub(crate) struct Node {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
-    /// Where the buffers of a case lie.
+    /// Where the buffers of a case are.
     directory: TempDir,
 }
 
 impl Node {
-    /// Starts a Node with the modules with and without SIMD.
+    /// Starts Node with both modules, with and without SIMD.
     pub(crate) fn start(modules: &[PathBuf; 2]) -> Rc<RefCell<Self>> {
         let directory = TempDir::new().unwrap();
         let mut command = Command::new("node");
@@ -33,7 +33,7 @@ impl Node {
         Rc::new(RefCell::new(Self { child, stdin, stdout, directory }))
     }
 
-    /// Gives both modules a new case, and frees the one before.
+    /// Loads a new case into both modules, and frees the previous one.
     pub(crate) fn load<A: Family>(&mut self, buffers: &Buffers) {
         for (buffer, bytes) in buffers.0.iter().enumerate() {
             fs::write(self.directory.path().join(buffer.to_string()), bytes).unwrap();
@@ -54,7 +54,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // The end of its input would end it too, but it is not closed yet.
+        // Closing its input would end it too, but `stdin` is only closed after this.
         _ = self.child.kill();
         _ = self.child.wait();
     }
@@ -67,7 +67,7 @@ fn number(simd: Simd) -> u8 {
     }
 }
 
-/// A contender in a Node that it shares with others; it must be opened first.
+/// A contender in a Node process that it shares with others. It must be opened first.
 pub(crate) struct InNode {
     node: Rc<RefCell<Node>>,
     simd: Simd,

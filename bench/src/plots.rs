@@ -28,14 +28,14 @@ const COLOURS: [RGBColor; 7] = [
 type Drawn = Result<(), Box<dyn Error>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws them all.
+/// Draws all plots.
 pub(crate) fn draw(results: &Results, directory: &Path) -> Drawn {
     fs::create_dir_all(directory)?;
     let lookup = |row: &Row| row.times.as_ref().ok().map(|times| times[0]);
     let path = directory.join("lookup.svg");
-    lines(results, &path, "Blocklist-like IPv4 ranges, native, hot", "ns an independent lookup", lookup)?;
+    lines(results, &path, "Blocklist-like IPv4 ranges, native, hot", "ns per independent lookup", lookup)?;
     let path = directory.join("bytes.svg");
-    lines(results, &path, "Blocklist-like IPv4 ranges", "bytes a range in memory", |row| row.resident)?;
+    lines(results, &path, "Blocklist-like IPv4 ranges", "bytes per range in memory", |row| row.resident)?;
     match results.of("IPv4", Shape::Blocklist, "1M") {
         Some(measured) => hosts(measured, &directory.join("hosts.svg")),
         None => Ok(()),
@@ -44,12 +44,12 @@ pub(crate) fn draw(results: &Results, directory: &Path) -> Drawn {
 
 fn area<'a>(path: &'a Path) -> Result<Area<'a>, Box<dyn Error>> {
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
-    // So that it can be read on a dark page too.
+    // So that the plot is readable on a dark page.
     area.fill(&WHITE)?;
     Ok(area)
 }
 
-/// A line for each contender over the number of ranges, both axes logarithmic.
+/// Draws a line for each contender over the number of ranges. Both axes are logarithmic.
 fn lines(results: &Results, path: &Path, caption: &str, unit: &str, value: impl Fn(&Row) -> Option<f64>) -> Drawn {
     let lists: Vec<&Measured> = SIZES.iter().filter_map(|size| results.of("IPv4", Shape::Blocklist, size)).collect();
     let Some(first) = lists.first() else { return Ok(()) };
@@ -82,7 +82,7 @@ fn lines(results: &Results, path: &Path, caption: &str, unit: &str, value: impl 
     for (at, (name, points)) in series.into_iter().enumerate() {
         let colour = COLOURS[at % COLOURS.len()];
         let style = colour.stroke_width(if name == EDGEFOLD { 4 } else { 2 });
-        // Colours come twice: with circles, then with crosses.
+        // Each colour is used twice: first with circles, then with crosses.
         let (circle, cross) = if at < COLOURS.len() { (4, 0) } else { (0, 4) };
         let mark = move |x| (Circle::new((x, 0), circle, colour.filled()), Cross::new((x, 0), cross, style));
         let marks = points.iter().map(|&point| {
@@ -92,7 +92,7 @@ fn lines(results: &Results, path: &Path, caption: &str, unit: &str, value: impl 
         chart.draw_series(marks)?;
         chart.draw_series(LineSeries::new(points, style))?;
 
-        // The legend stands beside the chart, where its own would be cut off.
+        // The legend is drawn beside the chart, since the library's own would be cut off there.
         let y = 60 + 18 * i32::try_from(at)?;
         let (circle, cross) = mark(10);
         let line = PathElement::new([(0, 0), (20, 0)], style);
@@ -103,12 +103,12 @@ fn lines(results: &Results, path: &Path, caption: &str, unit: &str, value: impl 
     Ok(())
 }
 
-/// Bars for edgefold and both searches in pairs in each host.
+/// Draws bars for edgefold and both searches of pairs in each host.
 fn hosts(measured: &Measured, path: &Path) -> Drawn {
     const HOSTS: [Host; 3] = [Host::Native, Host::Wasmtime(Simd::With), Host::V8(Simd::With)];
     const CONTENDERS: [&str; 3] = [EDGEFOLD, PARTITION_POINT, BRANCHY];
     let area = area(path)?;
-    let panels = area.titled(&format!("{}: ns a lookup", measured.name()), ("sans-serif", 20))?.split_evenly((2, 2));
+    let panels = area.titled(&format!("{}: ns per lookup", measured.name()), ("sans-serif", 20))?.split_evenly((2, 2));
     for (way, panel) in panels.iter().enumerate() {
         let times = HOSTS.iter().flat_map(|&host| CONTENDERS.map(|contender| measured.times(contender, host)));
         let high = times.flatten().map(|times| times[way]).fold(0.0, f64::max);

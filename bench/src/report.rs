@@ -1,5 +1,5 @@
-//! The tables, in Markdown.
-#![allow(clippy::print_stdout, reason = "the tables are what it is for")]
+//! Prints the tables, in Markdown.
+#![allow(clippy::print_stdout, reason = "the tables are the output")]
 
 use crate::contenders::{BRANCHY, EDGEFOLD, PARTITION_POINT};
 use crate::measure::{Host, List, Measured, Row, Times, WAYS};
@@ -8,13 +8,13 @@ use crate::wasm::Simd;
 
 pub(crate) fn print_head() {
     println!(
-        "| contender | host | {} | bytes a range, serialized | resident | encode, ms | open, ms |",
+        "| contender | host | {} | bytes per range, serialized | resident | encode, ms | open, ms |",
         WAYS.join(" | ")
     );
     println!("|---|---|{}", "--:|".repeat(WAYS.len() + 4));
 }
 
-/// A section of the table.
+/// Prints one list as a section of the table.
 pub(crate) fn print(measured: &Measured) {
     let Measured { list, ranges, rows, .. } = measured;
     println!("| **{ranges} {} ranges, {}** |{}", list.family, list.shape.name(), " |".repeat(WAYS.len() + 5));
@@ -36,7 +36,7 @@ fn cell(value: Option<f64>, digits: usize) -> String {
     value.map_or("–".into(), |value| format!("{value:.digits$}"))
 }
 
-/// All that was measured.
+/// All results.
 pub(crate) struct Results(pub(crate) Vec<Measured>);
 
 impl Results {
@@ -53,18 +53,18 @@ impl Measured {
         self.rows.iter().find(|row| row.contender == contender && row.host == host)
     }
 
-    /// Nanoseconds a lookup of a contender.
+    /// Nanoseconds per lookup of a contender.
     pub(crate) fn times(&self, contender: &str, host: Host) -> Option<Times> {
         self.row(contender, host)?.times.clone().ok()
     }
 
-    /// Those of the faster binary search, for each way.
+    /// The same for the faster of the two binary searches, for each kind of lookup.
     pub(crate) fn pairs(&self, host: Host) -> Option<Times> {
         let (one, other) = (self.times(PARTITION_POINT, host)?, self.times(BRANCHY, host)?);
         Some(std::array::from_fn(|way| one[way].min(other[way])))
     }
 
-    /// The fastest crate other than edgefold, for each way.
+    /// The fastest crate other than edgefold, for each kind of lookup.
     fn fastest_crate(&self) -> Option<[(&'static str, f64); 4]> {
         let crates: Vec<(&str, &Times)> = self
             .rows
@@ -81,9 +81,9 @@ impl Measured {
 const WASMTIME: Host = Host::Wasmtime(Simd::With);
 const V8: Host = Host::V8(Simd::With);
 
-/// What the table was to reach, and what it reached; `ten` is the bytes of ten ranges.
+/// Prints the targets, and whether they are met. `ten` is the size of a table of ten ranges, in bytes.
 pub(crate) fn print_targets(results: &Results, ten: usize) {
-    println!("\n| target | measured | wanted | met |\n|---|--:|--:|---|");
+    println!("\n| what | measured | target | met |\n|---|--:|--:|---|");
     for (family, shape, size) in [("IPv4", Shape::Blocklist, "1M"), ("IPv4", Shape::Uniform, "1M")] {
         let Some(measured) = results.of(family, shape, size) else { continue };
         if shape == Shape::Blocklist {
@@ -116,7 +116,7 @@ pub(crate) fn print_targets(results: &Results, ten: usize) {
     ] {
         let Some(measured) = results.of(family, shape, size) else { continue };
         let bytes = measured.row(EDGEFOLD, Host::Native).and_then(|row| row.serialized);
-        at_most(&format!("bytes a range, {}", measured.name()), bytes, wanted);
+        at_most(&format!("bytes per range, {}", measured.name()), bytes, wanted);
     }
     at_most("bytes of a table of ten IPv4 ranges", Some(ten as f64), 199.0);
 }
@@ -141,7 +141,7 @@ fn against_crates(measured: &Measured) {
 fn against_pairs(measured: &Measured, host: Host, wanted: f64) {
     let (Some(edgefold), Some(pairs)) = (measured.times(EDGEFOLD, host), measured.pairs(host)) else { return };
     for (way, name) in WAYS.into_iter().enumerate() {
-        let what = format!("times as fast as the faster search in pairs, {}, {}, {name}", measured.name(), host.name());
+        let what = format!("times as fast as the faster search of pairs, {}, {}, {name}", measured.name(), host.name());
         at_least(&what, pairs[way] / edgefold[way], wanted);
     }
 }
@@ -151,7 +151,7 @@ fn wasm_beside_native(measured: &Measured) {
     for host in [WASMTIME, V8] {
         let Some(hosted) = measured.times(EDGEFOLD, host) else { continue };
         for (way, name) in WAYS.into_iter().enumerate() {
-            let what = format!("time in {} as multiple of native, {}, {name}", host.name(), measured.name());
+            let what = format!("time in {} as a multiple of native, {}, {name}", host.name(), measured.name());
             at_most(&what, Some(hosted[way] / native[way]), 1.3);
         }
     }

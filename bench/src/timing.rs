@@ -1,4 +1,4 @@
-//! How long lookups take.
+//! Times lookups.
 
 use std::hint::black_box;
 use std::rc::Rc;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use edgefold_bench_wasm::{Bits, Lookups, Nothing, WASH_WORDS};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Whether a lookup waits for the one before it.
+/// Whether a lookup waits for the previous one.
 #[derive(Clone, Copy)]
 pub(crate) enum Order {
     Independent,
@@ -16,12 +16,13 @@ pub(crate) enum Order {
 
 pub(crate) const ORDERS: [Order; 2] = [Order::Independent, Order::Dependent];
 
-/// Times the cache is washed in a round.
+/// How often the cache is washed in a round.
 pub(crate) const WASHES: usize = 150;
 
 impl Order {
-    /// How many lookups follow a washing, and are timed together. A dependent lookup is alone, and so has nothing to
-    /// overlap with and nothing that the one before it left in the cache; independent ones come as a burst of requests.
+    /// How many lookups follow each washing of the cache, and are timed together. A dependent lookup runs alone, so
+    /// that it neither overlaps with another one nor finds anything of it in the cache. Independent ones come in a
+    /// burst, like requests do.
     pub(crate) fn burst(self) -> usize {
         match self {
             Self::Independent => 8,
@@ -32,22 +33,22 @@ impl Order {
 
 /// A contender in a host, with the addresses of a case.
 pub(crate) trait Runner {
-    /// Looks all the addresses up: CPU nanoseconds a lookup, and how many are in the set.
+    /// Looks up all addresses. Returns the CPU nanoseconds per lookup, and how many addresses are in the set.
     fn hot(&mut self, order: Order) -> (f64, usize);
 
-    /// Looks addresses up after washing the cache, other ones each turn: nanoseconds a lookup.
+    /// Looks up addresses after washing the cache, different ones each turn. Returns the nanoseconds per lookup.
     fn washed(&mut self, order: Order, turn: usize) -> f64;
 
     /// The answer for each address.
     fn answers(&mut self) -> Vec<bool>;
 
-    /// Opens the contender, anew if it is open: CPU seconds, unless it came here open.
+    /// Opens the contender, again if it is open. Returns the CPU seconds, or `None` if it was built open.
     fn open(&mut self) -> Option<f64> {
         None
     }
 }
 
-/// A host in this process and thread.
+/// A host in this process and on this thread.
 pub(crate) trait Local {
     fn addresses(&self) -> usize;
     fn lookup(&mut self, order: Order, from: usize, count: usize) -> usize;
@@ -66,9 +67,9 @@ impl<T: Local> Runner for T {
         (taken * 1e9 / count as f64, hits)
     }
 
-    /// By wall clock: to ask for the CPU time takes several times as long as what is timed. The calls that look nothing up
-    /// bring addresses, code and clock back into the cache, as the code that has just read a request has; the second one
-    /// also says what has to be subtracted.
+    /// Uses the wall clock: reading the CPU clock takes several times as long as the lookups. The calls that look up
+    /// nothing bring addresses, code and clock back into the cache, as they would be after a request was read. The
+    /// second of these calls also gives the overhead to subtract.
     fn washed(&mut self, order: Order, turn: usize) -> f64 {
         let burst = order.burst();
         let (mut nothing, mut looked) = (Vec::new(), Vec::new());
@@ -96,14 +97,14 @@ impl<T: Local> Runner for T {
     }
 }
 
-/// A contender without any host.
+/// A contender that runs natively.
 pub(crate) struct Native<A> {
     pub(crate) set: Box<dyn Lookups<A>>,
     pub(crate) addresses: Rc<[A]>,
     pub(crate) wash: Rc<[u64]>,
 }
 
-/// What is washed with.
+/// The memory to wash the cache with.
 pub(crate) fn wash_words() -> Rc<[u64]> {
     vec![1; WASH_WORDS].into()
 }
@@ -133,8 +134,8 @@ impl<A: Bits> Local for Native<A> {
     }
 }
 
-/// What `run` returns, and the seconds that this thread was on a core for it: a shared machine takes the core away for longer
-/// than a round.
+/// The result of `run`, and the CPU seconds that this thread spent on it. Not wall clock, because a shared machine may
+/// take the core away for longer than a round.
 pub(crate) fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
     let cpu = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
     let start = cpu();
@@ -142,8 +143,7 @@ pub(crate) fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
     (result, (cpu() - start).as_secs_f64())
 }
 
-/// The mean of all but the twentieth that is lowest and the twentieth that is highest: an interrupt takes as long as many
-/// lookups.
+/// The mean without the lowest and the highest 5 %, since an interrupt takes as long as many lookups.
 fn middle(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let cut = values.len() / 20;

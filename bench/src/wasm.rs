@@ -17,7 +17,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// The number of `Nothing` in the module.
 const NOTHING: u32 = 3;
 
-/// Who runs in wasm: number in the module, name, and whether in the module with SIMD alone, since pairs have no use for it.
+/// The contenders in wasm: number in the module, name, and whether to run only with SIMD (pairs do not use it).
 pub(crate) const CONTENDERS: [(u32, &str, bool); 3] =
     [(0, EDGEFOLD, false), (1, PARTITION_POINT, true), (2, BRANCHY, true)];
 
@@ -30,7 +30,7 @@ pub(crate) enum Simd {
 
 pub(crate) const SIMD: [Simd; 2] = [Simd::With, Simd::Without];
 
-/// Builds the module, optimised as the filter is, and says where it is.
+/// Builds the module with the profile of the filter, and returns its path.
 pub(crate) fn build(simd: Simd) -> PathBuf {
     let (directory, flags) = match simd {
         Simd::With => ("target/bench/simd", "-C target-feature=+simd128"),
@@ -98,7 +98,7 @@ impl Wasmtime {
     }
 }
 
-/// A contender in an instance that it shares with others; it must be opened first.
+/// A contender in an instance that it shares with others. It must be opened first.
 pub(crate) struct InWasmtime {
     instance: Rc<RefCell<Wasmtime>>,
     contender: u32,

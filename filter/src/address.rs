@@ -5,8 +5,8 @@ use core::net::{IpAddr, Ipv6Addr};
 /// The IP address in `1.2.3.4:567` or `[2001:db8::1]:567`, with or without port, brackets and zone (RFC 4007); `None` for
 /// anything else, such as the path of a pipe.
 ///
-/// An address is taken for what it is: of the IPv6 addresses that hold an IPv4 address only the IPv4-mapped one is that IPv4
-/// address (when it is looked up). What comes from a translator's prefix (NAT64, 6to4) is IPv6.
+/// An IPv4-mapped IPv6 address stays IPv6 here; it is looked up as the IPv4 address in it. Addresses from a translator's prefix
+/// (NAT64, 6to4) are IPv6.
 pub fn parse(text: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(text).ok()?;
     if let Some(bracketed) = text.strip_prefix('[') {
@@ -22,8 +22,8 @@ pub fn parse(text: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// The entry of a list with commas that is the `place`th from the right, counted from 1, without the white space around it;
-/// `None` if there are fewer.
+/// The entry number `place` from the right of a comma-separated list, counted from 1, without surrounding white space; `None` if
+/// the list is shorter.
 pub fn entry_from_right(list: &[u8], place: u16) -> Option<&[u8]> {
     let place = usize::from(place).checked_sub(1)?;
     list.rsplit(|&byte| byte == b',').nth(place).map(<[u8]>::trim_ascii)
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_read_in_every_form_that_envoy_writes() {
+    fn every_form_of_an_address_that_envoy_writes_is_parsed() {
         for (text, expected) in [
             ("1.2.3.4:567", Some("1.2.3.4")),
             ("1.2.3.4:0", Some("1.2.3.4")),

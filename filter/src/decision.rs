@@ -3,31 +3,32 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use edgefold_table::{IpRange, NoAddress, Snapshot, WhenStale};
+use edgefold_snapshot::{NoAddress, Snapshot, WhenStale};
+use edgefold_table::IpRange;
 
-/// Whether a client passes. What becomes of one that is not to pass is a matter of the snapshot's mode.
+/// Whether a client passes. The snapshot's mode decides what happens to a client that must not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// It is on no list.
+    /// It is not blocked.
     Pass,
-    /// It is not to pass.
+    /// It must not pass.
     Deny(Reason),
 }
 
-/// Why a client is not to pass.
+/// Why a client must not pass.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reason {
     /// Its address is in this range.
     Range(IpRange),
     /// It has no IP address.
     NoAddress,
-    /// The snapshot is older than it may be.
+    /// The snapshot is older than its maximum age.
     Stale,
     /// There is no snapshot.
     NoSnapshot,
 }
 
-/// As an access log has it: without white space.
+/// As in an access log: without white space.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -39,7 +40,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Decides on a client with this address; `None` if it has no IP address.
+/// Decides on a client. Its `address` is `None` if it has no IP address.
 pub fn decide<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, is_stale: bool, address: Option<IpAddr>) -> Verdict {
     let settings = &snapshot.header().settings;
     if is_stale && settings.freshness.is_some_and(|freshness| freshness.when_stale == WhenStale::Deny) {
@@ -52,13 +53,13 @@ pub fn decide<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, is_stale: bool, address: O
     }
 }
 
-/// The range is looked for only where it is to be named: that takes longer.
+/// Finding the range takes longer than finding out whether there is one, so this is only done for a refusal.
 #[cold]
 fn reason<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, ip: IpAddr) -> Reason {
     snapshot.table().range(ip).map_or(Reason::NoAddress, Reason::Range)
 }
 
-/// Whether the snapshot is stale at a moment, in milliseconds since 1970-01-01T00:00:00Z.
+/// Whether the snapshot is stale at `now`, in milliseconds since 1970-01-01T00:00:00Z.
 pub fn is_stale<B>(snapshot: &Snapshot<B>, now: u64) -> bool
 where
     B: AsRef<[u8]>,
@@ -70,13 +71,15 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use edgefold_table::{Freshness, Generation, Settings};
+    use edgefold_snapshot::{Freshness, Generation, NewSnapshot, Settings};
 
     fn snapshot(settings: Settings) -> Snapshot<Vec<u8>> {
         let range = |first: &str, last: &str| IpRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap();
         let ranges = [range("10.0.0.0", "10.0.0.255"), range("2001:db8::", "2001:db8::ffff")];
         let generation = Generation { next_offset: 1, expiry: None };
-        Snapshot::open(Snapshot::build("edgefold", generation, 0, settings, ranges).unwrap()).unwrap()
+        let cut_at = settings.freshness.map_or(0, |freshness| freshness.cut_at);
+        let new = NewSnapshot { list: "edgefold", generation, as_of: 0, settings: &settings, cut_at };
+        Snapshot::open(new.encode(ranges).unwrap()).unwrap()
     }
 
     fn ip(text: &str) -> Option<IpAddr> {
@@ -84,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_address_is_denied_by_its_range_and_all_else_passes() {
+    fn a_blocked_address_is_denied_by_its_range_and_others_pass() {
         let snapshot = snapshot(Settings::default());
         for (address, expected) in [
             ("10.0.0.7", Some("10.0.0.0-10.0.0.255")),
@@ -92,7 +95,7 @@ mod tests {
             ("::ffff:10.0.0.7", Some("10.0.0.0-10.0.0.255")),
             ("2001:db8::7", Some("2001:db8::-2001:db8::ffff")),
             ("2001:db9::7", None),
-            // Other addresses, whatever IPv4 address they hold: compatible, NAT64, 6to4.
+            // These contain an IPv4 address, but are addresses of their own: compatible, NAT64, 6to4.
             ("::10.0.0.7", None),
             ("64:ff9b::10.0.0.7", None),
             ("2002:a00:7::", None),
@@ -111,12 +114,16 @@ mod tests {
         for (no_address, expected) in expected {
             let snapshot = snapshot(Settings { no_address, ..Settings::default() });
             assert_eq!(decide(&snapshot, false, None), expected);
-            assert_eq!(decide(&snapshot, false, ip("10.0.1.7")), Verdict::Pass, "the setting is for no address only");
+            assert_eq!(
+                decide(&snapshot, false, ip("10.0.1.7")),
+                Verdict::Pass,
+                "the setting only applies without an address"
+            );
         }
     }
 
     #[test]
-    fn a_stale_snapshot_serves_on_or_denies_all() {
+    fn a_stale_snapshot_keeps_serving_or_denies_everything() {
         for when_stale in [WhenStale::Keep, WhenStale::Deny] {
             let freshness = Some(Freshness { cut_at: 1_000, max_age: 5_000, when_stale });
             let snapshot = snapshot(Settings { freshness, ..Settings::default() });

@@ -1,12 +1,14 @@
-//! The edgefold filter: inside Envoy, on each request or new connection, it looks the client's address up in a range table.
+//! The edgefold filter: inside Envoy, on each request or new connection, it looks the client's address up in a snapshot.
 //!
-//! - [`address`] reads addresses as Envoy and proxies write them.
 //! - [`decision`] is pure: a snapshot and an address in, a verdict out.
-//! - [`filter`] is what the filter does when its host calls it, over the trait [`filter::Host`].
-//! - `abi` (wasm only) is the one file that talks to a host: proxy-wasm, and the one file with `unsafe`.
+//! - [`client`] determines the client's address, and [`address`] parses addresses as Envoy and proxies write them.
+//! - [`configuration`] opens the snapshot in a plugin's configuration.
+//! - [`filter`] is what the filter does when its host calls it.
+//! - [`host`] has the traits of a host, and `proxy_wasm` (wasm only) is the one that the module is built for. It is the only
+//!   file that speaks proxy-wasm, and the only one with `unsafe`. Another host gets a file beside it.
 //!
-//! Without std, of which the panics alone would be a fifth of the module.
-#![cfg_attr(not(test), no_std)]
+//! On wasm there is no standard library: its panics alone would be a fifth of the module.
+#![cfg_attr(target_arch = "wasm32", no_std)]
 #![cfg_attr(
     not(test),
     deny(
@@ -22,9 +24,11 @@
 
 extern crate alloc;
 
-#[cfg(target_arch = "wasm32")]
-mod abi;
 pub mod address;
+pub mod client;
 pub mod configuration;
 pub mod decision;
 pub mod filter;
+pub mod host;
+#[cfg(target_arch = "wasm32")]
+mod proxy_wasm;

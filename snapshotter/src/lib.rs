@@ -1,25 +1,15 @@
-//! edgefold: an event-sourced IP blocklist for Envoy.
+//! The snapshotter: the `edgefold` binary.
 //!
-//! The pure core: [`command`] is the grammar, [`record`] how a record of the log is read, [`fold`] what the commands mean,
-//! [`edits`] and [`view`] what the ranges topic is told and tells. The edges: [`log`] (SQLite, Kafka), [`load`] (a log into a
-//! fold), [`keeper`] (a fold into the ranges topic), [`snapshot`] (a fold into bytes), [`ecds`] (bytes to Envoy), [`cli`].
+//! - [`cli`] reads flags, and nothing else does. There is one file for each subcommand.
+//! - [`serve`] is the engine of `edgefold serve`: it follows the log, publishes, and starts the keeper and the admin server.
+//! - [`ship`] decides what is published, and delivers it: a snapshot is [cut](ship::cut) from the fold, becomes an
+//!   [ECDS resource](ship::ecds), and is written to [files](ship::files).
+//! - [`keeper`] keeps the view of ranges in step with the commands, as one of any number of snapshotters.
+//! - `admin` serves metrics.
 
 mod admin;
-mod backoff;
-mod blocks;
 pub mod cli;
-pub mod clock;
-pub mod command;
-pub mod ecds;
-pub mod edits;
-pub mod fold;
 pub mod keeper;
-pub mod load;
-pub mod log;
-mod metrics;
-mod progress;
-pub mod range_text;
-pub mod record;
-pub mod snapshot;
-pub mod time;
-pub mod view;
+pub mod modules;
+pub mod serve;
+pub mod ship;

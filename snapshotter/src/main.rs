@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    edgefold::cli::main()
+    edgefold_snapshotter::cli::main()
 }

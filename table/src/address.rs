@@ -1,4 +1,4 @@
-//! What IPv4 and IPv6 addresses have in common here: an order, two ends, and neighbours.
+//! What the crate needs from an address of either family: an order, a first and a last address, and neighbours.
 
 use core::fmt::Debug;
 use core::hash::Hash;

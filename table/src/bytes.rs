@@ -1,6 +1,6 @@
-//! Little-endian numbers, read where they lie: nothing is aligned.
+//! Reads little-endian numbers at any offset: nothing in a table is aligned.
 
-/// The bytes from `offset` on, as many as the array has; `None` where `bytes` end before.
+/// The `N` bytes at `offset`; `None` if `bytes` is too short.
 #[inline]
 pub(crate) fn array_at<const N: usize>(bytes: &[u8], offset: usize) -> Option<&[u8; N]> {
     bytes.get(offset..)?.first_chunk()

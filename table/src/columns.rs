@@ -1,7 +1,7 @@
-//! Sorted positions, stored by columns of 16 bits so that one comparison meets sixteen of them.
+//! Sorted positions, stored in columns of 16 bits so that one SIMD comparison covers sixteen of them.
 //!
-//! `n` positions of `width` bytes are `width / 2` columns of `n` little-endian u16, the most significant first, and, if the
-//! width is odd, a last column of `n` bytes.
+//! `n` positions of `width` bytes are `width / 2` columns of `n` little-endian u16, the most significant first. If the
+//! width is odd, a last column of `n` bytes follows.
 
 use alloc::vec::Vec;
 use core::hint::select_unpredictable;
@@ -9,24 +9,24 @@ use core::hint::select_unpredictable;
 use crate::bytes::array_at;
 use crate::simd::{self, LANES, above_u8, above_u16, equal_u16};
 
-/// How many bytes a search may read behind the columns; what it reads there does not matter.
+/// How many bytes a search may read past the columns. Their values do not matter.
 pub(crate) const OVERREAD: usize = 2 * LANES;
 
-/// A number of which the columns hold the most significant bytes.
+/// A number whose most significant bytes are stored in columns.
 pub(crate) trait Position: Copy + Ord {
     const ZERO: Self;
 
-    /// The 16 bits of column `index`, the most significant being column 0.
+    /// The 16 bits of column `index`. Column 0 is the most significant.
     fn column(self, index: usize) -> u16;
 
-    /// With `bits` in column `index`, where zeros were.
+    /// Sets column `index`, which must be zero, to `bits`.
     fn with_column(self, index: usize, bits: u16) -> Self;
 }
 
 impl Position for u32 {
     const ZERO: Self = 0;
 
-    #[expect(clippy::cast_possible_truncation, reason = "the 16 bits that are asked for")]
+    #[expect(clippy::cast_possible_truncation, reason = "keeps the 16 bits of the column")]
     #[inline]
     fn column(self, index: usize) -> u16 {
         (self >> (16 - 16 * (index & 1))) as u16
@@ -42,7 +42,7 @@ impl Position for u64 {
     const ZERO: Self = 0;
 
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the 16 bits that are asked for")]
+    #[expect(clippy::cast_possible_truncation, reason = "keeps the 16 bits of the column")]
     fn column(self, index: usize) -> u16 {
         (self >> (48 - 16 * (index & 3))) as u16
     }
@@ -56,10 +56,10 @@ impl Position for u64 {
 impl Position for u128 {
     const ZERO: Self = 0;
 
-    #[expect(clippy::cast_possible_truncation, reason = "halves, and the 16 bits that are asked for")]
+    #[expect(clippy::cast_possible_truncation, reason = "keeps a half, then the 16 bits of the column")]
     #[inline]
     fn column(self, index: usize) -> u16 {
-        // By halves: a shift of 128 bits is a call in wasm.
+        // In halves: a 128-bit shift is a function call in wasm.
         let half = if index < 4 { (self >> 64) as u64 } else { self as u64 };
         (half >> (48 - 16 * (index & 3))) as u16
     }
@@ -71,7 +71,7 @@ impl Position for u128 {
     }
 }
 
-/// Positions by columns, sorted.
+/// Sorted positions, stored in columns.
 #[derive(Clone, Copy)]
 pub(crate) struct Columns<'a> {
     bytes: &'a [u8],
@@ -80,16 +80,16 @@ pub(crate) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// `len` positions of `width` bytes at the start of `bytes`, which go on for [`OVERREAD`] bytes at least.
+    /// `len` positions of `width` bytes at the start of `bytes`. At least [`OVERREAD`] more bytes must follow them.
     #[inline]
     pub(crate) fn new(bytes: &'a [u8], width: usize, len: usize) -> Self {
         Self { bytes, width, len }
     }
 
-    /// How many positions are at most `key`, of which the first `width` bytes count. At most `len`, whatever the bytes.
+    /// How many positions are at most `key`, by their first `width` bytes. At most `len`, even on invalid bytes.
     #[inline(always)]
     pub(crate) fn rank<P: Position>(&self, key: P) -> Option<usize> {
-        // The rank is `low` to `low + len`. How this goes is as random as the addresses asked for, so it is no branch.
+        // The rank is in `low..=low + len`. Each step is as random as the addresses looked up, so it must not branch.
         let (mut low, mut len) = (0, self.len);
         while len > LANES {
             let half = len / 2;
@@ -115,7 +115,7 @@ impl<'a> Columns<'a> {
     fn is_at_most<P: Position>(&self, index: usize, key: P) -> Option<bool> {
         let (mut position, mut sought) = (0_u32, 0_u32);
         for column in 0..self.width.div_ceil(2) {
-            // Two columns decide nearly always, and are one comparison.
+            // The first two columns nearly always decide, and they fit into one comparison.
             if column > 1 && position != sought {
                 break;
             }
@@ -126,7 +126,7 @@ impl<'a> Columns<'a> {
         Some(position <= sought)
     }
 
-    /// The position at `index`, zeros behind its bytes.
+    /// The position at `index`, with zeros after its `width` bytes.
     #[inline(always)]
     pub(crate) fn get<P: Position>(&self, index: usize) -> Option<P> {
         let mut position = P::ZERO;
@@ -147,7 +147,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Appends `positions` by columns of `width` bytes in all.
+/// Appends `positions` in columns, `width` bytes for each position.
 pub(crate) fn write<P: Position>(positions: impl Iterator<Item = P> + Clone, width: usize, out: &mut Vec<u8>) {
     for column in 0..width / 2 {
         for position in positions.clone() {

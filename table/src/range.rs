@@ -1,16 +1,16 @@
-//! A range of addresses: a first and a last one, both inside it.
+//! A range of addresses: a first and a last address, both included.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use bincode::de::Decoder;
-use bincode::enc::Encoder;
-use bincode::error::{DecodeError, EncodeError};
-use bincode::{Decode, Encode, impl_borrow_decode};
-
 use crate::Address;
 
-/// The addresses of one family from `first` to `last`, both included; never empty.
+/// The IPv4-mapped addresses (RFC 4291, section 2.5.5.2), `::ffff:0:0/96`. Each is the IPv4 address in it everywhere in
+/// edgefold, so IPv6 ranges say nothing about them.
+pub const IPV4_MAPPED: AddressRange<Ipv6Addr> =
+    AddressRange { first: Ipv6Addr::from_bits(0xffff_0000_0000), last: Ipv6Addr::from_bits(0xffff_ffff_ffff) };
+
+/// The addresses of one family from `first` to `last`, both included. A range is never empty.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct AddressRange<A> {
     first: A,
@@ -18,6 +18,8 @@ pub struct AddressRange<A> {
 }
 
 impl<A: Address> AddressRange<A> {
+    /// The range from `first` to `last`, both included.
+    ///
     /// # Errors
     /// [`RangeError::Reversed`] if `last` is below `first`.
     #[inline]
@@ -40,14 +42,31 @@ impl<A: Address> AddressRange<A> {
         self.last
     }
 
-    /// Whether `address` lies in the range.
+    /// Whether the range contains `address`.
     #[inline]
     pub fn contains(self, address: A) -> bool {
         self.first <= address && address <= self.last
     }
+
+    /// Whether `next` starts right after this range, so that the two are one range without a gap.
+    #[inline]
+    pub fn touches(self, next: Self) -> bool {
+        self.last.successor() == Some(next.first)
+    }
 }
 
 /// A range of IPv4 or of IPv6 addresses. IPv4 ranges sort before IPv6 ranges, then by first address.
+///
+/// ```
+/// use edgefold_table::IpRange;
+///
+/// let block: IpRange = "10.0.0.0/24".parse()?;
+/// assert_eq!(block, "10.0.0.0-10.0.0.255".parse()?);
+/// assert!(block.contains("::ffff:10.0.0.7".parse()?), "IPv4-mapped IPv6 is IPv4");
+/// assert_eq!(block.to_string(), "10.0.0.0-10.0.0.255");
+/// assert_eq!(block.cidr().unwrap().to_string(), "10.0.0.0/24");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum IpRange {
     /// IPv4 addresses.
@@ -57,8 +76,8 @@ pub enum IpRange {
 }
 
 impl IpRange {
-    /// The range from `first` to `last`, both included. An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) is taken
-    /// for the IPv4 address in it.
+    /// The range from `first` to `last`, both included. An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) is treated as
+    /// the IPv4 address in it.
     ///
     /// # Errors
     /// [`RangeError::Reversed`] if `last` is below `first`, [`RangeError::MixedFamilies`] if one is IPv4 and one IPv6.
@@ -86,7 +105,7 @@ impl IpRange {
         }
     }
 
-    /// Whether `ip` lies in the range; an IPv4-mapped IPv6 address is the IPv4 address in it.
+    /// Whether the range contains `ip`. An IPv4-mapped IPv6 address is treated as the IPv4 address in it.
     pub fn contains(self, ip: IpAddr) -> bool {
         match (self, ip.to_canonical()) {
             (Self::V4(range), IpAddr::V4(address)) => range.contains(address),
@@ -108,34 +127,7 @@ impl From<AddressRange<Ipv6Addr>> for IpRange {
     }
 }
 
-/// In the header of a snapshot: the first address, then the last. An address is its family, 0 or 1, and its bytes.
-impl Encode for IpRange {
-    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        for ip in [self.first(), self.last()] {
-            match ip {
-                IpAddr::V4(ip) => (0_u32, ip.octets()).encode(encoder)?,
-                IpAddr::V6(ip) => (1_u32, ip.octets()).encode(encoder)?,
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<Context> Decode<Context> for IpRange {
-    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let mut address = || match u32::decode(decoder)? {
-            0 => Ok(IpAddr::from(<[u8; 4]>::decode(decoder)?)),
-            1 => Ok(IpAddr::from(<[u8; 16]>::decode(decoder)?)),
-            _ => Err(DecodeError::Other("an address is neither IPv4 nor IPv6")),
-        };
-        let (first, last) = (address()?, address()?);
-        Self::new(first, last).map_err(|_| DecodeError::Other("two addresses are no range"))
-    }
-}
-
-impl_borrow_decode!(IpRange);
-
-/// `first-last`, or the address alone where both are the same.
+/// `first-last`, or only the address where both are the same.
 impl fmt::Display for IpRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, last) = (self.first(), self.last());
@@ -143,7 +135,7 @@ impl fmt::Display for IpRange {
     }
 }
 
-/// Why two addresses are no range.
+/// Why two addresses do not form a range.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RangeError {

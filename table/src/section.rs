@@ -1,5 +1,5 @@
-//! A section of a table: the ranges of one family, in chunks. What the families share is here; how the bytes of a chunk lie
-//! is the matter of [`crate::v4`] and [`crate::v6`].
+//! A section of a table: the ranges of one family, in chunks. This file has what both families share; [`crate::v4`] and
+//! [`crate::v6`] define the bytes of a chunk.
 
 use alloc::vec::Vec;
 use core::ops::{ControlFlow, Range};
@@ -8,43 +8,45 @@ use crate::columns::OVERREAD;
 use crate::order::{Bits, Order, Pairs};
 use crate::{Address, AddressRange};
 
-/// The most places where [`Section::find`] may begin to count: a bound on what a section allocates.
+/// The most marks that [`Section::find`] can start to count from: a bound on what a section allocates.
 const MOST_MARKS: usize = 4096;
 
-/// Where the parts of a section lie, and how they are read. Every method gives `None` or an error, and never panics, on
-/// bytes that are not those of a section.
+/// Where the parts of a section are, and how to read them. On bytes that are not a valid section, a method returns
+/// `None`, an error or a wrong answer, but never panics.
 pub(crate) trait Layout: Copy {
     /// An address of the family.
     type Address: Address + From<Self::Bits>;
-    /// The same as a number.
+    /// An address as a number.
     type Bits: Bits;
     /// `IPv4` or `IPv6`.
     const FAMILY: &'static str;
 
-    /// Reads and checks all but the chunks of the section that is at `bytes` of the table, and not empty.
+    /// Reads and checks everything but the chunks of the section at `bytes` of the table, which must not be empty.
     fn open(table: &[u8], bytes: Range<usize>) -> Result<Self, &'static str>;
 
-    /// How many chunks there are.
+    /// The number of chunks.
     fn chunks(&self) -> usize;
 
-    /// The chunk of an address that is in a range.
+    /// The chunk of `address`, which must be in a range.
     fn chunk_of(&self, address: Self::Bits) -> usize;
 
-    /// Whether a range holds `address`.
+    /// Whether `address` is in a range.
     fn contains(&self, table: &[u8], address: Self::Bits) -> Option<bool>;
 
-    /// Goes from `address` to the end of its range on this side. `Break` is that end; `Continue` is an address of the same
-    /// range from which to go on, since there is no edge up to it. The range goes on from `address` to the other side, too.
+    /// Moves from `address` towards the end of its range on this side. `Break` is that end. `Continue` is an address of
+    /// the same range to continue from: there is no edge between the two. The range must extend from `address` to the
+    /// other side, too.
     fn edge(&self, table: &[u8], address: Self::Bits, side: Side) -> Option<ControlFlow<Self::Bits, Self::Bits>>;
 
-    /// Whether a range goes on into `chunk` from before it.
+    /// Whether a range continues into `chunk` from before it.
     fn goes_on(&self, table: &[u8], chunk: usize) -> Option<bool>;
 
-    /// Reads `chunk`, checks all but the order of its edges, and gives each edge with whether it begins a range to `sink`.
+    /// Reads `chunk`, checks everything but the order of its edges, and passes each edge to `sink`, with whether it
+    /// begins a range.
     fn edges(&self, table: &[u8], chunk: usize, sink: impl FnMut(Self::Bits, bool)) -> Result<(), &'static str>;
 }
 
-/// The side of an address on which an end of its range is sought.
+/// On which side of an address to look for an end of its range.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Side {
     Before,
@@ -52,8 +54,8 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    /// The last place that `is_passed`, or the first that is not: places that are passed come before those that are not.
-    /// For every search by one function, since the filter should be small.
+    /// Searches `places`, in which those that are passed come before those that are not. `Before` finds the last one
+    /// that `is_passed`, `Behind` the first one that is not. All searches share this function to keep the filter small.
     #[inline(never)]
     pub(crate) fn nearest(self, places: Range<usize>, is_passed: &dyn Fn(usize) -> Option<bool>) -> Option<usize> {
         let Range { start: mut low, end: mut high } = places;
@@ -69,8 +71,8 @@ impl Side {
         places.contains(&place).then_some(place)
     }
 
-    /// The nearest chunk on this side of `chunk` that is not empty. `extent` says where a chunk lies. Chunks lie in order
-    /// without gaps, so that empty ones need not be gone through one by one.
+    /// The nearest chunk on this side of `chunk` that is not empty. `extent` returns where a chunk is. Chunks are in
+    /// order and have no gaps, so a binary search skips the empty ones.
     pub(crate) fn next_chunk(
         self,
         chunk: usize,
@@ -84,7 +86,7 @@ impl Side {
         }
     }
 
-    /// Whether `next` lies on this side of `address`.
+    /// Whether `next` is on this side of `address`.
     fn is_further<N: Ord>(self, next: N, address: N) -> bool {
         match self {
             Self::Before => next < address,
@@ -92,7 +94,7 @@ impl Side {
         }
     }
 
-    /// Of these ends of a stretch of addresses, the one that is met first.
+    /// The end of an interval that is reached first when moving to this side.
     pub(crate) fn near<N>(self, (first, last): (N, N)) -> N {
         match self {
             Self::Before => last,
@@ -100,7 +102,7 @@ impl Side {
         }
     }
 
-    /// The address that comes when this stretch of addresses is over, if there is one.
+    /// The first address past an interval when moving to this side, if there is one.
     pub(crate) fn past<N: Bits>(self, (first, last): (N, N)) -> Option<N> {
         match self {
             Self::Before => first.predecessor(),
@@ -109,11 +111,11 @@ impl Side {
     }
 }
 
-/// Checks that the section at `bytes` ends with padding behind its chunks, which end at `chunks_end`; in u64, since a wasm
-/// usize cannot hold the length that a hostile index claims.
+/// Checks that the section at `bytes` ends with padding right after its chunks, which end at `chunks_end`. This is a
+/// u64 because a wasm usize cannot hold every length that a hostile index may claim.
 pub(crate) fn check_end(table: &[u8], bytes: &Range<usize>, chunks_end: u64) -> Result<(), &'static str> {
     if bytes.end as u64 != chunks_end + OVERREAD as u64 {
-        return Err("its length is not what its index asks for");
+        return Err("its length does not match its index");
     }
     if table.get(bytes.clone()).and_then(<[u8]>::last_chunk) != Some(&[0; OVERREAD]) {
         return Err("its padding is not zero");
@@ -127,19 +129,20 @@ pub(crate) struct Section<L: Layout> {
     /// `None` if there are no ranges.
     layout: Option<L>,
     ranges: usize,
-    /// How many ranges have ended at the start of a chunk: one every so many chunks, or none if the chunks were not read.
+    /// How many ranges have ended before every `stride`-th chunk, as [`Section::open`] computes it. Empty if the chunks
+    /// were not read.
     marks: Vec<u32>,
 }
 
 /// Why a section is refused.
 pub(crate) struct Refused {
-    /// `None` if it is not a chunk that is wrong.
+    /// The bad chunk; `None` if the fault is not in a chunk.
     pub(crate) chunk: Option<usize>,
     pub(crate) what: &'static str,
 }
 
 impl<L: Layout> Section<L> {
-    /// Validates the section at `bytes` of the table: one pass, and at most [`MOST_MARKS`] marks.
+    /// Validates the section at `bytes` of the table, in one pass and with at most [`MOST_MARKS`] marks.
     pub(crate) fn open(table: &[u8], bytes: Range<usize>) -> Result<Self, Refused> {
         if bytes.is_empty() {
             return Ok(Self { layout: None, ranges: 0, marks: Vec::new() });
@@ -154,11 +157,11 @@ impl<L: Layout> Section<L> {
                 marks.push(order.ended);
             }
             if layout.goes_on(table, chunk) != Some(order.begun) {
-                return Err(refused("the index says otherwise than the chunk before it whether a range goes on"));
+                return Err(refused("the index and the previous chunk disagree on whether a range continues into it"));
             }
             layout.edges(table, chunk, |edge, begins| order.step(edge, begins)).map_err(refused)?;
             if order.is_broken {
-                return Err(refused("its ranges are not in order, or overlap, touch or do not end"));
+                return Err(refused("its ranges are out of order, overlap, touch or do not end"));
             }
         }
         let whole = |what| Refused { chunk: None, what };
@@ -166,36 +169,37 @@ impl<L: Layout> Section<L> {
             return Err(whole("its last range does not end"));
         }
         if order.ended == 0 {
-            return Err(whole("it has no ranges, and should be empty"));
+            return Err(whole("it has no ranges but is not empty"));
         }
         Ok(Self { layout: Some(layout), ranges: order.ended as usize, marks })
     }
 
-    /// The section at `bytes` of the table, of which all but the index is known to be good, with so many ranges.
+    /// Opens the section at `bytes` of the table, which is known to be valid and to have this many ranges. Checks only
+    /// the index.
     pub(crate) fn open_known(table: &[u8], bytes: Range<usize>, ranges: usize) -> Result<Self, Refused> {
         let layout = if bytes.is_empty() { None } else { Some(L::open(table, bytes)) };
         let layout = layout.transpose().map_err(|what| Refused { chunk: None, what })?;
         Ok(Self { layout, ranges, marks: Vec::new() })
     }
 
-    /// How many ranges there are.
+    /// The number of ranges.
     pub(crate) fn ranges(&self) -> usize {
         self.ranges
     }
 
-    /// Not inlined, so that [`crate::Table::contains`] can be, and the address comes here in registers.
+    /// Not inlined, so that [`crate::Table::contains`] can be inlined and passes the address in registers.
     #[inline(never)]
     pub(crate) fn contains(&self, table: &[u8], address: L::Bits) -> bool {
         let Some(layout) = &self.layout else { return false };
         layout.contains(table, address).unwrap_or(false)
     }
 
-    /// The range that holds `address`.
+    /// The range that contains `address`.
     #[inline(never)]
     pub(crate) fn range(&self, table: &[u8], address: L::Bits) -> Option<AddressRange<L::Address>> {
         let is_in = |address: &L::Bits| self.contains(table, *address);
         Some(address).filter(is_in)?;
-        // Ranges do not touch: a neighbour that is in one is in the same.
+        // Ranges do not touch, so a neighbour that is in a range is in the same one.
         let first = match address.predecessor().filter(is_in) {
             Some(before) => self.edge(table, before, Side::Before)?,
             None => address,
@@ -207,21 +211,21 @@ impl<L: Layout> Section<L> {
         AddressRange::new(first.into(), last.into()).ok()
     }
 
-    /// The end on this side of the range that holds `address` and goes on from it to the other side.
+    /// The end on this side of the range that contains `address`. The range must extend to the other side, too.
     #[inline(never)]
     fn edge(&self, table: &[u8], mut address: L::Bits, side: Side) -> Option<L::Bits> {
         let layout = self.layout.as_ref()?;
         loop {
             match layout.edge(table, address, side)? {
                 ControlFlow::Break(edge) => return Some(edge),
-                // Whatever the bytes have become since `open`, this comes to an end.
+                // Each step must make progress, so that this ends even if the bytes have changed since `open`.
                 ControlFlow::Continue(next) if side.is_further(next, address) => address = next,
                 ControlFlow::Continue(_) => return None,
             }
         }
     }
 
-    /// The range that holds `address`, and its place.
+    /// The range that contains `address`, and its index among the ranges.
     pub(crate) fn find(&self, table: &[u8], address: L::Bits) -> Option<(AddressRange<L::Address>, usize)> {
         let range = self.range(table, address)?;
         let layout = self.layout.as_ref()?;
@@ -245,7 +249,7 @@ impl<L: Layout> Section<L> {
                 let range = pairs.step(edge, begins).map(|(first, last)| AddressRange::new(first.into(), last.into()));
                 ranges.extend(range.and_then(Result::ok));
             };
-            // Validated at `open`: an error would mean that the owner gives other bytes now, and ends the iteration.
+            // Validated at `open`: an error means that the bytes have changed since, and skips the rest of the chunk.
             let _validated = layout.edges(table, chunk, push);
             ranges
         })

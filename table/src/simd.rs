@@ -1,8 +1,8 @@
 //! Sixteen comparisons at once: the last step of every search.
 //!
-//! Each function compares [`LANES`] unsigned numbers with a key, and gives a bit for each, that of the first number lowest.
-//! `wide` has the instructions of each platform (SSE2 and AVX2, NEON, SIMD128 of WebAssembly) and a scalar path for all
-//! others, all of them behind safe functions.
+//! Each function compares [`LANES`] unsigned numbers with a key, and returns a bit for each; the first number has the
+//! lowest bit. `wide` has safe functions for the instructions of each platform (SSE2 and AVX2, NEON, SIMD128 of
+//! WebAssembly), and a scalar fallback.
 
 use wide::{u8x16, u16x16};
 
@@ -15,7 +15,7 @@ pub(crate) fn above_u16(block: &[u8; 2 * LANES], key: u16) -> u32 {
     u16_lanes(block).simd_gt(u16x16::splat(key)).to_bitmask()
 }
 
-/// Which of sixteen little-endian u16 are `key`.
+/// Which of sixteen little-endian u16 equal `key`.
 #[inline]
 pub(crate) fn equal_u16(block: &[u8; 2 * LANES], key: u16) -> u32 {
     u16_lanes(block).simd_eq(u16x16::splat(key)).to_bitmask()
@@ -27,13 +27,13 @@ pub(crate) fn above_u8(block: &[u8; LANES], key: u8) -> u32 {
     u8x16::from(*block).simd_gt(u8x16::splat(key)).to_bitmask()
 }
 
-/// Which of sixteen bytes are `key`.
+/// Which of sixteen bytes equal `key`.
 #[inline]
 pub(crate) fn equal_u8(block: &[u8; LANES], key: u8) -> u32 {
     u8x16::from(*block).simd_eq(u8x16::splat(key)).to_bitmask()
 }
 
-/// Sixteen numbers of four bits, the low half of each byte before its high half, as bytes.
+/// Unpacks sixteen 4-bit numbers into bytes; the low half of each byte comes before its high half.
 #[inline]
 pub(crate) fn nibbles(packed: &[u8; LANES / 2]) -> [u8; LANES] {
     let bits = u64::from_le_bytes(*packed);
@@ -41,7 +41,7 @@ pub(crate) fn nibbles(packed: &[u8; LANES / 2]) -> [u8; LANES] {
     u8x16::unpack_low(bytes(bits), bytes(bits >> 4)).to_array()
 }
 
-/// How many of the first `len` lanes come before the first that is `above`: all of them if there is none.
+/// How many of the first `len` lanes come before the first one that is set in `above`; all of them if none is.
 #[inline]
 pub(crate) fn rank(above: u32, len: usize) -> usize {
     (above | 1 << len.min(LANES)).trailing_zeros() as usize
@@ -60,9 +60,9 @@ fn u16_lanes(block: &[u8; 2 * LANES]) -> u16x16 {
 mod tests {
     use super::*;
 
-    /// Runs native, and as wasm with and without SIMD128.
+    /// Runs natively, and as wasm with and without SIMD128.
     #[wasm_bindgen_test::wasm_bindgen_test(unsupported = test)]
-    fn sixteen_comparisons_are_those_made_one_by_one() {
+    fn comparisons_agree_with_scalar_ones() {
         let mut state = 1_u64;
         let mut random = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -73,7 +73,7 @@ mod tests {
             let mut block = [0_u8; 32];
             for byte in &mut block {
                 let [picked, other, ..] = random();
-                // Edges more often than chance has them, and numbers that are equal.
+                // Every other round has boundary values only, so that numbers are often equal.
                 *byte = if round % 2 == 0 { other } else { edges[usize::from(picked) % edges.len()] };
             }
             let [low, high, lane, ..] = random();

@@ -22,18 +22,18 @@ pub struct Table<B> {
     v6: Section<v6::Layout>,
 }
 
-/// A range that holds the address asked for.
+/// A range that contains the requested address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Match {
     /// The range.
     pub range: IpRange,
-    /// Its place among the table's ranges of the same family, from 0.
+    /// Its index among the table's ranges of the same family, from 0.
     pub index: usize,
 }
 
 impl<B: AsRef<[u8]>> Table<B> {
-    /// Validates `bytes` as one whole table: all that lookup relies on, and that the ranges are sorted, disjoint and not
-    /// touching. One pass; what it allocates has a bound of its own (32 KiB), whatever the size of the table.
+    /// Validates `bytes` as one whole table: everything that lookups rely on, and that the ranges are sorted, disjoint and not
+    /// touching. It takes one pass, and allocates at most 32 KiB whatever the size of the table.
     ///
     /// # Errors
     /// [`TableError`] says which chunk of which family is wrong, and how.
@@ -44,16 +44,19 @@ impl<B: AsRef<[u8]>> Table<B> {
         Ok(Self { bytes, v4, v6 })
     }
 
-    /// Takes `bytes` that were opened before, with the same result, and so many ranges of each family: their chunks are not
-    /// looked at again. Bytes that were not are looked up in wrongly, and no worse.
-    pub(crate) fn open_known(bytes: B, ipv4_ranges: u32, ipv6_ranges: u32) -> Result<Self, TableError> {
+    /// Opens `bytes` that [`Table::open`] has validated before, with their number of ranges of each family: the chunks are not
+    /// read again. Unvalidated bytes give wrong answers, never a panic.
+    ///
+    /// # Errors
+    /// [`TableError`] if an index is damaged.
+    pub fn open_known(bytes: B, ipv4_ranges: u32, ipv6_ranges: u32) -> Result<Self, TableError> {
         let [v4, v6] = sections(bytes.as_ref())?;
         let v4 = Section::open_known(bytes.as_ref(), v4, ipv4_ranges as usize).map_err(refused::<v4::Layout>)?;
         let v6 = Section::open_known(bytes.as_ref(), v6, ipv6_ranges as usize).map_err(refused::<v6::Layout>)?;
         Ok(Self { bytes, v4, v6 })
     }
 
-    /// Whether a range of the table holds `ip`. An IPv4-mapped IPv6 address is the IPv4 address in it.
+    /// Whether a range of the table contains `ip`. An IPv4-mapped IPv6 address is looked up as the IPv4 address in it.
     #[inline]
     pub fn contains(&self, ip: IpAddr) -> bool {
         let bytes = self.bytes.as_ref();
@@ -63,9 +66,9 @@ impl<B: AsRef<[u8]>> Table<B> {
         }
     }
 
-    /// The range that holds `ip`. An IPv4-mapped IPv6 address is the IPv4 address in it.
+    /// The range that contains `ip`. An IPv4-mapped IPv6 address is looked up as the IPv4 address in it.
     ///
-    /// This looks for each end of the range as [`Table::contains`] does for `ip`, however many addresses lie between them.
+    /// This costs a few lookups, however many addresses the range has.
     pub fn range(&self, ip: IpAddr) -> Option<IpRange> {
         let bytes = self.bytes.as_ref();
         match ip.to_canonical() {
@@ -74,10 +77,10 @@ impl<B: AsRef<[u8]>> Table<B> {
         }
     }
 
-    /// The range that holds `ip`, and its place. An IPv4-mapped IPv6 address is the IPv4 address in it.
+    /// The range that contains `ip`, and its index. An IPv4-mapped IPv6 address is looked up as the IPv4 address in it.
     ///
-    /// Where there is such a range, this reads from one of at most 4096 marks up to the end of the chunk of `ip`:
-    /// microseconds, but milliseconds where ranges are crowded. [`Table::range`] is without the place, and without that.
+    /// If there is such a range, this reads from one of at most 4096 marks up to the end of the chunk of `ip`. That takes
+    /// microseconds, or milliseconds where ranges are crowded. [`Table::range`] does not count, and is fast everywhere.
     pub fn find(&self, ip: IpAddr) -> Option<Match> {
         let bytes = self.bytes.as_ref();
         match ip.to_canonical() {
@@ -90,7 +93,7 @@ impl<B: AsRef<[u8]>> Table<B> {
         }
     }
 
-    /// All ranges in order, IPv4 before IPv6. A chunk at a time is decoded, which is a small part of most tables.
+    /// All ranges in order, IPv4 before IPv6. They are decoded chunk by chunk.
     pub fn iter(&self) -> impl Iterator<Item = IpRange> {
         let bytes = self.bytes.as_ref();
         self.v4.iter(bytes).map(IpRange::from).chain(self.v6.iter(bytes).map(IpRange::from))
@@ -107,7 +110,7 @@ impl<B: AsRef<[u8]>> Table<B> {
     }
 }
 
-/// Where the sections of the families are.
+/// Where the two sections are.
 fn sections(table: &[u8]) -> Result<[Range<usize>; 2], TableError> {
     let found = table.len();
     let length = u32_at(table, 0).ok_or(TableError::Length { expected: LENGTH_BYTES as u64, found })?;
@@ -127,10 +130,10 @@ fn refused<L: Layout>(Refused { chunk, what }: Refused) -> TableError {
     }
 }
 
-/// Appends the table of `ranges` to `out`. The ranges come sorted, IPv4 before IPv6, disjoint and not touching.
+/// Appends the table of `ranges` to `out`. The ranges must be sorted, IPv4 before IPv6, disjoint and not touching.
 ///
 /// # Errors
-/// [`EncodeError`] with both offending ranges; `out` is then as long as it was before.
+/// [`EncodeError`] with both offending ranges; `out` then has the length it had before.
 pub fn encode(ranges: impl IntoIterator<Item = IpRange>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let start = out.len();
     let encoded = append(ranges, start, out);
@@ -175,9 +178,7 @@ where
     IpRange: From<AddressRange<A>>,
 {
     match before {
-        Some(before) if before.last().successor().is_none_or(|free| free >= next.first()) => {
-            Err(out_of_order(before, next))
-        }
+        Some(before) if before.last() >= next.first() || before.touches(next) => Err(out_of_order(before, next)),
         _ => Ok(()),
     }
 }
@@ -201,7 +202,7 @@ where
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// A range comes after one that it should precede.
+    /// A range comes after one that it should come before.
     #[error("range {next} comes after {previous}: ranges must be sorted, IPv4 before IPv6")]
     Unsorted {
         /// The range before.
@@ -209,7 +210,7 @@ pub enum EncodeError {
         /// The range that is out of order.
         next: IpRange,
     },
-    /// Two neighbours share addresses.
+    /// Two neighbours overlap.
     #[error("range {next} overlaps {previous}: ranges must be disjoint")]
     Overlapping {
         /// The range before.
@@ -230,7 +231,7 @@ pub enum EncodeError {
     TooMany,
 }
 
-/// Why bytes are no table. Lengths are in bytes.
+/// Why bytes are not a table. Lengths are in bytes.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TableError {
@@ -239,10 +240,10 @@ pub enum TableError {
     Length {
         /// Bytes needed at least.
         expected: u64,
-        /// Bytes there are.
+        /// Bytes found.
         found: usize,
     },
-    /// The section of a family is none.
+    /// The section of a family is invalid.
     #[error("the {family} section is damaged: {what}")]
     Section {
         /// `IPv4` or `IPv6`.
@@ -250,12 +251,12 @@ pub enum TableError {
         /// What is wrong.
         what: &'static str,
     },
-    /// A chunk of a section is none, or breaks the order that lookup relies on.
+    /// A chunk of a section is invalid, or breaks the order that lookups rely on.
     #[error("chunk {chunk} of the {family} section is damaged: {what}")]
     Chunk {
         /// `IPv4` or `IPv6`.
         family: &'static str,
-        /// The chunk's place in the section, from 0.
+        /// The chunk's index in the section, from 0.
         chunk: usize,
         /// What is wrong.
         what: &'static str,

@@ -1,32 +1,55 @@
-//! The real binary.
+//! The real `edgefold` binary, with a log to use and a folder to write to.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, LazyLock, mpsc};
+use std::thread;
+use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
 
+use crate::envoy::{Envoy, EnvoyOptions};
+use crate::eventually;
+#[cfg(feature = "kafka")]
+use crate::kafka::Kafka;
 use crate::process::Process;
 
-/// The binary, with one log.
+/// How long a subcommand other than `serve` may take. Appending waits for a minute until it gives up.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The binary, with one log and a folder of its own. Clones share both. The folder is removed with the last of them, and of the
+/// processes that were started here.
 #[derive(Clone, Debug)]
 pub struct Edgefold {
     binary: PathBuf,
     log: String,
-    directory: PathBuf,
+    directory: Arc<TempDir>,
 }
 
 impl Edgefold {
-    /// `directory` takes what `serve` writes.
-    pub fn new(log: &str, directory: &Path) -> Self {
-        let this = std::env::current_exe().expect("the path of this program");
-        let binary = this.ancestors().skip(1).take(2).map(|folder| folder.join("edgefold")).find(|path| path.is_file());
-        let binary = binary.expect("the edgefold binary is missing: run `cargo build` in the same profile first");
-        Self { binary, log: log.to_owned(), directory: directory.to_owned() }
+    /// A new log in a SQLite database.
+    pub fn sqlite() -> Self {
+        Self::uninitialized().init()
     }
 
-    /// A log in a database file in `directory`.
-    pub fn sqlite(directory: &Path) -> Self {
-        Self::new(&format!("sqlite:{}", directory.join("edgefold.db").display()), directory)
+    /// A new log in Kafka. `prefix` names its topics.
+    #[cfg(feature = "kafka")]
+    pub fn kafka(kafka: &Kafka, prefix: &str) -> Self {
+        Self::over(&kafka.log(prefix)).init()
+    }
+
+    /// A log in a SQLite database that has not been created yet: there is no file.
+    pub fn uninitialized() -> Self {
+        let directory = temporary_directory();
+        let log = format!("sqlite:{}", directory.path().join("edgefold.db").display());
+        Self { binary: binary(), log, directory: Arc::new(directory) }
+    }
+
+    /// The log at `url`, whether it exists or not.
+    pub fn over(url: &str) -> Self {
+        Self { binary: binary(), log: url.to_owned(), directory: Arc::new(temporary_directory()) }
     }
 
     /// The path of the binary.
@@ -39,92 +62,245 @@ impl Edgefold {
         &self.log
     }
 
-    /// Runs a command to its end.
+    /// The path of a file with this name in the folder, as an argument.
+    pub fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).to_str().expect("a folder with a UTF-8 name").to_owned()
+    }
+
+    /// Runs a subcommand that must succeed, and returns its stdout.
+    #[track_caller]
+    pub fn run(&self, args: &[&str]) -> String {
+        let Outcome { status, stdout, stderr } = self.outcome(args);
+        assert_eq!(status, 0, "edgefold {args:?} failed: {stderr}");
+        stdout
+    }
+
+    /// Runs a subcommand, and returns what came of it.
+    #[track_caller]
+    pub fn outcome(&self, args: &[&str]) -> Outcome {
+        let Output { status, stdout, stderr } = self.output(args);
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        let (stdout, stderr) = (text(stdout), text(stderr));
+        Outcome { status: status.code().unwrap_or_else(|| panic!("{status}: {stderr}")), stdout, stderr }
+    }
+
+    /// Runs a subcommand, and returns its raw output.
+    #[track_caller]
     pub fn output(&self, args: &[&str]) -> Output {
         let mut command = Command::new(&self.binary);
         command.env("EDGEFOLD_LOG", &self.log).args(args);
-        command.output().expect("edgefold runs")
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().expect("edgefold runs");
+        let id = Pid::from_child(&child);
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || sender.send(child.wait_with_output()));
+        let Ok(output) = receiver.recv_timeout(COMMAND_TIMEOUT) else {
+            let _killed = kill_process(id, Signal::KILL);
+            panic!("edgefold {args:?} did not end within {COMMAND_TIMEOUT:?}");
+        };
+        output.expect("the output of edgefold")
     }
 
-    /// Runs a command that must succeed, and gives its stdout.
-    pub fn run(&self, args: &[&str]) -> String {
-        let output = self.output(args);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "edgefold {args:?} failed with {}: {stderr}", output.status);
-        String::from_utf8(output.stdout).expect("UTF-8 on stdout")
+    /// Runs `init`. Returns this again, to go on with, as [`block`](Self::block) and [`allow`](Self::allow) do.
+    #[track_caller]
+    pub fn init(&self) -> Self {
+        self.run(&["init"]);
+        self.clone()
     }
 
-    /// Where `serve` ships to.
+    /// Runs `block` with these ranges and flags.
+    #[track_caller]
+    pub fn block(&self, args: &[&str]) -> Self {
+        self.run(&[&["block"], args].concat());
+        self.clone()
+    }
+
+    /// Runs `allow` with these ranges and flags.
+    #[track_caller]
+    pub fn allow(&self, args: &[&str]) -> Self {
+        self.run(&[&["allow"], args].concat());
+        self.clone()
+    }
+
+    /// What `inspect` says about the snapshot in `file`.
+    #[track_caller]
+    pub fn inspect(&self, file: impl AsRef<Path>) -> Value {
+        let file = file.as_ref().to_str().expect("a UTF-8 path");
+        serde_json::from_str(&self.run(&["inspect", file, "-o", "json"])).expect("JSON")
+    }
+
+    /// The file that `serve` ships the HTTP filter to.
     pub fn ecds_file(&self) -> PathBuf {
-        self.directory.join("edgefold.pb")
+        self.directory.path().join("edgefold.pb")
     }
 
-    /// Where `serve` ships the network filter to, if it is told so.
+    /// The file that [`serve_both`](Self::serve_both) ships the network filter to.
     pub fn network_ecds_file(&self) -> PathBuf {
-        Self::network_ecds_file_beside(&self.ecds_file())
+        self.directory.path().join("edgefold-network.pb")
     }
 
-    pub(crate) fn network_ecds_file_beside(ecds_file: &Path) -> PathBuf {
-        ecds_file.with_file_name("edgefold-network.pb")
-    }
-
-    /// Starts `serve` with further arguments, and waits for its first snapshot.
+    /// Starts `serve` for the HTTP filter, with further arguments, and waits until it has shipped its first snapshot.
+    #[track_caller]
     pub fn serve(&self, args: &[&str]) -> Serve {
         let mut serve = self.start_serve(args);
-        let output = self.directory.join("serve.log");
-        serve.process.wait_for("its first snapshot", || {
-            std::fs::read_to_string(&output).is_ok_and(|text| text.contains("shipped generation")).then_some(())
-        });
+        serve.wait_for_first_snapshot();
         serve
     }
 
-    /// Starts `serve` with further arguments, and waits for nothing.
+    /// Like [`serve`](Self::serve), for the HTTP filter and the network filter.
+    #[track_caller]
+    pub fn serve_both(&self, args: &[&str]) -> Serve {
+        self.serve(&[&["--network-ecds-file", &self.path("edgefold-network.pb")], args].concat())
+    }
+
+    /// Like [`serve`](Self::serve), without waiting for anything.
     pub fn start_serve(&self, args: &[&str]) -> Serve {
+        // Another one that runs or ran here has files of its own, so an address is never another one's.
+        let files = tempfile::Builder::new().prefix("serve-").tempdir_in(self.directory.path()).expect("a folder");
+        let admin_address_path = files.path().join("admin-address");
         let mut command = Command::new(&self.binary);
-        command.env("EDGEFOLD_LOG", &self.log).arg("serve").arg("--ecds-file").arg(self.ecds_file()).args(args);
-        Serve { process: Process::start("edgefold serve", &mut command, &self.directory.join("serve.log")) }
+        command.env("EDGEFOLD_LOG", &self.log).arg("serve").arg("--ecds-file").arg(self.ecds_file());
+        command.args(["--admin", "127.0.0.1:0", "--admin-address-path"]).arg(&admin_address_path).args(args);
+        let process = Process::start("edgefold serve", &mut command, &files.path().join("serve.log"));
+        Serve { process, admin_address_path, _files: files, _directory: Arc::clone(&self.directory) }
+    }
+
+    /// Starts Envoy with the files that `serve` ships to, and waits until it listens.
+    #[track_caller]
+    pub fn envoy(&self, options: EnvoyOptions) -> Envoy {
+        Envoy::start(&self.directory, &self.ecds_file(), &self.network_ecds_file(), options)
+    }
+
+    /// Starts Envoy with this configuration (YAML), and waits until it listens.
+    #[track_caller]
+    pub fn envoy_with(&self, configuration: &str) -> Envoy {
+        Envoy::start_in(&self.directory, configuration)
     }
 }
 
-/// A running `edgefold serve`.
+/// What came of a subcommand.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The exit status.
+    pub status: i32,
+    /// The data.
+    pub stdout: String,
+    /// The messages for people.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Asserts that the subcommand failed with `status`, printed no data, and said `words`.
+    #[track_caller]
+    pub fn assert_failed(&self, status: i32, words: &str) {
+        let Self { status: found, stdout, stderr } = self;
+        assert_eq!((*found, stdout.as_str()), (status, ""), "{stderr}");
+        assert!(stderr.contains(words), "{stderr:?} does not contain {words:?}");
+    }
+}
+
+fn temporary_directory() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// The binary that cargo built in the same profile as the running program.
+fn binary() -> PathBuf {
+    let this = std::env::current_exe().expect("the path of this program");
+    // A test is in `deps/`, one folder below.
+    let found = this.ancestors().skip(1).take(2).map(|folder| folder.join("edgefold")).find(|path| path.is_file());
+    found.expect("the edgefold binary is missing: run `cargo build` in the same profile first")
+}
+
+/// A running `edgefold serve`, with its metrics.
 #[derive(Debug)]
 pub struct Serve {
     process: Process,
+    admin_address_path: PathBuf,
+    // Removed after the process has ended.
+    _files: TempDir,
+    _directory: Arc<TempDir>,
 }
 
 impl Serve {
-    /// What it has said so far.
+    /// What it has logged so far. Only for tests of the log lines themselves: state is in the metrics.
     pub fn output(&self) -> String {
         self.process.output()
     }
 
-    /// The value of a metric; `None` before it serves metrics, which takes `--admin`.
+    /// The value of a metric; `None` if it does not answer, because it has not started to listen, hangs or has ended.
     pub fn metric(&self, name: &str) -> Option<u64> {
-        let output = self.output();
-        let (_, url) = output.split_once("metrics at ")?;
-        let text = reqwest::blocking::get(url.lines().next()?).ok()?.text().ok()?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Some(value.unwrap_or_else(|| panic!("no metric {name} in\n{text}")).parse().expect("a whole number"))
+        metric(&self.admin_address_path, name)
+    }
+
+    #[track_caller]
+    fn wait_for_first_snapshot(&mut self) {
+        let path = self.admin_address_path.clone();
+        let shipped = || metric(&path, "edgefold_snapshots_shipped_total").filter(|&count| count >= 1);
+        self.process.wait_for("its first snapshot", shipped);
+    }
+
+    /// Waits until a metric is at least `least`.
+    #[track_caller]
+    pub fn wait_for(&self, name: &str, least: u64) {
+        eventually(&format!("{name} of at least {least}"), || self.metric(name).filter(|&value| value >= least));
+    }
+
+    /// Waits until it has shipped a snapshot of all commands below `next_offset`.
+    #[track_caller]
+    pub fn wait_until_shipped(&self, next_offset: u64) {
+        self.wait_for("edgefold_shipped_next_offset", next_offset);
+    }
+
+    /// Waits until it is the writer of the view of ranges.
+    #[track_caller]
+    pub fn wait_until_writer(&self) {
+        self.wait_for("edgefold_writer", 1);
+    }
+
+    /// Waits until it knows that the view of ranges has all commands below `next_offset`.
+    #[track_caller]
+    pub fn wait_for_view(&self, next_offset: u64) {
+        self.wait_for("edgefold_view_next_offset", next_offset);
+    }
+
+    /// Waits for a log line with these words. Only for tests of the log line itself: state is in the metrics.
+    #[track_caller]
+    pub fn wait_for_log_line(&self, words: &str) {
+        eventually(&format!("a log line with {words:?}"), || self.output().contains(words).then_some(()));
     }
 
     /// Asks it to stop, and waits until it has.
+    #[track_caller]
     pub fn stop(mut self) -> ExitStatus {
         self.process.stop()
     }
 
-    /// Ends it at once, as `kill -9` does, and gives its last words.
+    /// Ends it at once, as `kill -9` does, and returns what it has logged.
+    #[track_caller]
     pub fn kill(mut self) -> String {
         self.process.kill();
         self.output()
     }
 
-    /// Lets it hang, as `kill -STOP` does.
+    /// Makes it hang, as `kill -STOP` does.
     pub fn hang(&self) {
         self.process.signal(Signal::STOP);
     }
 
-    /// Lets it go on, as `kill -CONT` does.
+    /// Lets it continue, as `kill -CONT` does.
     pub fn go_on(&self) {
         self.process.signal(Signal::CONT);
     }
+}
+
+fn metric(admin_address_path: &Path, name: &str) -> Option<u64> {
+    static CLIENT: LazyLock<reqwest::blocking::Client> = LazyLock::new(|| {
+        // A snapshotter that hangs accepts connections, and never answers. One that ended leaves its port to another one.
+        let builder = reqwest::blocking::Client::builder().timeout(Duration::from_secs(3)).pool_max_idle_per_host(0);
+        builder.build().expect("an HTTP client")
+    });
+    let address = std::fs::read_to_string(admin_address_path).ok()?;
+    let text = CLIENT.get(format!("http://{address}/metrics")).send().ok()?.text().ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Some(value.unwrap_or_else(|| panic!("there is no metric {name} in\n{text}")).parse().expect("a whole number"))
 }

@@ -1,4 +1,4 @@
-//! A client with a source address of its choice, and a small upstream.
+//! An HTTP client that chooses its source address, and a small upstream.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -6,6 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
+use reqwest::blocking::{ClientBuilder, RequestBuilder};
+
+use crate::eventually;
+
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An HTTP client.
 #[derive(Clone, Debug)]
@@ -17,21 +22,22 @@ pub struct Client {
 impl Client {
     /// A client of `server` that connects from `source`, an address of the loopback range.
     pub fn new(server: SocketAddr, source: IpAddr) -> Self {
-        let builder = reqwest::blocking::Client::builder().local_address(source).timeout(Duration::from_secs(20));
-        Self { client: builder.build().expect("an HTTP client"), url: format!("http://{server}/") }
+        Self::build(|builder| builder.local_address(source), &server.to_string())
     }
 
     /// A client that speaks HTTP/2 from the start.
     pub fn http2(server: SocketAddr, source: IpAddr) -> Self {
-        let builder = reqwest::blocking::Client::builder().local_address(source).timeout(Duration::from_secs(20));
-        let client = builder.http2_prior_knowledge().build().expect("an HTTP client");
-        Self { client, url: format!("http://{server}/") }
+        Self::build(|builder| builder.local_address(source).http2_prior_knowledge(), &server.to_string())
     }
 
     /// A client over the Unix domain socket at `path`.
     pub fn over_socket(path: &Path) -> Self {
-        let builder = reqwest::blocking::Client::builder().unix_socket(path).timeout(Duration::from_secs(20));
-        Self { client: builder.build().expect("an HTTP client"), url: "http://localhost/".to_owned() }
+        Self::build(|builder| builder.unix_socket(path), "localhost")
+    }
+
+    fn build(options: impl FnOnce(ClientBuilder) -> ClientBuilder, authority: &str) -> Self {
+        let builder = options(reqwest::blocking::Client::builder()).timeout(TIMEOUT);
+        Self { client: builder.build().expect("an HTTP client"), url: format!("http://{authority}/") }
     }
 
     /// The status and the body of a GET.
@@ -42,6 +48,12 @@ impl Client {
     /// The status of a GET that came through a proxy from `client`.
     pub fn status_for(&self, client: &str) -> u16 {
         self.send(self.client.get(&self.url).header("x-forwarded-for", client)).0
+    }
+
+    /// Waits until a GET that came through a proxy from `client` has this status.
+    #[track_caller]
+    pub fn wait_for_status(&self, client: &str, status: u16) {
+        eventually(&format!("{status} for {client}"), || (self.status_for(client) == status).then_some(()));
     }
 
     /// The answer to a GET with further headers.
@@ -55,7 +67,7 @@ impl Client {
         Answer { status, headers, body: response.text().expect("a body") }
     }
 
-    /// The status of a POST with a body.
+    /// The status of a POST with a body that came through a proxy from `client`.
     pub fn post(&self, body: Vec<u8>, client: &str) -> u16 {
         self.send(self.client.post(&self.url).header("x-forwarded-for", client).body(body)).0
     }
@@ -70,13 +82,13 @@ impl Client {
         self.client.get(format!("{}{path}", self.url)).send().ok()?.text().ok()
     }
 
-    fn send(&self, request: reqwest::blocking::RequestBuilder) -> (u16, String) {
+    fn send(&self, request: RequestBuilder) -> (u16, String) {
         let response = request.send().expect("an answer");
         (response.status().as_u16(), response.text().expect("a body"))
     }
 }
 
-/// An answer in full.
+/// A whole answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status.
@@ -94,11 +106,11 @@ impl Answer {
     }
 }
 
-/// Sends `request` as it is, and gives all that comes until the server closes.
+/// Sends `request` as it is, and returns everything that comes back until the server closes the connection.
 pub fn raw(server: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(server).expect("a connection");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-    // The server may answer and close before it has read all of it.
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+    // The server may answer and close the connection before it has read everything.
     let _sent = stream.write_all(request);
     let mut answer = Vec::new();
     let _closed = stream.read_to_end(&mut answer);

@@ -1,8 +1,9 @@
 //! A real single-node Apache Kafka (KRaft).
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
@@ -14,16 +15,16 @@ use tempfile::TempDir;
 
 use crate::process::Process;
 use crate::relay::Relay;
-use crate::{eventually, free_ports, tool};
+use crate::{eventually, tool};
 
-/// A running broker; what it stores goes with it.
+/// A running broker. What it has stored is removed with it.
 #[derive(Debug)]
 pub struct Kafka {
     process: Process,
     stopped: StoppedKafka,
 }
 
-/// A broker that does not run, with what it stores.
+/// A broker that is not running, with what it has stored.
 #[derive(Debug)]
 pub struct StoppedKafka {
     directory: TempDir,
@@ -34,11 +35,11 @@ pub struct StoppedKafka {
 /// A record of a topic, with texts for key and value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TopicRecord {
-    /// Its place in the topic.
+    /// Its offset in the topic.
     pub offset: i64,
     /// Its key.
     pub key: Option<String>,
-    /// Its value; none is a tombstone.
+    /// Its value; `None` is a tombstone.
     pub value: Option<String>,
 }
 
@@ -48,7 +49,21 @@ impl Kafka {
         Self::start_with("")
     }
 
-    /// Starts a broker with further properties, a line each.
+    /// The broker that the tests of this process share: each uses topics with a prefix of its own. It starts when the first of
+    /// them needs it, and stops when the last one that holds it is done. (A static would never be dropped, and the broker would
+    /// outlive the tests.)
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Kafka>> = Mutex::new(Weak::new());
+        // After a start that panicked, the next test tries again.
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let kafka = Arc::new(Self::start());
+            *shared = Arc::downgrade(&kafka);
+            kafka
+        })
+    }
+
+    /// Starts a broker with further properties, one line each.
     pub fn start_with(properties: &str) -> Self {
         let [port] = free_ports();
         StoppedKafka::new(port, None, properties).start()
@@ -59,7 +74,7 @@ impl Kafka {
         StoppedKafka::new(port, None, "").start()
     }
 
-    /// Starts a broker that can be reached by way of a relay too.
+    /// Starts a broker that can also be reached through a relay.
     pub fn start_with_relay() -> (Self, Relay) {
         let [port, behind_relay] = free_ports();
         let relay = Relay::start(behind_relay);
@@ -71,7 +86,7 @@ impl Kafka {
         format!("kafka://{}/{prefix}", self.brokers())
     }
 
-    /// The same by a listener that wants SASL PLAIN, with the user `edgefold` and the password `right`.
+    /// The same through a listener that requires SASL PLAIN, with the user `edgefold` and the password `right`.
     pub fn secured_log(&self, prefix: &str) -> String {
         format!("kafka://{}:{}/{prefix}", Ipv4Addr::LOCALHOST, self.stopped.secured_port)
     }
@@ -81,7 +96,7 @@ impl Kafka {
         self.stopped.brokers()
     }
 
-    /// All committed records of a topic of one partition, by a plain consumer.
+    /// All committed records of a topic with one partition, as a plain consumer reads them.
     pub fn records(&self, topic: &str) -> Vec<TopicRecord> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.brokers()).set("group.id", "test").set("enable.partition.eof", "true");
@@ -122,7 +137,7 @@ impl Kafka {
 }
 
 impl StoppedKafka {
-    /// Formats its storage. `relay` is a port that is reached by way of another one, and that one.
+    /// Formats its storage. `relay` is a port to listen on, and the port of the relay in front of it.
     fn new(port: u16, relay: Option<(u16, u16)>, properties: &str) -> Self {
         let [controller_port, secured_port] = free_ports();
         let this = Self { directory: tempfile::tempdir().expect("a folder for Kafka"), port, secured_port };
@@ -167,6 +182,12 @@ impl StoppedKafka {
     fn properties(&self) -> PathBuf {
         self.directory.path().join("server.properties")
     }
+}
+
+/// Different ports that are free now. Another process may take one before it is used. Then whoever listens on it fails.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("its address").port())
 }
 
 fn java(class: &str) -> Command {

@@ -1,29 +1,48 @@
-//! Harnesses: the real `edgefold`, a real Envoy, a real Kafka, each in a process that ends with its handle.
+//! The test harness: the real `edgefold`, a real Envoy and a real Kafka, each in a process that ends when its handle is dropped.
 //!
-//! What they need beside the workspace lies in `.tools/`, where the Makefile puts it. A harness panics with what is wrong:
-//! it serves tests and the demo only.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a harness that fails is to fail its test")]
+//! A test starts with a log, and says what happens to it:
+//!
+//! ```no_run
+//! use edgefold_tests::{Edgefold, EnvoyOptions};
+//!
+//! let edgefold = Edgefold::sqlite().block(&["10.0.0.0/24"]);
+//! let serve = edgefold.serve(&[]);
+//! let envoy = edgefold.envoy(EnvoyOptions::BEHIND_A_PROXY);
+//! assert_eq!(envoy.client("127.0.0.1").status_for("10.0.0.7"), 403);
+//! edgefold.allow(&["10.0.0.7"]);
+//! serve.wait_until_shipped(2);
+//! ```
+//!
+//! State is read from metrics, never from the wording of a log. Envoy and Kafka must be in `.tools/`, where the Makefile
+//! installs them. The harness panics when something goes wrong: only tests and the demo use it.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failure here must fail the test")]
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 mod edgefold;
 mod envoy;
 mod http;
+#[cfg(feature = "kafka")]
 mod kafka;
 mod process;
+#[cfg(feature = "kafka")]
 mod relay;
 
-pub use crate::edgefold::{Edgefold, Serve};
-pub use crate::envoy::{Envoy, EnvoyOptions};
+pub use crate::edgefold::{Edgefold, Outcome, Serve};
+pub use crate::envoy::{Envoy, EnvoyOptions, Example};
 pub use crate::http::{Answer, Client, Upstream, raw};
+#[cfg(feature = "kafka")]
 pub use crate::kafka::{Kafka, StoppedKafka, TopicRecord};
+#[cfg(feature = "kafka")]
 pub use crate::relay::Relay;
+
+/// How long [`eventually`] waits: longer than any machine should need.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The top folder of the repository.
 pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace")
 }
 
 /// A file or folder that the Makefile installs.
@@ -33,20 +52,27 @@ pub fn tool(name: &str) -> PathBuf {
     path
 }
 
-/// Waits until `condition` gives a value, and gives it on; panics when it takes longer than any machine should need.
+/// Waits until `condition` returns a value, and returns it. Panics after a minute.
+#[track_caller]
 pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        assert!(Instant::now() < deadline, "timed out after {TIMEOUT:?}, waiting for: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// Different ports that are free now. Another process may take one before it is used: whoever listens on it says so then.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("its address").port())
+/// A seed for random tests: a new one each time, or the one in the environment variable `EDGEFOLD_SEED`. It is printed, so that
+/// a failure can be repeated.
+#[allow(clippy::print_stdout, reason = "cargo shows the output of a test that fails")]
+pub fn seed() -> u64 {
+    let seed = match std::env::var("EDGEFOLD_SEED") {
+        Ok(seed) => seed.parse().expect("EDGEFOLD_SEED must be a number"),
+        Err(_) => SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").subsec_nanos().into(),
+    };
+    println!("EDGEFOLD_SEED={seed}");
+    seed
 }

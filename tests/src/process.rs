@@ -1,4 +1,4 @@
-//! A child process that ends with its handle.
+//! A child process that ends when its handle is dropped.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -29,11 +29,13 @@ impl Process {
         self.child.id()
     }
 
+    /// Its stdout and stderr so far.
     pub(crate) fn output(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.output).unwrap_or_default()).into_owned()
     }
 
-    /// Waits for `condition`, and panics with the output if the process ends before.
+    /// Waits for `condition`. Panics with the output if the process ends first.
+    #[track_caller]
     pub(crate) fn wait_for<T>(&mut self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         let name = self.name.clone();
         eventually(&format!("{name}: {what}"), || {
@@ -45,12 +47,14 @@ impl Process {
     }
 
     /// Asks it to stop, and waits until it has.
+    #[track_caller]
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         eventually(&format!("{} to stop", self.name), || self.child.try_wait().expect("the state of a child"))
     }
 
-    /// Ends it at once, by SIGKILL; panics if it had ended by itself.
+    /// Ends it at once, with SIGKILL. Panics if it had ended by itself.
+    #[track_caller]
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
         let status = self.child.wait().expect("the state of a child");
@@ -66,21 +70,18 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails if the process has ended already.
+        // This fails if the process has ended already.
         let _killed = self.child.kill();
         let _status = self.child.wait();
         if std::thread::panicking() {
-            eprintln_output(&self.name, &self.output());
+            print_last_lines(&self.name, &self.output());
         }
     }
 }
 
-#[allow(
-    clippy::print_stderr,
-    reason = "the last words of a child of a failed test are for whoever reads the test's output"
-)]
-fn eprintln_output(name: &str, output: &str) {
+#[allow(clippy::print_stderr, reason = "a failed test shows what its processes said")]
+fn print_last_lines(name: &str, output: &str) {
     let lines: Vec<&str> = output.lines().collect();
-    let last = lines.len().saturating_sub(60);
-    eprintln!("--- the last words of {name}:\n{}", lines[last..].join("\n"));
+    let first = lines.len().saturating_sub(60);
+    eprintln!("--- the last lines of {name}:\n{}", lines[first..].join("\n"));
 }

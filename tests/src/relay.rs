@@ -1,11 +1,11 @@
-//! A TCP relay between one client and a server, which can be cut as a network can.
+//! A TCP relay in front of a server, which can fail as a network does.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
-/// Relays connections to a port of 127.0.0.1; they end with it.
+/// Relays connections to a port of 127.0.0.1. They end when it is dropped.
 #[derive(Debug)]
 pub struct Relay {
     wire: Arc<Wire>,
@@ -27,11 +27,11 @@ struct State {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Link {
     Up,
-    /// Connections stand, and nothing comes through, in neither direction.
+    /// Connections stay open, but nothing comes through in either direction.
     Silent,
-    /// There are no connections.
+    /// All connections are closed, and new ones too.
     Down,
-    /// For good.
+    /// The relay has been dropped.
     Closed,
 }
 
@@ -60,22 +60,22 @@ impl Relay {
         self.port
     }
 
-    /// The URL of the log with `prefix`, by way of the relay.
+    /// The URL of the log with `prefix`, through the relay.
     pub fn log(&self, prefix: &str) -> String {
         format!("kafka://{}:{}/{prefix}", Ipv4Addr::LOCALHOST, self.port)
     }
 
-    /// Holds everything back, as a network does that has gone silent; it comes through when the relay is mended.
+    /// Holds everything back, like a network that has gone silent. It comes through once the relay is mended.
     pub fn hold(&self) {
         self.wire.set(Link::Silent);
     }
 
-    /// Breaks all connections, and lets none be made.
+    /// Closes all connections, and every new one.
     pub fn cut(&self) {
         self.wire.set(Link::Down);
     }
 
-    /// Is as good as new again.
+    /// Works again.
     pub fn mend(&self) {
         self.wire.set(Link::Up);
     }
@@ -84,7 +84,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.wire.set(Link::Closed);
-        // Wakes the thread that accepts, which ends then.
+        // Wakes up the thread that accepts connections, which then ends.
         let _connected = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
 }
@@ -105,7 +105,7 @@ impl Wire {
         self.changed.notify_all();
     }
 
-    /// Carries both directions, each on a thread of its own. A server that is not there is a connection that ends.
+    /// Relays both directions, each on its own thread. If the server does not accept, the connection is closed.
     fn connect(self: &Arc<Self>, client: TcpStream, target: u16) {
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else { return };
         let twin = |stream: &TcpStream| stream.try_clone().expect("a second handle");
@@ -133,7 +133,7 @@ impl Wire {
         }
     }
 
-    /// Waits while the link is silent, and says whether it is up then.
+    /// Waits while the link is silent, and returns whether it is up after that.
     fn comes_through(&self) -> bool {
         let state = self.changed.wait_while(self.state(), |state| state.link == Link::Silent);
         state.expect("no thread of the relay panics").link == Link::Up

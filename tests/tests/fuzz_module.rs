@@ -1,89 +1,102 @@
-//! The built module under wasmtime, with configurations and attributes of every kind that chance gives: it never traps, takes
-//! what native code takes, and keeps its memory small. For a few seconds, or for as many as `FUZZ_SECONDS` says.
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+//! The built module in wasmtime, with random configurations and attributes of every kind. It never traps, accepts what native
+//! code accepts, and keeps its memory small.
+//!
+//! This runs for a few seconds, or for as many as `FUZZ_SECONDS` says. `EDGEFOLD_SEED=N` repeats one run.
+#![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
-#[path = "../../table/tests/samples/mod.rs"]
-mod samples;
-#[allow(dead_code, reason = "the cases of the module itself use more of it")]
-mod wasm_host;
-
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use edgefold_filter::configuration;
-use edgefold_table::{
-    ClientAddress, Fingerprint, Freshness, Generation, IpRange, Mode, NoAddress, OpenConnections, Refusal, Settings,
-    Snapshot, SnapshotError, WhenStale,
+use edgefold_format_tests::samples::samples;
+use edgefold_snapshot::{
+    ClientAddress, Fingerprint, Freshness, Generation, Mode, NewSnapshot, NoAddress, OpenConnections, OpenError,
+    Refusal, Settings, Snapshot, TrustedProxies, WhenStale,
 };
+use edgefold_snapshotter::modules::{FILTER, RECHECK_FILTER};
+use edgefold_table::IpRange;
+use edgefold_wasm_host::Host;
 use fastrand::Rng;
-use samples::samples;
-use wasm_host::Host;
 
-/// More than a few small configurations take, or a header of 64 KiB; far less than a length that lies would.
-const MOST_MEMORY: usize = 8 << 20;
+/// More than a few small configurations or a header of 64 KiB need, and far less than a forged length may claim.
+const MEMORY_LIMIT: usize = 8 << 20;
+/// After how many runs there is a new host.
+const RUNS_OF_HOST: usize = 100;
 
 #[test]
-fn nothing_that_the_module_is_given_makes_it_trap() {
-    let seconds = std::env::var("FUZZ_SECONDS").map_or(5, |text| text.parse().expect("FUZZ_SECONDS is a number"));
-    let (end, started) = (Duration::from_secs(seconds), Instant::now());
+fn no_configuration_or_attribute_makes_the_module_trap() {
     let tables: Vec<Vec<IpRange>> =
         samples().into_iter().map(|sample| sample.ranges).filter(|ranges| ranges.len() < 2_000).collect();
+    if let Ok(seed) = std::env::var("EDGEFOLD_SEED") {
+        let seed = seed.parse().expect("EDGEFOLD_SEED must be a number");
+        for module in [FILTER, RECHECK_FILTER] {
+            run(seed, &mut Host::start(module), &tables);
+        }
+        return;
+    }
+    let seconds = std::env::var("FUZZ_SECONDS").map_or(5, |text| text.parse().expect("FUZZ_SECONDS must be a number"));
+    let (duration, started) = (Duration::from_secs(seconds), Instant::now());
     let mut seeds = Rng::new();
-    let (mut runs, mut taken, mut refused) = (0, 0, 0);
-    let mut host = Host::start();
-    while started.elapsed() < end || taken < 100 || refused < 100 {
-        if runs % 100 == 0 {
-            host = if runs % 200 == 0 { Host::start() } else { Host::start_recheck() };
-        }
-        runs += 1;
-        let seed = seeds.u64(..);
-        let failed = Failed(seed);
-        let mut random = Rng::with_seed(seed);
-        let (configuration, snapshot) = any_configuration(&mut random, &tables);
-        // A neighbour in Envoy may say that anything was validated.
-        let known = (random.u8(..4) == 0).then(|| fingerprint(&snapshot)).flatten();
-        match known {
-            Some(known) => drop(host.state().shared.insert("edgefold.validated".to_owned(), known.as_bytes().to_vec())),
-            None => host.state().shared.clear(),
-        }
-        let native = configuration::open(configuration.clone(), known).is_ok();
-        assert_eq!(host.configure(&configuration), native, "{:?}", host.log().last());
-        if native {
-            taken += 1
-        } else {
-            refused += 1
-        }
-        for _ in 0..random.usize(..8) {
-            for path in ["source.address", "request.headers.x-real-ip", "filter_state.edgefold.connection_address"] {
-                let value = any_attribute(&mut random);
-                host.set(path, value.as_deref());
-            }
-            host.request();
-            let source = String::from_utf8_lossy(&any_attribute(&mut random).unwrap_or_default()).into_owned();
-            if let Some(connection) = host.connect(&source) {
-                host.data(connection);
-            }
-            if native {
-                host.tick(random.u64(..) / 1_000_000);
+    let (mut accepted, mut refused) = (0, 0);
+    for module in [FILTER, RECHECK_FILTER].into_iter().cycle() {
+        let mut host = Host::start(module);
+        for _ in 0..RUNS_OF_HOST {
+            match run(seeds.u64(..), &mut host, &tables) {
+                true => accepted += 1,
+                false => refused += 1,
             }
         }
-        assert!(host.memory_bytes() <= MOST_MEMORY, "{} bytes", host.memory_bytes());
-        std::mem::forget(failed);
+        if started.elapsed() >= duration && accepted >= 100 && refused >= 100 {
+            break;
+        }
     }
 }
 
-/// Says which seed it was when a run fails.
+/// Configures the host, and lets it decide on a few clients. Returns whether the configuration was accepted.
+fn run(seed: u64, host: &mut Host, tables: &[Vec<IpRange>]) -> bool {
+    let failed = Failed(seed);
+    let mut random = Rng::with_seed(seed);
+    let (configuration, snapshot) = any_configuration(&mut random, tables);
+    // Another VM in Envoy may claim that it has validated anything.
+    let known = (random.u8(..4) == 0).then(|| fingerprint(&snapshot)).flatten();
+    match known {
+        Some(known) => drop(host.state().shared.insert("edgefold.validated".to_owned(), known.as_bytes().to_vec())),
+        None => host.state().shared.clear(),
+    }
+    let accepted = configuration::open(configuration.clone(), known).is_ok();
+    assert_eq!(host.configure(&configuration), accepted, "{:?}", host.log().last());
+    for _ in 0..random.usize(..8) {
+        for path in ["source.address", "request.headers.x-real-ip", "filter_state.edgefold.connection_address"] {
+            let value = any_attribute(&mut random);
+            host.set(path, value.as_deref());
+        }
+        host.request();
+        let source = String::from_utf8_lossy(&any_attribute(&mut random).unwrap_or_default()).into_owned();
+        if let Some(connection) = host.connect(&source) {
+            host.data(connection);
+        }
+        if accepted {
+            host.tick(random.u64(..) / 1_000_000);
+        }
+    }
+    assert!(host.memory_bytes() <= MEMORY_LIMIT, "{} bytes", host.memory_bytes());
+    std::mem::forget(failed);
+    accepted
+}
+
+/// Prints the seed of a run that fails.
 struct Failed(u64);
 
 impl Drop for Failed {
-    #[allow(clippy::print_stderr, reason = "for whoever reads the test's output")]
+    #[allow(clippy::print_stderr, reason = "whoever reads the test's output needs the seed")]
     fn drop(&mut self) {
-        eprintln!("the seed of the run that failed: {}", self.0);
+        eprintln!("this run failed: EDGEFOLD_SEED={}", self.0);
     }
 }
 
-/// A configuration, and the snapshot that is all of it or in it.
+/// A configuration, and the snapshot that it is or contains.
 fn any_configuration(random: &mut Rng, tables: &[Vec<IpRange>]) -> (Vec<u8>, Vec<u8>) {
     let mut bytes = if random.u8(..8) == 0 { any_bytes(random, 200) } else { any_snapshot(random, tables) };
     match random.u8(..8) {
@@ -117,10 +130,13 @@ fn any_snapshot(random: &mut Rng, tables: &[Vec<IpRange>]) -> Vec<u8> {
         _ => ClientAddress::Header {
             name: "X-Real-IP".to_owned(),
             trusted_hops: random.u16(1..4),
-            trusted_proxies: tables[random.usize(..tables.len())].iter().copied().take(random.usize(..4)).collect(),
+            trusted_proxies: TrustedProxies(
+                tables[random.usize(..tables.len())].iter().copied().take(random.usize(..4)).collect(),
+            ),
         },
     };
     let when_stale = if random.bool() { WhenStale::Keep } else { WhenStale::Deny };
+    let cut_at = random.u64(..);
     let settings = Settings {
         mode: if random.bool() { Mode::Enforce } else { Mode::Shadow },
         refusal: Refusal {
@@ -131,12 +147,13 @@ fn any_snapshot(random: &mut Rng, tables: &[Vec<IpRange>]) -> Vec<u8> {
         },
         client_address,
         no_address: if random.bool() { NoAddress::Allow } else { NoAddress::Deny },
-        freshness: random.bool().then(|| Freshness { cut_at: random.u64(..), max_age: random.u64(1000..), when_stale }),
+        freshness: random.bool().then(|| Freshness { cut_at, max_age: random.u64(1000..), when_stale }),
         open_connections: if random.bool() { OpenConnections::Keep } else { OpenConnections::Recheck },
     };
     let generation = Generation { next_offset: random.u64(..), expiry: random.bool().then(|| random.u64(..)) };
     let table = tables[random.usize(..tables.len())].iter().copied();
-    Snapshot::build(&text(random, 100), generation, random.u64(..), settings, table).unwrap()
+    let (list, as_of) = (text(random, 100), random.u64(..));
+    NewSnapshot { list: &list, generation, as_of, settings: &settings, cut_at }.encode(table).unwrap()
 }
 
 fn any_bytes(random: &mut Rng, most: usize) -> Vec<u8> {
@@ -147,7 +164,7 @@ fn mutate(random: &mut Rng, bytes: &mut Vec<u8>) {
     if bytes.is_empty() {
         return;
     }
-    // The header and the start of the table decide most.
+    // Most is decided by the header and the start of the table.
     let most = if random.bool() { bytes.len() } else { bytes.len().min(150) };
     let at = random.usize(..most);
     match random.u8(..5) {
@@ -159,16 +176,16 @@ fn mutate(random: &mut Rng, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Gives `bytes` a right checksum, and often a right length of the header, so that what lies behind them is tried.
+/// Gives `bytes` a valid checksum, so that what is after it is checked too.
 fn seal(bytes: &mut [u8]) {
-    if let Err(SnapshotError::Checksum { computed, .. }) = Snapshot::open(&*bytes)
+    if let Err(OpenError::Checksum { computed, .. }) = Snapshot::open(&*bytes)
         && let Some((_, checksum)) = bytes.split_last_chunk_mut()
     {
         *checksum = computed.to_le_bytes();
     }
 }
 
-/// That of bytes that have a right checksum and nothing else right.
+/// The fingerprint of bytes with a valid checksum, even if nothing else in them is valid.
 fn fingerprint(bytes: &[u8]) -> Option<Fingerprint> {
     let checksum = bytes.last_chunk::<8>()?;
     let len = (bytes.len() as u64).to_le_bytes();
@@ -179,9 +196,9 @@ fn any_attribute(random: &mut Rng) -> Option<Vec<u8>> {
     let mut text = match random.u8(..8) {
         0 => return None,
         1 => any_bytes(random, 600),
-        2 => format!("{}:{}", std::net::Ipv4Addr::from_bits(random.u32(..)), random.u16(..)).into_bytes(),
-        3 => format!("[{}]:{}", std::net::Ipv6Addr::from_bits(random.u128(..)), random.u16(..)).into_bytes(),
-        4 => std::net::Ipv6Addr::from_bits(random.u128(..)).to_string().into_bytes(),
+        2 => format!("{}:{}", Ipv4Addr::from_bits(random.u32(..)), random.u16(..)).into_bytes(),
+        3 => format!("[{}]:{}", Ipv6Addr::from_bits(random.u128(..)), random.u16(..)).into_bytes(),
+        4 => Ipv6Addr::from_bits(random.u128(..)).to_string().into_bytes(),
         5 => b"10.0.0.7, 192.0.2.1,,x, [2001:db8::1%eth0]:80".to_vec(),
         6 => vec![b",:[]%.0a"[random.usize(..8)]; random.usize(..100_000)],
         _ => b"/var/run/envoy.sock".to_vec(),

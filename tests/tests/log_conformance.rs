@@ -1,57 +1,61 @@
-//! One suite for every log: what `edgefold::log::Log` promises, over SQLite and over a real Kafka.
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+//! What the trait `edgefold::Log` promises, as one suite over both logs: SQLite, and a real Kafka.
+#![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use edgefold::edits::Edits;
-use edgefold::fold::Fold;
-use edgefold::keeper::rebuild;
-use edgefold::load::{Follower, Moment, read_view, replay};
-use edgefold::log::{Log, LogError, LogUrl, NewCommand};
-use edgefold::record::Record;
-use edgefold::time::LogTime;
-use edgefold::view::{records as view_records, stated_offset};
-use edgefold_tests::{Kafka, eventually};
+use edgefold::view::{ViewError, read_view, records as view_records, stated_offset};
+use edgefold::{
+    Blocklist, Edits, Error, Fold, Follower, Log, LogTime, LogUrl, Moment, NewCommand, Record, now, replay,
+};
+use edgefold_snapshotter::keeper::rebuild;
+use edgefold_tests::{Edgefold, Kafka, eventually};
 
-/// Opens a handle of its own on one log, as another process would.
+/// Opens a log that nobody has created yet. Each call returns a handle of its own, as another process would have it.
 type Open<'a> = &'a dyn Fn() -> Box<dyn Log>;
 
-/// What a case promises, and the case.
-type Case = (&'static str, fn(Open<'_>));
-
-const CASES: [Case; 12] = [
-    ("a log that was never created is missing", a_log_that_was_never_created_is_missing),
-    ("init is idempotent", init_is_idempotent),
-    ("commands come back in order", commands_come_back_in_order),
-    ("a reader follows what others append", a_reader_follows_what_others_append),
-    ("an offset behind the end is refused", an_offset_behind_the_end_is_refused),
-    ("the view gives back what was written", the_view_gives_back_what_was_written),
-    ("a second writer fences the first", a_second_writer_fences_the_first),
-    ("bootstrap and follow equal a replay at every offset", bootstrap_and_follow_equal_a_replay),
-    ("several may append at once", several_may_append_at_once),
-    ("a reader of the view hears how far it comes", a_reader_of_the_view_hears_how_far_it_comes),
-    ("a view that is no view is rebuilt", a_view_that_is_no_view_is_rebuilt),
-    ("a rebuild fences a writer", a_rebuild_fences_a_writer),
-];
-
-#[test]
-fn sqlite() {
-    for (name, case) in CASES {
-        println!("{name}");
-        let directory = tempfile::tempdir().unwrap();
-        let url: LogUrl = format!("sqlite:{}", directory.path().join("log.db").display()).parse().unwrap();
-        case(&|| url.open(&[]).unwrap());
-    }
+/// Makes each case a test over both logs: `sqlite::CASE` and `kafka::CASE`.
+macro_rules! conformance {
+    ($($case:ident,)+) => {
+        mod sqlite {
+            $(#[test] fn $case() { super::over_sqlite(super::$case) })+
+        }
+        mod kafka {
+            $(#[test] fn $case() { super::over_kafka(stringify!($case), super::$case) })+
+        }
+    };
 }
 
-#[test]
-fn kafka() {
-    let kafka = Kafka::start();
-    for (index, (name, case)) in CASES.into_iter().enumerate() {
-        println!("{name}");
-        let url: LogUrl = kafka.log(&format!("case-{index}")).parse().unwrap();
-        case(&|| url.open(&[]).unwrap());
-    }
+fn over_sqlite(case: fn(Open<'_>)) {
+    let edgefold = Edgefold::uninitialized();
+    let url: LogUrl = edgefold.log().parse().unwrap();
+    case(&|| url.open().unwrap());
+}
+
+fn over_kafka(name: &str, case: fn(Open<'_>)) {
+    let kafka = Kafka::shared();
+    let url: LogUrl = kafka.log(name).parse().unwrap();
+    case(&|| url.open().unwrap());
+}
+
+conformance! {
+    a_log_that_was_never_created_is_missing,
+    init_may_be_repeated,
+    a_new_log_passes_its_check,
+    commands_come_back_in_order,
+    appending_nothing_appends_nothing,
+    several_may_append_at_once,
+    a_reader_follows_what_others_append,
+    a_reader_knows_the_end_from_when_it_was_opened,
+    an_idle_reader_confirms_again_that_it_is_at_the_end,
+    an_offset_after_the_end_is_refused,
+    a_view_is_read_back_as_it_was_written,
+    a_view_reader_reports_how_far_the_view_is,
+    a_second_view_writer_fences_the_first,
+    a_rebuild_fences_the_view_writer,
+    a_rebuild_replaces_an_invalid_view,
+    a_start_from_the_view_at_any_offset_equals_a_replay,
+    a_blocklist_follows_what_others_append,
 }
 
 fn command(text: &str) -> NewCommand {
@@ -84,23 +88,31 @@ fn folded(records: &[Record]) -> (Fold, Edits) {
 
 fn a_log_that_was_never_created_is_missing(open: Open<'_>) {
     let log = open();
-    let missing = |result: Result<(), LogError>| {
+    let assert_missing = |result: Result<(), Error>| {
         let error = result.unwrap_err();
-        assert!(matches!(error, LogError::Missing(_)), "{error}");
-        assert!(error.to_string().contains("create it with `edgefold init`"), "{error}");
+        assert!(matches!(error, Error::Missing(_)), "{error}");
+        assert!(error.to_string().starts_with("there is no log at "), "{error}");
     };
-    missing(log.append(&[command("BLACKLIST 10.0.0.1")]).map(drop));
-    missing(log.commands(0).map(drop));
-    missing(log.view().map(drop));
-    missing(log.check().map(drop));
+    assert_missing(log.append(&[command("BLACKLIST 10.0.0.1")]).map(drop));
+    assert_missing(log.commands(0).map(drop));
+    assert_missing(log.view().map(drop));
+    assert_missing(log.check().map(drop));
 }
 
-fn init_is_idempotent(open: Open<'_>) {
+fn init_may_be_repeated(open: Open<'_>) {
     let log = open();
-    assert!(log.init().unwrap().iter().all(|line| line.starts_with("created")));
+    let report = log.init().unwrap();
+    assert!(report.iter().all(|line| line.starts_with("created")), "{report:?}");
     log.append(&[command("BLACKLIST 10.0.0.1")]).unwrap();
-    assert!(log.init().unwrap().iter().all(|line| line.contains("is there already")));
+    let report = log.init().unwrap();
+    assert!(report.iter().all(|line| line.contains("exists already")), "{report:?}");
     assert_eq!(read_all(&*log, 0).len(), 1);
+}
+
+fn a_new_log_passes_its_check(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    assert_eq!(log.check().unwrap(), [""; 0]);
 }
 
 fn commands_come_back_in_order(open: Open<'_>) {
@@ -116,11 +128,38 @@ fn commands_come_back_in_order(open: Open<'_>) {
         assert_eq!(record.offset, offset);
         assert_eq!(record.key.as_deref(), Some(&b"2016-09-12T15:32:00Z"[..]));
         assert_eq!(record.value.as_deref(), Some(text.as_bytes()));
-        assert!(record.timestamp.is_some(), "the log says when it took a record");
+        assert!(record.timestamp.is_some(), "the log states when it received a record");
     }
     assert_eq!(records.len(), 300);
     assert_eq!(read_all(&*log, 290), records[290..]);
     assert_eq!(read_all(&*log, 300), []);
+}
+
+fn appending_nothing_appends_nothing(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    assert_eq!(log.append(&[]).unwrap(), [0; 0]);
+    assert_eq!(log.append(&[command("BLACKLIST 10.0.0.1")]).unwrap(), [0]);
+}
+
+fn several_may_append_at_once(open: Open<'_>) {
+    open().init().unwrap();
+    let logs: Vec<_> = (0..3).map(|_| open()).collect();
+    let mut offsets: Vec<u64> = thread::scope(|scope| {
+        let threads: Vec<_> = logs
+            .into_iter()
+            .map(|log| {
+                scope.spawn(move || {
+                    let append = |n| log.append(&[command(&format!("BLACKLIST 10.0.0.{n}"))]).unwrap();
+                    (0..5).flat_map(append).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    offsets.sort_unstable();
+    assert_eq!(offsets, (0..15).collect::<Vec<_>>());
+    assert_eq!(read_all(&*open(), 0).len(), 15);
 }
 
 fn a_reader_follows_what_others_append(open: Open<'_>) {
@@ -143,34 +182,82 @@ fn a_reader_follows_what_others_append(open: Open<'_>) {
     });
 }
 
-fn an_offset_behind_the_end_is_refused(open: Open<'_>) {
+fn a_reader_knows_the_end_from_when_it_was_opened(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    assert_eq!(log.commands(0).unwrap().end(), 0);
+    log.append(&["BLACKLIST 10.0.0.1", "BLACKLIST 10.0.0.2"].map(command)).unwrap();
+    let reader = log.commands(1).unwrap();
+    log.append(&[command("BLACKLIST 10.0.0.3")]).unwrap();
+    assert_eq!((reader.end(), log.commands(0).unwrap().end()), (2, 3));
+}
+
+/// Whoever follows a log learns from this that what it has is still all there is.
+fn an_idle_reader_confirms_again_that_it_is_at_the_end(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    log.append(&[command("BLACKLIST 10.0.0.1")]).unwrap();
+    let mut reader = log.commands(0).unwrap();
+    let mut confirmations = 0;
+    // Kafka's reader asks its broker every second.
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(4) {
+        let batch = reader.read(Duration::from_millis(100)).unwrap();
+        assert_eq!(batch.trouble, None);
+        if started.elapsed() > Duration::from_secs(2) {
+            confirmations += u32::from(batch.at_end);
+        }
+    }
+    assert!(confirmations > 0);
+}
+
+fn an_offset_after_the_end_is_refused(open: Open<'_>) {
     let log = open();
     log.init().unwrap();
     log.append(&[command("BLACKLIST 10.0.0.1")]).unwrap();
     let error = log.commands(5).map(drop).unwrap_err();
-    assert!(error.to_string().contains("commands from offset 5 on are needed, but the log has"), "{error}");
+    assert!(matches!(error, Error::Gone { needed: 5, .. }), "{error}");
+    assert!(error.to_string().starts_with("commands from offset 5 on are needed, but the log has "), "{error}");
 }
 
-fn the_view_gives_back_what_was_written(open: Open<'_>) {
+fn a_view_is_read_back_as_it_was_written(open: Open<'_>) {
     let log = open();
     log.init().unwrap();
     assert_eq!(view(&*log), Fold::default());
     let texts = ["BLACKLIST 10.0.0.0/24", "BLACKLIST 2001:db8::/32 ttl=1h", "WHITELIST 10.0.0.0/25", "WHITELIST ::/0"];
     log.append(&texts.map(command)).unwrap();
-    let records = read_all(&*log, 0);
     let mut writer = log.view_writer().unwrap();
     let mut fold = Fold::default();
-    for record in &records {
+    for record in read_all(&*log, 0) {
         let mut edits = Edits::default();
-        fold.apply(record, &mut edits).unwrap();
+        fold.apply(&record, &mut edits).unwrap();
         writer.write(&mut view_records(&edits, fold.position())).unwrap();
         assert_eq!(view(&*open()), fold, "after offset {}", record.offset);
     }
-    let ranges: Vec<_> = fold.ranges().map(|(range, _)| range.to_string()).collect();
-    assert_eq!(ranges, ["10.0.0.128-10.0.0.255"], "so there were tombstones");
+    let ranges: Vec<_> = fold.blocks().map(|block| block.range.to_string()).collect();
+    assert_eq!(ranges, ["10.0.0.128-10.0.0.255"], "the other ranges were removed, by tombstones");
 }
 
-fn a_second_writer_fences_the_first(open: Open<'_>) {
+fn a_view_reader_reports_how_far_the_view_is(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    let mut reader = log.view().unwrap();
+    let mut writer = open().view_writer().unwrap();
+    let (mut fold, mut reported) = (Fold::default(), Vec::new());
+    for round in 1..=3 {
+        log.append(&[command(&format!("BLACKLIST 10.0.{round}.0/24"))]).unwrap();
+        let mut edits = Edits::default();
+        fold.apply(&read_all(&*log, round - 1)[0], &mut edits).unwrap();
+        writer.write(&mut view_records(&edits, fold.position())).unwrap();
+        eventually("the offset", || {
+            let wait = Duration::from_secs(1);
+            reader.read(wait, &mut |key, value| reported.extend(stated_offset(key, value))).unwrap();
+            (reported.last() == Some(&round)).then_some(())
+        });
+    }
+}
+
+fn a_second_view_writer_fences_the_first(open: Open<'_>) {
     let log = open();
     log.init().unwrap();
     log.append(&["BLACKLIST 10.0.0.0/24", "WHITELIST 10.0.0.100"].map(command)).unwrap();
@@ -182,11 +269,42 @@ fn a_second_writer_fences_the_first(open: Open<'_>) {
     let mut new = other.view_writer().unwrap();
     new.write(&mut view_records(&both_edits, both.position())).unwrap();
     let error = old.write(&mut view_records(&first_edits, first.position())).unwrap_err();
-    assert!(matches!(error, LogError::Fenced), "{error}");
+    assert!(matches!(error, Error::Fenced), "{error}");
     assert_eq!(view(&*log), both, "the old writer wrote nothing");
 }
 
-fn bootstrap_and_follow_equal_a_replay(open: Open<'_>) {
+fn a_rebuild_fences_the_view_writer(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    log.append(&[command("BLACKLIST 10.0.0.0/24")]).unwrap();
+    let (fold, edits) = folded(&read_all(&*log, 0));
+    let mut writer = log.view_writer().unwrap();
+    writer.write(&mut view_records(&edits, fold.position())).unwrap();
+    rebuild(&*open()).unwrap();
+    let error = writer.write(&mut view_records(&edits, fold.position())).unwrap_err();
+    assert!(matches!(error, Error::Fenced), "{error}");
+}
+
+fn a_rebuild_replaces_an_invalid_view(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    log.append(&["BLACKLIST 10.0.0.0/24", "WHITELIST 10.0.0.100", "BLACKLIST ::/0"].map(command)).unwrap();
+    let (right, _) = folded(&read_all(&*log, 0));
+    let record = |key: &str, value: &str| (key.as_bytes().to_vec(), Some(value.to_owned()));
+    let mut writer = log.view_writer().unwrap();
+    let strays = [("hello", "world"), ("10.0.0.7", "10.0.0.9"), ("10.0.0.0", "10.0.0.8 until=never"), ("@offset", "2")];
+    writer.write(&mut strays.iter().map(|(key, value)| record(key, value))).unwrap();
+    let error = read_view(&*log).unwrap_err();
+    assert!(matches!(error, Error::View(ViewError::Record { .. })), "{error}");
+    assert_eq!(Follower::load(&*log).unwrap().fold, right, "a start replays the commands");
+    let (_writer, follower) = rebuild(&*log).unwrap();
+    assert_eq!((&view(&*log), &follower.fold), (&right, &right));
+    // Another rebuild finds nothing to do.
+    rebuild(&*log).unwrap();
+    assert_eq!(view(&*log), right);
+}
+
+fn a_start_from_the_view_at_any_offset_equals_a_replay(open: Open<'_>) {
     let log = open();
     log.init().unwrap();
     let texts = [
@@ -204,11 +322,11 @@ fn bootstrap_and_follow_equal_a_replay(open: Open<'_>) {
     let (replayed, _) = folded(&records);
     let mut fold = Fold::default();
     for record in &records {
-        // The view stands at this offset; whoever comes now bootstraps from it, and follows the rest.
+        // The view is at this offset. A start reads it, and then the rest of the commands.
         assert_eq!(view(&*open()), fold);
         let follower = Follower::load(&*open()).unwrap();
         assert_eq!(follower.fold, replayed, "from a view at offset {}", fold.position().next_offset);
-        // And the time machine gives what the view was.
+        // The time machine returns what the view was.
         let then = replay(&*open(), Moment::Offset(fold.position().next_offset)).unwrap();
         assert_eq!(then, fold);
         let mut edits = Edits::default();
@@ -216,75 +334,24 @@ fn bootstrap_and_follow_equal_a_replay(open: Open<'_>) {
         writer.write(&mut view_records(&edits, fold.position())).unwrap();
     }
     assert_eq!(Follower::load(&*open()).unwrap().fold, replayed);
-    let error = replay(&*open(), Moment::Offset(99)).unwrap_err().to_string();
-    assert!(error.contains("offset 99 is still to come"), "{error}");
+    let error = replay(&*open(), Moment::Offset(99)).unwrap_err();
+    assert!(matches!(error, Error::NotYet { wanted: 99, end: 7 }), "{error}");
 }
 
-fn several_may_append_at_once(open: Open<'_>) {
-    open().init().unwrap();
-    let logs: Vec<_> = (0..3).map(|_| open()).collect();
-    let mut offsets: Vec<u64> = std::thread::scope(|scope| {
-        let threads: Vec<_> = logs
-            .into_iter()
-            .map(|log| {
-                scope.spawn(move || {
-                    let append = |n| log.append(&[command(&format!("BLACKLIST 10.0.0.{n}"))]).unwrap();
-                    (0..5).flat_map(append).collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-    });
-    offsets.sort_unstable();
-    assert_eq!(offsets, (0..15).collect::<Vec<_>>());
-    assert_eq!(read_all(&*open(), 0).len(), 15);
-}
-
-fn a_reader_of_the_view_hears_how_far_it_comes(open: Open<'_>) {
-    let log = open();
-    log.init().unwrap();
-    let mut reader = log.view().unwrap();
-    let mut writer = open().view_writer().unwrap();
-    let (mut fold, mut heard) = (Fold::default(), Vec::new());
-    for round in 1..=3 {
-        log.append(&[command(&format!("BLACKLIST 10.0.{round}.0/24"))]).unwrap();
-        let mut edits = Edits::default();
-        fold.apply(&read_all(&*log, round - 1)[0], &mut edits).unwrap();
-        writer.write(&mut view_records(&edits, fold.position())).unwrap();
-        eventually("the offset", || {
-            let wait = Duration::from_secs(1);
-            reader.read(wait, &mut |key, value| heard.extend(stated_offset(key, value))).unwrap();
-            (heard.last() == Some(&round)).then_some(())
-        });
-    }
-}
-
-fn a_view_that_is_no_view_is_rebuilt(open: Open<'_>) {
-    let log = open();
-    log.init().unwrap();
-    log.append(&["BLACKLIST 10.0.0.0/24", "WHITELIST 10.0.0.100", "BLACKLIST ::/0"].map(command)).unwrap();
-    let (right, _) = folded(&read_all(&*log, 0));
-    let junk = |key: &str, value: &str| (key.as_bytes().to_vec(), Some(value.to_owned()));
-    let mut writer = log.view_writer().unwrap();
-    let strays = [junk("hello", "world"), junk("10.0.0.7", "10.0.0.9"), junk("10.0.0.0", "10.0.0.8 until=never")];
-    writer.write(&mut strays.into_iter().chain([junk("@offset", "2")])).unwrap();
-    assert!(read_view(&*log).unwrap_err().to_string().contains("none of edgefold's"));
-    assert_eq!(Follower::load(&*log).unwrap().fold, right, "who comes now replays the commands");
-    let (_writer, follower) = rebuild(&*log).unwrap();
-    assert_eq!((&view(&*log), &follower.fold), (&right, &right));
-    // Nothing to do, and no harm done.
-    rebuild(&*log).unwrap();
-    assert_eq!(view(&*log), right);
-}
-
-fn a_rebuild_fences_a_writer(open: Open<'_>) {
+fn a_blocklist_follows_what_others_append(open: Open<'_>) {
     let log = open();
     log.init().unwrap();
     log.append(&[command("BLACKLIST 10.0.0.0/24")]).unwrap();
-    let (fold, edits) = folded(&read_all(&*log, 0));
-    let mut writer = log.view_writer().unwrap();
-    writer.write(&mut view_records(&edits, fold.position())).unwrap();
-    rebuild(&*open()).unwrap();
-    let error = writer.write(&mut view_records(&edits, fold.position())).unwrap_err();
-    assert!(matches!(error, LogError::Fenced), "{error}");
+    let started = now();
+    let blocklist = Blocklist::follow(open()).unwrap();
+    let is_blocked = |ip: &str| blocklist.get(ip.parse().unwrap()).is_some();
+    assert!(is_blocked("10.0.0.7") && !is_blocked("10.0.1.7"), "it has caught up");
+    assert!(blocklist.status().last_contact >= started);
+    log.append(&["BLACKLIST 10.0.1.0/24", "nonsense", "WHITELIST 10.0.0.7"].map(command)).unwrap();
+    eventually("all commands", || (blocklist.position().next_offset == 4).then_some(()));
+    assert!(!is_blocked("10.0.0.7") && is_blocked("10.0.1.7"));
+    eventually("the record that is not a command", || (blocklist.status().rejected == 1).then_some(()));
+    let last_contact = blocklist.status().last_contact;
+    eventually("another confirmation of the end", || (blocklist.status().last_contact > last_contact).then_some(()));
+    assert_eq!(blocklist.status().trouble, None);
 }

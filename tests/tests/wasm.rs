@@ -1,43 +1,48 @@
 //! The built filter module, as it is shipped, in a proxy-wasm host.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap in a helper is a failed test")]
 
-mod wasm_host;
-
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use edgefold_filter::decision::{Reason, Verdict, decide};
-use edgefold_table::{
-    ClientAddress, Freshness, Generation, IpRange, Mode, NoAddress, Refusal, Settings, Snapshot, SnapshotError,
-    WhenStale,
+use edgefold_snapshot::{
+    ClientAddress, Freshness, Generation, Mode, NewSnapshot, NoAddress, OpenError, Refusal, Settings, Snapshot,
+    TrustedProxies, VERSION, WhenStale,
 };
+use edgefold_snapshotter::modules::{FILTER, RECHECK_FILTER};
+use edgefold_table::IpRange;
+use edgefold_wasm_host::{Host, Response};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use wasm_host::{Host, Response};
 
-fn range(first: &str, last: &str) -> IpRange {
-    IpRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
+fn range(text: &str) -> IpRange {
+    text.parse().unwrap()
 }
 
-fn snapshot(settings: Settings, ranges: &[IpRange]) -> Vec<u8> {
+fn snapshot(settings: &Settings, ranges: &[IpRange]) -> Vec<u8> {
     // The time of the worked example in docs/format.md: 2016-09-12T15:32:00Z.
-    let generation = Generation { next_offset: 2, expiry: None };
-    Snapshot::build("edgefold", generation, 1_473_694_320_000, settings, ranges.iter().copied()).unwrap()
+    snapshot_as_of(1_473_694_320_000, 2, settings, ranges)
+}
+
+fn snapshot_as_of(as_of: u64, next_offset: u64, settings: &Settings, ranges: &[IpRange]) -> Vec<u8> {
+    let generation = Generation { next_offset, expiry: None };
+    let cut_at = settings.freshness.map_or(0, |freshness| freshness.cut_at);
+    let new = NewSnapshot { list: "edgefold", generation, as_of, settings, cut_at };
+    new.encode(ranges.iter().copied()).unwrap()
 }
 
 fn small_snapshot() -> Vec<u8> {
-    small_snapshot_with(Settings::default())
+    small_snapshot_with(&Settings::default())
 }
 
-fn small_snapshot_with(settings: Settings) -> Vec<u8> {
-    let ranges =
-        [range("10.0.0.1", "10.0.0.99"), range("10.0.0.101", "10.0.0.255"), range("2001:db8::", "2001:db8::ffff")];
-    snapshot(settings, &ranges)
+fn small_snapshot_with(settings: &Settings) -> Vec<u8> {
+    snapshot(settings, &["10.0.0.1-10.0.0.99", "10.0.0.101-10.0.0.255", "2001:db8::-2001:db8::ffff"].map(range))
 }
 
 fn configured(snapshot: &[u8]) -> Host {
-    let mut host = Host::start();
+    let mut host = Host::start(FILTER);
     assert!(host.configure(snapshot), "{:?}", host.log());
     host
 }
@@ -60,22 +65,22 @@ fn assert_passes(host: &mut Host, source_address: &str) {
     assert_eq!(host.request_from(Some(source_address.as_bytes())), Response::Passed, "{source_address}");
 }
 
-/// `bytes`, cut short or altered, is refused for a reason that the log gives, and the small snapshot keeps serving.
+/// `bytes` are rejected, for a reason that the log states, and the small snapshot keeps serving.
 #[track_caller]
 fn assert_rejected(host: &mut Host, bytes: &[u8], words: &str) {
     let lines = host.log().len();
-    assert!(!host.configure(bytes), "taken: {bytes:02x?}");
+    assert!(!host.configure(bytes), "accepted: {bytes:02x?}");
     let reason = Snapshot::open(bytes).unwrap_err().to_string();
     assert!(reason.contains(words), "{reason:?} does not say {words:?}");
-    let said = &host.log()[lines..];
-    assert!(said.len() == 1 && said[0].contains(&reason), "{said:?} does not say {reason:?}");
+    let logged = &host.log()[lines..];
+    assert!(logged.len() == 1 && logged[0].contains(&reason), "{logged:?} does not say {reason:?}");
     assert_refuses(host, "10.0.0.99:1234");
     assert_passes(host, "10.0.0.100:1234");
 }
 
-/// `bytes` with a good checksum, so that what lies behind the checksum is tried.
+/// `bytes` with a valid checksum, so that everything else is checked too.
 fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
-    if let Err(SnapshotError::Checksum { computed, .. }) = Snapshot::open(&bytes) {
+    if let Err(OpenError::Checksum { computed, .. }) = Snapshot::open(&bytes) {
         let (_, checksum) = bytes.split_last_chunk_mut().unwrap();
         *checksum = computed.to_le_bytes();
     }
@@ -83,7 +88,7 @@ fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn a_blocked_address_is_refused_and_all_else_passes() {
+fn blocked_addresses_are_refused_and_others_pass() {
     let mut host = configured(&small_snapshot());
     for blocked in ["10.0.0.1:1234", "10.0.0.99:0", "10.0.0.101:65535", "10.0.0.255:1"] {
         assert_refuses(&mut host, blocked);
@@ -95,7 +100,7 @@ fn a_blocked_address_is_refused_and_all_else_passes() {
 }
 
 #[test]
-fn ipv6_mapped_and_port_less_addresses_are_looked_up() {
+fn every_form_of_an_address_is_looked_up() {
     let mut host = configured(&small_snapshot());
     for blocked in [
         "[2001:db8::]:1234",
@@ -115,9 +120,8 @@ fn ipv6_mapped_and_port_less_addresses_are_looked_up() {
 }
 
 #[test]
-fn all_of_ipv6_says_nothing_about_ipv4() {
-    let mut host =
-        configured(&snapshot(Settings::default(), &[range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]));
+fn blocking_all_ipv6_addresses_blocks_no_ipv4_address() {
+    let mut host = configured(&snapshot(&Settings::default(), &[range("::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]));
     for blocked in ["[::]:1", "[::fffe:ffff:ffff]:1", "[::1:0:0:0]:1", "[2001:db8::1]:1234"] {
         assert_refuses(&mut host, blocked);
     }
@@ -130,7 +134,7 @@ fn all_of_ipv6_says_nothing_about_ipv4() {
 fn a_client_without_an_address_follows_the_setting() {
     for (no_address, expected) in [(NoAddress::Allow, Response::Passed), (NoAddress::Deny, forbidden("no_address"))] {
         let mut host =
-            configured(&snapshot(Settings { no_address, ..Settings::default() }, &[range("10.0.0.0", "10.0.0.255")]));
+            configured(&snapshot(&Settings { no_address, ..Settings::default() }, &[range("10.0.0.0-10.0.0.255")]));
         for source_address in [None, Some(&b""[..]), Some(b"/var/run/envoy.sock"), Some(b"\xff\xfe")] {
             assert_eq!(host.request_from(source_address), expected, "{no_address:?}, {source_address:?}");
         }
@@ -140,15 +144,15 @@ fn a_client_without_an_address_follows_the_setting() {
 }
 
 #[test]
-fn a_table_of_no_ranges_is_good_and_passes_all() {
-    let mut host = configured(&snapshot(Settings::default(), &[]));
+fn with_an_empty_table_everybody_passes() {
+    let mut host = configured(&snapshot(&Settings::default(), &[]));
     for free in ["0.0.0.0:1", "10.0.0.1:1234", "255.255.255.255:1", "[::]:1", "[2001:db8::1]:1234"] {
         assert_passes(&mut host, free);
     }
 }
 
 #[test]
-fn every_truncation_is_refused_and_the_old_table_keeps_serving() {
+fn a_truncated_snapshot_is_rejected_and_the_old_one_keeps_serving() {
     let good = small_snapshot();
     let mut host = configured(&good);
     for length in 0..good.len() {
@@ -163,7 +167,7 @@ fn every_truncation_is_refused_and_the_old_table_keeps_serving() {
 }
 
 #[test]
-fn every_damaged_byte_is_refused_and_the_old_table_keeps_serving() {
+fn a_damaged_snapshot_is_rejected_and_the_old_one_keeps_serving() {
     let good = small_snapshot();
     let mut host = configured(&good);
     for (offset, flip) in (0..good.len()).flat_map(|offset| [(offset, 0x01), (offset, 0xff)]) {
@@ -171,19 +175,19 @@ fn every_damaged_byte_is_refused_and_the_old_table_keeps_serving() {
         damaged[offset] ^= flip;
         let words = match offset {
             0..8 => "not an edgefold snapshot",
-            8..12 => "this build reads version 3",
+            8..12 => &format!("this build reads version {VERSION}"),
             _ => "damaged or truncated: the checksum is",
         };
         assert_rejected(&mut host, &damaged, words);
     }
 }
 
-/// A checksum keeps accidents out, and nobody's hostility.
+/// A checksum detects accidents. Whoever alters a snapshot on purpose also corrects the checksum.
 #[test]
-fn a_damaged_byte_under_a_good_checksum_is_judged_as_native_code_judges_it() {
+fn an_altered_snapshot_with_a_valid_checksum_is_accepted_only_if_native_code_accepts_it() {
     let good = small_snapshot();
     let mut host = configured(&good);
-    let (mut taken, mut refused) = (0, 0);
+    let (mut accepted, mut rejected) = (0, 0);
     for (offset, flip) in (12..good.len() - 8).flat_map(|offset| [(offset, 0x01), (offset, 0x80), (offset, 0xff)]) {
         let mut altered = good.clone();
         altered[offset] ^= flip;
@@ -191,31 +195,31 @@ fn a_damaged_byte_under_a_good_checksum_is_judged_as_native_code_judges_it() {
         if Snapshot::open(&altered).is_ok() {
             assert!(host.configure(&altered), "offset {offset}: {:?}", host.log().last());
             assert!(host.configure(&good));
-            taken += 1;
+            accepted += 1;
         } else {
             assert_rejected(&mut host, &altered, "");
-            refused += 1;
+            rejected += 1;
         }
     }
-    assert!(taken > 20 && refused > 20, "{taken} taken, {refused} refused");
+    assert!(accepted > 20 && rejected > 20, "{accepted} accepted, {rejected} rejected");
 }
 
 #[test]
-fn another_version_is_refused_by_its_number() {
+fn another_format_version_is_rejected_with_its_number() {
     let mut host = configured(&small_snapshot());
-    for version in [0_u32, 1, 2, 4, u32::MAX] {
+    for version in [0, VERSION - 1, VERSION + 1, u32::MAX] {
         let mut other = small_snapshot();
         other[8..12].copy_from_slice(&version.to_le_bytes());
-        let words = format!("format version {version}, but this build reads version 3");
+        let words = format!("format version {version}, but this build reads version {VERSION}");
         assert_rejected(&mut host, &other, &words);
-        // Its length and all that follows may differ: the version is told first.
+        // Everything after the version may differ: a wrong version is reported first.
         assert_rejected(&mut host, &other[..12], &words);
     }
 }
 
 #[test]
 fn without_a_snapshot_no_request_passes() {
-    let mut host = Host::start();
+    let mut host = Host::start(FILTER);
     assert!(!host.configure(b""));
     assert_eq!(host.log().len(), 1);
     assert!(host.log()[0].contains("no bytes at all"), "{:?}", host.log());
@@ -228,21 +232,21 @@ fn without_a_snapshot_no_request_passes() {
 }
 
 #[test]
-fn a_later_good_snapshot_is_taken() {
+fn a_good_snapshot_replaces_the_one_before_it() {
     let mut host = configured(&small_snapshot());
     assert_refuses(&mut host, "10.0.0.7:1234");
     assert!(!host.configure(b"EDGEFOLD"));
-    assert!(host.configure(&snapshot(Settings::default(), &[range("192.0.2.0", "192.0.2.255")])));
+    assert!(host.configure(&snapshot(&Settings::default(), &[range("192.0.2.0-192.0.2.255")])));
     assert_passes(&mut host, "10.0.0.7:1234");
     assert_refuses(&mut host, "192.0.2.7:1234");
 }
 
-/// Envoy reloads for months: neither a snapshot nor a request may leave memory behind.
+/// Envoy reloads for months: neither a snapshot nor a request may leak memory.
 #[test]
 fn reloads_and_requests_do_not_grow_memory() {
     let singles: Vec<_> = (0..20_000).map(|i| Ipv4Addr::from_bits(2 * i).into()).collect();
     let ranges: Vec<_> = singles.iter().map(|&ip| IpRange::new(ip, ip).unwrap()).collect();
-    let large = snapshot(Settings::default(), &ranges);
+    let large = snapshot(&Settings::default(), &ranges);
     let mut host = configured(&large);
     let mut round = |rounds| {
         for _ in 0..rounds {
@@ -259,7 +263,7 @@ fn reloads_and_requests_do_not_grow_memory() {
     assert_eq!(round(100), before);
 }
 
-/// Each call between a host and a VM costs a request time: what is allowed pays for two calls into the VM and one out of it.
+/// Each call between the host and the VM takes time. A request that passes takes two calls into the VM and one out of it.
 #[test]
 fn an_allowed_request_takes_three_calls() {
     let mut host = configured(&small_snapshot());
@@ -277,7 +281,7 @@ fn a_refusal_is_what_the_settings_say() {
         content_type: "text/html; charset=utf-8".to_owned(),
         headers: vec![pair("retry-after", "60"), pair("x-empty", "")],
     };
-    let mut host = configured(&small_snapshot_with(Settings { refusal, ..Settings::default() }));
+    let mut host = configured(&small_snapshot_with(&Settings { refusal, ..Settings::default() }));
     let expected = Response::Refused {
         status: 429,
         headers: vec![pair("content-type", "text/html; charset=utf-8"), pair("retry-after", "60"), pair("x-empty", "")],
@@ -286,18 +290,18 @@ fn a_refusal_is_what_the_settings_say() {
     };
     assert_eq!(host.request_from(Some(b"[2001:db8::7]:1")), expected);
     let refusal = Refusal { status: 204, body: String::new(), ..Refusal::default() };
-    let mut host = configured(&small_snapshot_with(Settings { refusal, ..Settings::default() }));
+    let mut host = configured(&small_snapshot_with(&Settings { refusal, ..Settings::default() }));
     let details = "edgefold_denied[10.0.0.1-10.0.0.99]".to_owned();
     let expected = Response::Refused { status: 204, headers: Vec::new(), body: Vec::new(), details };
     assert_eq!(host.request_from(Some(b"10.0.0.7:1")), expected);
 }
 
-/// A line break would begin another header, or another response.
+/// A line break would start another header, or another response.
 #[test]
-fn a_snapshot_with_a_header_that_is_two_is_refused() {
+fn a_snapshot_whose_header_contains_a_line_break_is_rejected() {
     let headers = vec![("x-why".to_owned(), "blocked@set-cookie: a=b".to_owned())];
     let refusal = Refusal { headers, ..Refusal::default() };
-    let mut bytes = small_snapshot_with(Settings { refusal, ..Settings::default() });
+    let mut bytes = small_snapshot_with(&Settings { refusal, ..Settings::default() });
     let mut host = configured(&bytes);
     let at = bytes.windows(8).position(|bytes| bytes == b"blocked@").unwrap() + 7;
     bytes[at] = b'\n';
@@ -305,9 +309,9 @@ fn a_snapshot_with_a_header_that_is_two_is_refused() {
 }
 
 #[test]
-fn in_shadow_mode_all_pass_and_what_would_be_refused_is_said() {
+fn in_shadow_mode_everybody_passes_and_the_filter_state_says_who_would_not() {
     let shadow = Settings { mode: Mode::Shadow, no_address: NoAddress::Deny, ..Settings::default() };
-    let mut host = configured(&small_snapshot_with(shadow));
+    let mut host = configured(&small_snapshot_with(&shadow));
     assert!(host.log()[0].ends_with("in shadow mode"), "{:?}", host.log());
     assert_passes(&mut host, "10.0.0.7:1234");
     assert_eq!(host.filter_state("edgefold"), Some("shadow_edgefold_denied[10.0.0.1-10.0.0.99]"));
@@ -334,21 +338,20 @@ fn what_happens_is_counted() {
     let counters = ["denied", "denied_connections", "no_address", "snapshot_rejected", "stale", "generation", "ranges"];
     assert_eq!(counters.map(|name| host.metric("edgefold", name)), [1, 1, 1, 2, 0, 2, 3]);
     host.tick(1_473_694_320_000 + 7_999);
-    assert_eq!(host.metric("edgefold", "age_seconds"), 7, "behind the moment that the snapshot is of");
+    assert_eq!(host.metric("edgefold", "age_seconds"), 7, "since the time of the last command");
     assert!(host.configure(&small_snapshot()));
-    assert_eq!(host.metric("edgefold", "denied"), 1, "a reload counts on");
-    let generation = Generation { next_offset: 0, expiry: None };
-    assert!(host.configure(&Snapshot::build("edgefold", generation, 0, Settings::default(), []).unwrap()));
-    assert_eq!(host.metric("edgefold", "age_seconds"), 0, "an empty log is of no moment");
+    assert_eq!(host.metric("edgefold", "denied"), 1, "a reload does not reset the counters");
+    assert!(host.configure(&snapshot_as_of(0, 0, &Settings::default(), &[])));
+    assert_eq!(host.metric("edgefold", "age_seconds"), 0, "an empty log has no time");
 }
 
 #[test]
-fn a_stale_snapshot_serves_on_or_refuses_all() {
+fn a_stale_snapshot_keeps_serving_or_refuses_everything() {
     for when_stale in [WhenStale::Keep, WhenStale::Deny] {
         let freshness = Some(Freshness { cut_at: 50_000, max_age: 10_000, when_stale });
-        // A header of a refusal has no place in an answer to everybody.
+        // The headers of a refusal must not be sent to everybody.
         let refusal = Refusal { headers: vec![("location".to_owned(), "/why".to_owned())], ..Refusal::default() };
-        let fresh = small_snapshot_with(Settings { freshness, refusal, ..Settings::default() });
+        let fresh = small_snapshot_with(&Settings { freshness, refusal, ..Settings::default() });
         let mut host = configured(&fresh);
         host.tick(60_000);
         assert_eq!(host.metric("edgefold", "age_seconds"), 10);
@@ -371,7 +374,7 @@ fn a_stale_snapshot_serves_on_or_refuses_all() {
             }
         }
         let freshness = Some(Freshness { cut_at: 60_000, max_age: 10_000, when_stale });
-        assert!(host.configure(&small_snapshot_with(Settings { freshness, ..Settings::default() })));
+        assert!(host.configure(&small_snapshot_with(&Settings { freshness, ..Settings::default() })));
         assert_passes(&mut host, "10.0.0.100:1234");
         // One that comes late is stale from the start.
         assert!(host.configure(&fresh));
@@ -380,9 +383,9 @@ fn a_stale_snapshot_serves_on_or_refuses_all() {
     }
 }
 
-/// Every header of several is read, and none that nobody vouches for.
+/// All headers of the name are read, but only from trusted peers.
 #[test]
-fn the_client_of_a_request_is_whom_the_settings_name() {
+fn the_client_of_a_request_is_where_the_settings_say() {
     const HEADER: &str = "request.headers.x-real-ip";
     let (blocked, free, peer) = ("10.0.0.7", "192.0.2.1", "127.0.0.1:5");
     let header = |trusted_hops, trusted_proxies| ClientAddress::Header {
@@ -390,9 +393,9 @@ fn the_client_of_a_request_is_whom_the_settings_name() {
         trusted_hops,
         trusted_proxies,
     };
-    let any = || header(1, Vec::new());
-    let second = || header(2, Vec::new());
-    let trusted = || header(1, vec![range("127.0.0.0", "127.255.255.255")]);
+    let any = || header(1, TrustedProxies::default());
+    let second = || header(2, TrustedProxies::default());
+    let trusted = || header(1, TrustedProxies(vec![range("127.0.0.0/8")]));
     for (client_address, peer, value, expected) in [
         (any(), peer, Some(blocked.to_owned()), Some(blocked)),
         (any(), peer, Some(format!("{blocked}, {free}")), None),
@@ -400,13 +403,13 @@ fn the_client_of_a_request_is_whom_the_settings_name() {
         (any(), peer, Some(format!("{free},::ffff:{blocked}")), Some(blocked)),
         (any(), peer, Some(format!("{free},[::FFFF:10.0.0.7]:1")), Some(blocked)),
         (any(), peer, Some("2001:DB8:0:0:0:0:0:7".to_owned()), Some("2001:db8::7")),
-        // Not an address: nobody knows the client.
+        // Not an address: the client has none.
         (any(), peer, Some(format!("{blocked},")), None),
         (any(), peer, Some("unknown".to_owned()), None),
         (any(), peer, Some(String::new()), None),
         (any(), peer, Some(format!("{},{blocked}", "x".repeat(100_000))), Some(blocked)),
         (any(), peer, Some(",".repeat(100_000)), None),
-        // Too few entries, or no header: it came around the proxies.
+        // Too few entries, or no header: the request bypassed the proxies.
         (any(), "10.0.0.8:5", None, Some("10.0.0.8")),
         (second(), "10.0.0.8:5", Some(free.to_owned()), Some("10.0.0.8")),
         (second(), peer, Some(format!("{blocked}, {free}")), Some(blocked)),
@@ -419,20 +422,24 @@ fn the_client_of_a_request_is_whom_the_settings_name() {
         (ClientAddress::Envoy, "10.0.0.8:5", Some(free.to_owned()), Some("10.0.0.8")),
     ] {
         let settings = Settings { client_address: client_address.clone(), ..Settings::default() };
-        let mut host = configured(&small_snapshot_with(settings));
+        let mut host = configured(&small_snapshot_with(&settings));
         host.set(HEADER, value.as_deref().map(str::as_bytes));
         let response = host.request_from(Some(peer.as_bytes()));
         let is_refused = response != Response::Passed;
         let value = value.map(|value| value[..value.len().min(60)].to_owned());
         assert_eq!(is_refused, expected.is_some(), "{client_address:?}, {peer}, {value:?}");
-        assert_eq!(host.connect(peer).is_none(), peer.starts_with("10."), "a connection is its peer's: {peer}");
+        assert_eq!(
+            host.connect(peer).is_none(),
+            peer.starts_with("10."),
+            "the header does not count for a connection: {peer}"
+        );
     }
-    let mut host = configured(&small_snapshot_with(Settings {
+    let mut host = configured(&small_snapshot_with(&Settings {
         client_address: ClientAddress::Connection,
         no_address: NoAddress::Deny,
         ..Settings::default()
     }));
-    assert_eq!(host.request_from(Some(free.as_bytes())), forbidden("no_address"), "Envoy does not say it");
+    assert_eq!(host.request_from(Some(free.as_bytes())), forbidden("no_address"), "Envoy does not provide it");
     host.set("filter_state.edgefold.connection_address", Some(b"192.0.2.1:1234"));
     assert_eq!(host.request_from(Some(blocked.as_bytes())), Response::Passed);
     host.set("filter_state.edgefold.connection_address", Some(b"10.0.0.7:1234"));
@@ -442,14 +449,14 @@ fn the_client_of_a_request_is_whom_the_settings_name() {
 #[test]
 fn an_open_connection_is_kept_or_rechecked() {
     for recheck in [false, true] {
-        let mut host = if recheck { Host::start_recheck() } else { Host::start() };
-        assert!(host.configure(&snapshot(Settings::default(), &[])));
+        let mut host = Host::start(if recheck { RECHECK_FILTER } else { FILTER });
+        assert!(host.configure(&snapshot(&Settings::default(), &[])));
         let connection = host.connect("10.0.0.7:1234").unwrap();
         assert!(host.data(connection));
         let shadow = Settings { mode: Mode::Shadow, ..Settings::default() };
-        assert!(host.configure(&small_snapshot_with(shadow)));
+        assert!(host.configure(&small_snapshot_with(&shadow)));
         assert!(host.data(connection) && host.data(connection));
-        assert_eq!(host.metric("edgefold", "shadow_denied_connections"), 0, "bytes are no connections");
+        assert_eq!(host.metric("edgefold", "shadow_denied_connections"), 0, "only connections are counted, not bytes");
         assert!(host.configure(&small_snapshot()));
         assert_eq!(host.data(connection), !recheck);
         assert_eq!(host.connect("10.0.0.7:1234"), None);
@@ -458,10 +465,10 @@ fn an_open_connection_is_kept_or_rechecked() {
 }
 
 #[test]
-fn lists_in_one_vm_are_told_apart() {
+fn each_list_in_a_vm_has_its_own_snapshot() {
     let mut host = configured(&small_snapshot());
     host.set("plugin_name", Some(b"other.list"));
-    assert!(host.configure(&snapshot(Settings::default(), &[range("192.0.2.0", "192.0.2.255")])));
+    assert!(host.configure(&snapshot(&Settings::default(), &[range("192.0.2.0-192.0.2.255")])));
     assert_refuses(&mut host, "192.0.2.7:1");
     assert_passes(&mut host, "10.0.0.7:1");
     assert_eq!(host.metric("other_list", "denied"), 1);
@@ -474,9 +481,9 @@ fn lists_in_one_vm_are_told_apart() {
 }
 
 #[test]
-fn a_snapshot_is_taken_as_json_too() {
-    let mut host = Host::start();
-    let base64 = base64::engine::general_purpose::STANDARD.encode(small_snapshot());
+fn a_snapshot_may_be_in_json() {
+    let mut host = Host::start(FILTER);
+    let base64 = STANDARD.encode(small_snapshot());
     assert!(host.configure(format!("{{\"snapshot\": \"{base64}\"}}").as_bytes()), "{:?}", host.log());
     assert_refuses(&mut host, "10.0.0.7:1234");
     assert!(!host.configure(b"{\"snapshot\": \"RURHRUZPTEQ=\"}"));
@@ -485,19 +492,19 @@ fn a_snapshot_is_taken_as_json_too() {
     assert_refuses(&mut host, "10.0.0.7:1234");
 }
 
-/// What one VM has validated, others need not; and what they are told of other bytes does not count.
+/// A snapshot that one VM has validated need not be validated by others. A claim about other bytes does not count.
 #[test]
-fn a_snapshot_that_another_vm_has_validated_serves_as_well() {
+fn a_snapshot_that_another_vm_has_validated_serves() {
     let mut canary = configured(&small_snapshot());
     let shared = canary.state().shared.clone();
     assert_eq!(shared.len(), 1);
-    let mut worker = Host::start();
+    let mut worker = Host::start(FILTER);
     worker.state().shared.clone_from(&shared);
     assert!(worker.configure(&small_snapshot()));
     assert_eq!(worker.request_from(Some(b"10.0.0.7:1")), forbidden("10.0.0.1-10.0.0.99"));
     assert_passes(&mut worker, "10.0.0.100:1");
     assert_eq!(worker.state().shared, shared);
-    // A table that no canary would have taken is refused as ever.
+    // A table that no canary would have accepted is still rejected.
     let good = small_snapshot();
     let mut bad = good.clone();
     let at = bad.len() - 100;
@@ -513,9 +520,9 @@ fn a_snapshot_that_another_vm_has_validated_serves_as_well() {
     assert_eq!(worker.state().shared, shared);
 }
 
-/// A host may refuse any call, for lack of a capability or of memory.
+/// A host may refuse any call, because of a missing capability or memory.
 #[test]
-fn whatever_the_host_refuses_the_filter_goes_on() {
+fn the_filter_keeps_working_when_the_host_refuses_a_call() {
     let calls = [
         "proxy_log",
         "proxy_set_property",
@@ -532,9 +539,9 @@ fn whatever_the_host_refuses_the_filter_goes_on() {
     for mode in [Mode::Enforce, Mode::Shadow] {
         for call in calls {
             for status in [1, 2, 10, 12, u32::MAX] {
-                let mut host = Host::start();
+                let mut host = Host::start(FILTER);
                 host.state().refused_calls.insert(call, status);
-                assert!(host.configure(&small_snapshot_with(Settings { mode, ..Settings::default() })));
+                assert!(host.configure(&small_snapshot_with(&Settings { mode, ..Settings::default() })));
                 assert_passes(&mut host, "10.0.0.100:1234");
                 if !matches!(call, "proxy_send_local_response" | "proxy_close_stream") {
                     assert_eq!(host.request_from(Some(b"10.0.0.7:1")) == Response::Passed, mode == Mode::Shadow);
@@ -543,26 +550,26 @@ fn whatever_the_host_refuses_the_filter_goes_on() {
             }
         }
     }
-    // Without an address a client has none, and without its bytes a snapshot is none.
-    let mut host = configured(&small_snapshot_with(Settings { no_address: NoAddress::Deny, ..Settings::default() }));
+    // Without the address, the client has none. Without the configuration, there is no snapshot.
+    let mut host = configured(&small_snapshot_with(&Settings { no_address: NoAddress::Deny, ..Settings::default() }));
     host.state().refused_calls.insert("proxy_get_property", 10);
     assert_eq!(host.request_from(Some(b"10.0.0.100:1")), forbidden("no_address"));
     host.state().refused_calls.insert("proxy_get_buffer_bytes", 10);
     assert!(!host.configure(&small_snapshot()));
-    assert!(host.log().last().unwrap().contains("does not hand over the configuration"), "{:?}", host.log());
-    // Nor does more memory than there is make it trap.
+    assert!(host.log().last().unwrap().contains("the host does not provide the configuration"), "{:?}", host.log());
+    // Asking for more memory than there is does not make it trap.
     for asked in [u32::MAX, u32::MAX - 70_000, 0xf000_0000] {
         let mut host = configured(&small_snapshot());
         host.state().asked_instead = Some(asked);
         assert!(!host.configure(&small_snapshot()));
-        assert!(host.log().last().unwrap().contains("no memory for it"), "{:?}", host.log());
+        assert!(host.log().last().unwrap().contains("there is no memory for it"), "{:?}", host.log());
         host.state().asked_instead = None;
         assert_refuses(&mut host, "10.0.0.7:1");
     }
 }
 
-/// Two tables at a time and what the module has besides, for a list whose size moves by a little. One that halves and
-/// doubles leaves holes, and may take a table more.
+/// Two tables at a time, and what else the module has, for a list whose size changes by a little. One that halves and doubles
+/// leaves holes, and may need one table more.
 #[test]
 fn memory_is_at_most_three_times_the_table() {
     let singles = |count: u32| -> Vec<u8> {
@@ -571,11 +578,11 @@ fn memory_is_at_most_three_times_the_table() {
         addresses.sort_unstable();
         addresses.dedup();
         let ranges: Vec<_> = addresses.iter().map(|&ip| IpRange::new(ip, ip).unwrap()).collect();
-        snapshot(Settings::default(), &ranges)
+        snapshot(&Settings::default(), &ranges)
     };
-    let (mut host, mut most) = (Host::start(), 0);
+    let (mut host, mut most) = (Host::start(FILTER), 0);
     for round in 0..12 {
-        // A list that grows by a little, and shrinks now and then.
+        // A list that grows a little each time, and sometimes shrinks.
         let bytes = singles(1_000_000 + 1_500 * round - 4_000 * (round / 4));
         assert!(host.configure(&bytes));
         most = most.max(bytes.len());
@@ -584,7 +591,7 @@ fn memory_is_at_most_three_times_the_table() {
     }
 }
 
-/// The example is there for whoever writes another reader; one that is wrong is worse than none.
+/// Whoever writes another reader relies on the example.
 #[test]
 fn the_worked_example_of_the_format_is_a_snapshot() {
     let document = include_str!("../../docs/format.md");
@@ -593,19 +600,19 @@ fn the_worked_example_of_the_format_is_a_snapshot() {
     let words =
         example.lines().flat_map(|line| line.split_once('#').map_or(line, |(bytes, _)| bytes).split_whitespace());
     let bytes: Vec<u8> = words.map(|word| u8::from_str_radix(word, 16).unwrap()).collect();
-    assert_eq!(bytes, small_snapshot(), "write this: {:02x?}", small_snapshot());
+    assert_eq!(bytes, small_snapshot(), "the document should have: {:02x?}", small_snapshot());
     let mut host = configured(&bytes);
     assert_refuses(&mut host, "10.0.0.99:1234");
     assert_passes(&mut host, "10.0.0.100:1234");
 }
 
-/// Ranges behind `base`, each with the gap before it and its length. Those past the end
-/// of the family are left out, and so are those in the IPv4-mapped block, which IPv6 does not have.
+/// Ranges after `base`, each given by the gap before it and its length. Those past the end of the family are left out, as are
+/// those in the IPv4-mapped block, whose addresses are IPv4.
 fn ranges_from(base: u128, shape: &[(u8, u8)], address: impl Fn(u128) -> Option<IpAddr>) -> Vec<IpRange> {
     let mut next = base;
     let mut ranges = Vec::new();
     for &(gap, length) in shape {
-        // A gap of at least one address, since touching ranges are one.
+        // Ranges that touch would be one range.
         let Some(first) = next.checked_add(u128::from(gap) + 2) else { break };
         let Some(last) = first.checked_add(u128::from(length)) else { break };
         let (Some(first), Some(end)) = (address(first), address(last)) else { break };
@@ -620,7 +627,7 @@ fn ipv4(bits: u128) -> Option<Ipv4Addr> {
     u32::try_from(bits).ok().map(Ipv4Addr::from_bits)
 }
 
-/// As Envoy writes it.
+/// An address as Envoy writes it.
 fn source_address(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => format!("{ip}:1234"),
@@ -632,7 +639,7 @@ fn source_address(ip: IpAddr) -> String {
 fn wasm_and_native_code_and_a_plain_search_agree() {
     let shape = || prop::collection::vec((any::<u8>(), any::<u8>()), 0..40);
     let ipv4_base = prop_oneof![Just(0), any::<u32>().prop_map(u128::from), Just(u128::from(u32::MAX) - 999)];
-    // The second and the third run into the IPv4-mapped block and out of it.
+    // From the second and the third, ranges run into the IPv4-mapped block and out of it.
     let ipv6_base = prop_oneof![
         Just(0),
         Just(0xffff_0000_0000 - 500),
@@ -647,7 +654,7 @@ fn wasm_and_native_code_and_a_plain_search_agree() {
     let outcome = runner.run(&case, |(ipv4_base, ipv4_shape, ipv6_base, ipv6_shape, lookups)| {
         let mut ranges = ranges_from(ipv4_base, &ipv4_shape, |bits| ipv4(bits).map(IpAddr::V4));
         ranges.extend(ranges_from(ipv6_base, &ipv6_shape, |bits| Some(Ipv6Addr::from_bits(bits).into())));
-        let bytes = snapshot(Settings::default(), &ranges);
+        let bytes = snapshot(&Settings::default(), &ranges);
         let native = Snapshot::open(&bytes).unwrap();
         let mut host = configured(&bytes);
         for (distance, form) in lookups {

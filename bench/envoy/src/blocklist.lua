@@ -8,7 +8,7 @@ function envoy_on_request(handle)
     return
   end
   local address = ((a * 256 + b) * 256 + c) * 256 + d
-  -- How many ranges begin at or before the address.
+  -- The number of ranges that begin at or before the address.
   local low, high = 0, #firsts
   while low < high do
     local middle = math.ceil((low + high) / 2)

@@ -1,91 +1,100 @@
-//! Who takes part: a name, what is blocked, and the filter that blocks it.
+//! The contenders: a name, how many ranges are blocked, and the filter that blocks them.
 
 use std::fs;
 use std::path::PathBuf;
 
-use edgefold::ecds;
-use edgefold_table::OpenConnections;
-use envoy_types::pb::envoy::extensions::wasm::v3::FailurePolicy;
+use edgefold_snapshot::OpenConnections;
+use edgefold_snapshotter::modules;
+use edgefold_snapshotter::ship::ecds::{FailurePolicy, FilterKind, Resource};
 
 use crate::list::List;
 use crate::{resources, sdk_filter};
 
 pub(crate) const EMPTY: &str = "empty chain";
-/// Who the others are compared with.
+/// The contenders that the others are compared with.
 pub(crate) const NATIVE: &str = "RBAC, IP matcher, 1k";
 pub(crate) const SDK: &str = "plain SDK filter, 1k";
 
-/// Someone who takes part.
+/// A contender.
 pub(crate) struct Contender {
     pub(crate) name: String,
-    /// How many are blocked.
+    /// The number of ranges to block.
     pub(crate) ranges: usize,
     /// `None` for the empty chain.
-    pub(crate) filter: Option<Filter>,
-    /// Whether denied requests are measured too.
+    pub(crate) filter: Option<EcdsFilter>,
+    /// Whether to measure denied requests too.
     pub(crate) denied: bool,
 }
 
 /// A filter that Envoy gets by ECDS.
-pub(crate) struct Filter {
+pub(crate) struct EcdsFilter {
     pub(crate) type_url: &'static str,
-    /// Whether it is among the network filters, where no address of X-Forwarded-For is seen, and none of a request blocked.
+    /// Whether it is a network filter. Those do not see X-Forwarded-For, so no request is blocked.
     pub(crate) network: bool,
-    /// The encoded `DiscoveryResponse` with one version of a list.
-    pub(crate) resource: Resource,
+    pub(crate) encode: Encode,
 }
 
-type Resource = Box<dyn Fn(&List, u32) -> Vec<u8>>;
+/// Encodes the `DiscoveryResponse` with one version of a list.
+type Encode = Box<dyn Fn(&List, u32) -> Vec<u8>>;
 
-impl Filter {
-    fn new(type_url: &'static str, resource: impl Fn(&List, u32) -> Vec<u8> + 'static) -> Self {
-        Self { type_url, network: false, resource: Box::new(resource) }
+impl EcdsFilter {
+    fn http(type_url: &'static str, encode: impl Fn(&List, u32) -> Vec<u8> + 'static) -> Self {
+        Self { type_url, network: false, encode: Box::new(encode) }
     }
 }
 
 /// The filter that edgefold ships.
-fn edgefold() -> Filter {
-    Filter::new(resources::WASM, |list, version| {
-        edgefold_resource(ecds::Filter::Http, OpenConnections::Keep, list, version)
-    })
+fn edgefold() -> EcdsFilter {
+    EcdsFilter::http(resources::WASM, |list, version| encode(FilterKind::Http, OpenConnections::Keep, list, version))
 }
 
-/// The same among the network filters.
-fn edgefold_network(open_connections: OpenConnections) -> Filter {
-    let resource =
-        move |list: &List, version| edgefold_resource(ecds::Filter::Network, open_connections, list, version);
-    Filter { network: true, ..Filter::new(resources::NETWORK_WASM, resource) }
+/// The same as a network filter.
+fn edgefold_network(open_connections: OpenConnections) -> EcdsFilter {
+    EcdsFilter {
+        type_url: resources::NETWORK_WASM,
+        network: true,
+        encode: Box::new(move |list, version| encode(FilterKind::Network, open_connections, list, version)),
+    }
 }
 
-fn edgefold_resource(filter: ecds::Filter, open_connections: OpenConnections, list: &List, version: u32) -> Vec<u8> {
-    let (name, policy) = (resources::NAME, FailurePolicy::FailClosed);
-    let (snapshot, version) = (list.snapshot(version), version.to_string());
-    ecds::discovery_response(filter, name, &version, &version, &snapshot, open_connections, policy)
+fn encode(kind: FilterKind, open_connections: OpenConnections, list: &List, version: u32) -> Vec<u8> {
+    let snapshot = list.snapshot(version).into();
+    let version = &version.to_string();
+    Resource {
+        kind,
+        name: resources::NAME,
+        version,
+        shipment: version,
+        module: modules::module_for(open_connections),
+        snapshot,
+        failure_policy: FailurePolicy::Closed,
+    }
+    .encode()
 }
 
 /// Another wasm module, configured with the same snapshot.
-fn module(module: Vec<u8>) -> Filter {
-    Filter::new(resources::WASM, move |list, version| resources::wasm(version, &module, list.snapshot(version)))
+fn module(module: Vec<u8>) -> EcdsFilter {
+    EcdsFilter::http(resources::WASM, move |list, version| resources::wasm(version, &module, list.snapshot(version)))
 }
 
-/// RBAC by the matcher API.
-fn rbac_matcher() -> Filter {
-    Filter::new(resources::RBAC, |list, version| resources::rbac_matcher(version, &list.version(version)))
+/// RBAC with the matcher API.
+fn rbac_matcher() -> EcdsFilter {
+    EcdsFilter::http(resources::RBAC, |list, version| resources::rbac_matcher(version, &list.version(version)))
 }
 
-fn rbac_principals() -> Filter {
-    Filter::new(resources::RBAC, |list, version| resources::rbac_principals(version, &list.version(version)))
+fn rbac_principals() -> EcdsFilter {
+    EcdsFilter::http(resources::RBAC, |list, version| resources::rbac_principals(version, &list.version(version)))
 }
 
-fn lua() -> Filter {
-    Filter::new(resources::LUA, |list, version| resources::lua(version, &list.version(version)))
+fn lua() -> EcdsFilter {
+    EcdsFilter::http(resources::LUA, |list, version| resources::lua(version, &list.version(version)))
 }
 
-fn contender(name: &str, ranges: usize, filter: Option<Filter>, denied: bool) -> Contender {
+fn contender(name: &str, ranges: usize, filter: Option<EcdsFilter>, denied: bool) -> Contender {
     Contender { name: name.to_owned(), ranges, filter, denied }
 }
 
-/// Those whose reloads are timed.
+/// The contenders whose reloads are timed.
 pub(crate) fn reloaded() -> [Contender; 3] {
     [
         contender("edgefold, 100k", 100_000, Some(edgefold()), false),
@@ -94,12 +103,12 @@ pub(crate) fn reloaded() -> [Contender; 3] {
     ]
 }
 
-/// Who is reloaded for long.
+/// The contender of the soak.
 pub(crate) fn soaked() -> Contender {
     contender("edgefold, 1M", 1_000_000, Some(edgefold()), false)
 }
 
-/// Those whose cost is measured; `modules` are those of the command line.
+/// The contenders whose cost is measured. `modules` are the additional ones from the command line.
 pub(crate) fn all(modules: &[PathBuf]) -> Vec<Contender> {
     let sdk_filter = module(fs::read(sdk_filter::build()).unwrap());
     let further = modules.iter().map(|path| {
@@ -108,8 +117,8 @@ pub(crate) fn all(modules: &[PathBuf]) -> Vec<Contender> {
     });
     [
         contender(EMPTY, 0, None, false),
-        // A control: it shows what differences mean nothing.
-        contender("empty chain, once more", 0, None, false),
+        // A control, which shows the size of the noise.
+        contender("empty chain, again", 0, None, false),
         contender("edgefold, 1k", 1_000, Some(edgefold()), true),
         contender("edgefold, 1M", 1_000_000, Some(edgefold()), true),
         contender("edgefold, 10M", 10_000_000, Some(edgefold()), false),
@@ -118,7 +127,7 @@ pub(crate) fn all(modules: &[PathBuf]) -> Vec<Contender> {
         contender(SDK, 1_000, Some(sdk_filter), true),
         contender(NATIVE, 1_000, Some(rbac_matcher()), true),
         contender("RBAC, IP matcher, 100k", 100_000, Some(rbac_matcher()), false),
-        // As CIDR blocks they are almost 262,144, which is as many as its trie takes.
+        // These are almost 262,144 CIDR blocks, the limit of its trie.
         contender("RBAC, IP matcher, 190k", 190_000, Some(rbac_matcher()), false),
         contender("RBAC, principals, 1k", 1_000, Some(rbac_principals()), false),
         contender("Lua, 1k", 1_000, Some(lua()), false),

@@ -1,38 +1,38 @@
-//! What a blocklist costs a request: CPU time of Envoy, in rounds by turns.
+//! The cost of a blocklist per request, as CPU time of Envoy. The contenders take turns in rounds.
 
 use fastrand::Rng;
 
 use crate::load::{DENIED, Load, PASSED};
 use crate::running::Running;
 
-/// How it is measured.
+/// How to measure.
 pub(crate) struct Setup {
     pub(crate) rounds: usize,
-    /// Requests a batch.
+    /// Requests per batch.
     pub(crate) batch: usize,
     pub(crate) connections: usize,
 }
 
-/// Requests that V8 sees before it is measured, since it optimises what has run for a while.
+/// Requests sent before measuring, since V8 optimises hot code.
 const WARM_UP: usize = 20_000;
 
-/// CPU microseconds a request, of each round.
+/// CPU microseconds per request, for each round.
 pub(crate) struct Cost {
     pub(crate) contender: String,
     pub(crate) passed: Vec<f64>,
-    /// Empty if it was not measured.
+    /// Empty if not measured.
     pub(crate) denied: Vec<f64>,
 }
 
 impl Cost {
-    /// The quartiles of what passing costs over another contender, round by round.
+    /// The quartiles of the cost of an allowed request over that of another contender, round by round.
     pub(crate) fn over(&self, other: &Self) -> [f64; 3] {
         let differences: Vec<f64> = self.passed.iter().zip(&other.passed).map(|(one, other)| one - other).collect();
         quartiles(&differences)
     }
 
-    /// What passing costs over another contender, by the rounds of each that nine tenths took longer than: whoever else uses
-    /// the machine makes a request dearer, and never cheaper.
+    /// The cost of an allowed request over that of another contender, from the tenth percentile of the rounds of each:
+    /// other load on the machine makes a request more expensive, and never cheaper.
     pub(crate) fn quietly_over(&self, other: &Self) -> f64 {
         quantile(&self.passed, 0.1) - quantile(&other.passed, 0.1)
     }
@@ -54,12 +54,12 @@ pub(crate) fn measure(running: &[Running], setup: &Setup) -> Vec<Cost> {
         .collect();
     let mut order: Vec<usize> = (0..running.len()).collect();
     for _ in 0..setup.rounds {
-        // None has always the same one before it.
+        // Shuffled, so that no contender always follows the same one.
         random.shuffle(&mut order);
         for &at in &order {
             let (running, load, cost) = (&running[at], &mut loads[at], &mut costs[at]);
             let list = &running.list;
-            // A tenth more: those before it have taken the cache.
+            // A tenth more, not measured, to refill the cache that the previous contenders have evicted.
             let asked = setup.batch + setup.batch / 10;
             cost.passed.push(micros(running, load, setup.batch, &list.passing(asked, &mut random), PASSED));
             if running.contender.denied {
@@ -84,11 +84,11 @@ pub(crate) fn quartiles(values: &[f64]) -> [f64; 3] {
     [0.25, 0.5, 0.75].map(|share| quantile(values, share))
 }
 
-/// The value that so much of the values does not exceed; there must be one.
+/// The value that this share of the values does not exceed. There must be at least one value.
 pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place among the values")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index into the values")]
     let place = (share * values.len() as f64).ceil() as usize;
     values[place.max(1) - 1]
 }

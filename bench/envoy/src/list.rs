@@ -1,4 +1,4 @@
-//! What is blocked, and addresses to ask for.
+//! The ranges to block, and addresses for requests.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -6,17 +6,18 @@ use std::rc::Rc;
 
 use edgefold_bench_lists::family::Range;
 use edgefold_bench_lists::shapes::{self, Shape};
-use edgefold_table::{Generation, IpRange, Settings, Snapshot};
+use edgefold_snapshot::{Generation, NewSnapshot, Settings};
+use edgefold_table::IpRange;
 use fastrand::Rng;
 
-/// Generated lists of ranges have nothing from here on.
+/// The first of the addresses that no generated list blocks.
 const CANARIES: u32 = 240 << 24;
 
 /// Blocklist-like IPv4 ranges.
 #[derive(Clone)]
 pub(crate) struct List(Rc<[Range<u32>]>);
 
-/// All lists in use, by their number of ranges: to make a large one takes seconds.
+/// All lists in use, by their number of ranges. Kept because making a large one takes seconds.
 #[derive(Default)]
 pub(crate) struct Lists(BTreeMap<usize, List>);
 
@@ -28,7 +29,7 @@ impl Lists {
 }
 
 impl List {
-    /// The ranges of one version: all of the list, and an address that no other version blocks.
+    /// The ranges of one version: those of the list, and an address that no other version blocks.
     pub(crate) fn version(&self, version: u32) -> Vec<Range<u32>> {
         let canary = canary(version);
         self.0.iter().copied().chain([[canary; 2]]).collect()
@@ -41,7 +42,8 @@ impl List {
             let [first, last] = range.map(|number| Ipv4Addr::from_bits(number).into());
             IpRange::new(first, last).unwrap()
         });
-        Snapshot::build("edgefold", generation, 0, Settings::default(), ranges).unwrap()
+        let new = NewSnapshot { list: "edgefold", generation, as_of: 0, settings: &Settings::default(), cut_at: 0 };
+        new.encode(ranges).unwrap()
     }
 
     /// Random addresses that are not blocked.

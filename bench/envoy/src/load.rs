@@ -1,10 +1,10 @@
-//! A small load generator: some keep-alive connections in one thread.
+//! A small load generator: a few keep-alive connections on one thread.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// The statuses of a request that passes and of one that is denied.
+/// The statuses of an allowed and of a denied request.
 pub(crate) const PASSED: u16 = 200;
 pub(crate) const DENIED: u16 = 403;
 
@@ -18,12 +18,12 @@ impl Connection {
     pub(crate) fn open(server: SocketAddr) -> Self {
         let stream = TcpStream::connect(server).unwrap();
         stream.set_nodelay(true).unwrap();
-        // An Envoy that does not answer is to fail the benchmark.
+        // Fail if Envoy does not answer.
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Self { stream, buffer: vec![0; 4096] }
     }
 
-    /// The status of a request from `client`, an address that Envoy takes from X-Forwarded-For.
+    /// Sends a request with `client` in X-Forwarded-For, and returns the status.
     pub(crate) fn status_for(&mut self, client: u32) -> u16 {
         self.ask(client);
         self.answer()
@@ -36,13 +36,13 @@ impl Connection {
         self.stream.write_all(&self.buffer).unwrap();
     }
 
-    /// Reads one answer to its end.
+    /// Reads one response to its end, and returns the status.
     fn answer(&mut self) -> u16 {
         self.buffer.resize(4096, 0);
         let mut filled = 0;
         loop {
             let read = self.stream.read(&mut self.buffer[filled..]).unwrap();
-            assert_ne!(read, 0, "Envoy has closed the connection");
+            assert_ne!(read, 0, "Envoy closed the connection");
             filled += read;
             let text = str::from_utf8(&self.buffer[..filled]).unwrap();
             let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
@@ -57,7 +57,7 @@ fn body_bytes(head: &str) -> usize {
     head.split("\r\n").find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap()
 }
 
-/// Several connections to one Envoy, each with a request under way.
+/// Several connections to one Envoy, each with one request in flight.
 pub(crate) struct Load(Vec<Connection>);
 
 impl Load {
@@ -65,13 +65,13 @@ impl Load {
         Self((0..connections).map(|_| Connection::open(server)).collect())
     }
 
-    /// Sends a request from each of `clients`, and panics if one is answered otherwise than with `status`.
+    /// Sends a request from each of `clients`, and panics if one is not answered with `status`.
     pub(crate) fn send(&mut self, clients: &[u32], status: u16) {
         let wrong = self.wrong(clients, status);
         assert!(wrong.is_empty(), "not answered with {status}: {wrong:?}");
     }
 
-    /// Sends a request from each of `clients`, and says which are answered otherwise than with `status`, and how.
+    /// Sends a request from each of `clients`, and returns those not answered with `status`, with their status.
     pub(crate) fn wrong(&mut self, clients: &[u32], status: u16) -> Vec<(Ipv4Addr, u16)> {
         let mut wrong = Vec::new();
         for clients in clients.chunks(self.0.len()) {

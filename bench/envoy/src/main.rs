@@ -1,19 +1,26 @@
-//! What a blocklist costs a real Envoy: `make bench-envoy`, or for a look
+//! Measures what a blocklist costs a real Envoy. Run it with `make bench-envoy`, or for a quick look
 //! `cargo run --release --package edgefold-bench-envoy -- --quick`.
 //!
-//! Each contender has a long-lived Envoy of its own with one worker, keep-alive connections, and routes that answer by
-//! themselves; each request has another address in X-Forwarded-For. In rounds by turns each gets a batch of requests, and
-//! what it costs is the CPU time of all of Envoy's threads, by the kernel's account. What is printed is the median of the
-//! rounds, and that of the differences to the empty chain of the same round. The empty chain comes twice: what differs by
-//! no more than these two do does not differ. *Quiet* is the difference between the rounds of both that nine tenths took
-//! longer than: on a shared machine it moves less from run to run. All filters come by ECDS, from a file.
+//! # Cost
 //!
-//! Each version of a list blocks an address of its own. A reload lasts from the renaming of the file to the first 403 for
-//! that address on a connection that polls, with two workers; another connection sends requests all the time, and their
-//! delays are those beyond the median of the 200 ms before. The same of requests before the reload is the machine's noise.
+//! Each contender has its own long-lived Envoy with one worker, keep-alive connections, and routes with direct
+//! responses. Each request has a different address in X-Forwarded-For. The contenders take turns in rounds, in which
+//! each gets a batch of requests. The cost is the CPU time of all of Envoy's threads, as the kernel accounts it. The
+//! printed values are the median of the rounds, and the median of the differences to the empty chain in the same round.
 //!
-//! Any answer but the right one is a panic, save in the soak, which counts them.
-#![allow(clippy::unwrap_used, reason = "a benchmark fails as a test does")]
+//! The empty chain takes part twice: differences no larger than the one between these two are noise. *Quiet* is the
+//! difference between the tenth percentiles of the rounds, which varies less from run to run on a shared machine. All
+//! filters are loaded by ECDS from a file.
+//!
+//! # Reload
+//!
+//! Each version of a list blocks one address that no other version blocks. With two workers, a reload is timed from the
+//! renaming of the file to the first 403 for that address on a polling connection. Another connection sends requests
+//! all the time. Their delay is the time beyond the median of the 200 ms before the reload. The same figures for the
+//! requests before the reload show the noise of the machine.
+//!
+//! A wrong answer is a panic, except in the soak, which counts wrong answers.
+#![allow(clippy::unwrap_used, reason = "a benchmark may panic, like a test")]
 
 mod contenders;
 mod cost;
@@ -29,6 +36,7 @@ mod sdk_filter;
 use std::env;
 use std::path::{self, PathBuf};
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Parser, ValueEnum};
 
 use crate::contenders::EMPTY;
@@ -40,59 +48,61 @@ use crate::running::Running;
 /// Reloads before memory is measured again.
 const MEMORY_RELOADS: usize = 10;
 
-/// Measures what a blocklist costs Envoy, and prints Markdown.
+/// Measures what a blocklist costs Envoy, and prints Markdown tables.
 #[derive(Parser)]
 struct Options {
-    /// About two minutes: fewer rounds, smaller batches, fewer reloads
+    /// Take about two minutes: lower defaults for --rounds, --batch and --reloads
     #[arg(long)]
     quick: bool,
-    /// What is measured
+    /// What to measure
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Part::Cost, Part::Reload])]
     parts: Vec<Part>,
-    /// Only the contenders whose name has this in it, as in `--only 1k`; the empty chains always
+    /// Measure only the contenders whose name contains this, as in `--only 1k`, and the empty chains
     #[arg(long, default_value = "")]
     only: String,
-    /// Measures a further wasm module, configured with a snapshot of 1k ranges; may be repeated
+    /// Also measure this wasm module, configured with a snapshot of 1k ranges; may be repeated
     #[arg(long = "module", value_name = "FILE")]
     modules: Vec<PathBuf>,
-    /// Rounds of each contender
-    #[arg(long, default_value_t = 100)]
-    rounds: usize,
-    /// Requests of a round
-    #[arg(long, default_value_t = 3_000)]
-    batch: usize,
+    /// Rounds for each contender [default: 100, or 30 with --quick]
+    #[arg(long, value_parser = at_least_one())]
+    rounds: Option<usize>,
+    /// Requests per round [default: 3000, or 2000 with --quick]
+    #[arg(long, value_parser = at_least_one())]
+    batch: Option<usize>,
     /// Connections to each Envoy
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value = "16", value_parser = at_least_one())]
     connections: usize,
-    /// Reloads whose time is taken
-    #[arg(long, default_value_t = 50)]
-    reloads: usize,
-    /// Reloads a million ranges so often under load
+    /// Reloads to time [default: 50, or 20 with --quick]
+    #[arg(long, value_parser = at_least_one())]
+    reloads: Option<usize>,
+    /// Also reload a list of a million ranges this many times under load
     #[arg(long, value_name = "RELOADS", default_value_t = 0)]
     soak: usize,
-    /// Where the plots go; nowhere if it is not given
+    /// Directory for the plots; no plots without it
     #[arg(long, value_name = "DIRECTORY")]
     plots: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq, ValueEnum)]
 enum Part {
-    /// CPU time of a request, and memory
+    /// CPU time per request, and memory
     Cost,
-    /// Time to a new list
+    /// Time until a new list serves
     Reload,
+}
+
+/// None of what is counted can be zero: there would be no median.
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1_000_000)
 }
 
 fn main() {
     let mut options = Options::parse();
-    // Before the working directory changes.
+    // Resolve paths before the working directory changes.
     let absolute = |path: &PathBuf| path::absolute(path).unwrap();
     options.modules = options.modules.iter().map(absolute).collect();
     options.plots = options.plots.as_ref().map(absolute);
     env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
-    if options.quick {
-        (options.rounds, options.batch, options.reloads) = (30, 2_000, 20);
-    }
     let mut lists = Lists::default();
     if options.parts.contains(&Part::Cost) {
         cost_and_memory(&options, &mut lists);
@@ -115,8 +125,13 @@ fn cost_and_memory(options: &Options, lists: &mut Lists) {
         .map(|contender| Running::start(contender, lists, 1))
         .collect();
     let started: Vec<f64> = running.iter().map(|running| running.megabytes("VmRSS")).collect();
-    let Options { rounds, batch, connections, .. } = *options;
-    let costs = cost::measure(&running, &Setup { rounds, batch, connections });
+    let (rounds, batch) = if options.quick { (30, 2_000) } else { (100, 3_000) };
+    let setup = Setup {
+        rounds: options.rounds.unwrap_or(rounds),
+        batch: options.batch.unwrap_or(batch),
+        connections: options.connections,
+    };
+    let costs = cost::measure(&running, &setup);
     report::print_cost(&costs);
 
     let memory: Vec<Memory> = running
@@ -124,7 +139,7 @@ fn cost_and_memory(options: &Options, lists: &mut Lists) {
         .zip(started)
         .map(|(running, started)| {
             let loaded = running.megabytes("VmRSS");
-            // Nothing that a request says shows when a network filter has a new list.
+            // No response shows when a network filter has a new list.
             let shows = running.contender.filter.as_ref().is_some_and(|filter| !filter.network);
             let reloaded = shows.then(|| {
                 reload::repeatedly(running, MEMORY_RELOADS);
@@ -142,7 +157,8 @@ fn cost_and_memory(options: &Options, lists: &mut Lists) {
 fn reloads(options: &Options, lists: &mut Lists) {
     let contenders = contenders::reloaded().into_iter().filter(|contender| contender.name.contains(&options.only));
     let mut running: Vec<Running> = contenders.map(|contender| Running::start(contender, lists, 2)).collect();
-    let measured = reload::measure(&mut running, options.reloads);
+    let reloads = options.reloads.unwrap_or(if options.quick { 20 } else { 50 });
+    let measured = reload::measure(&mut running, reloads);
     report::print_reloads(&measured);
     if let Some(directory) = &options.plots {
         report::draw_reloads(&measured, directory);

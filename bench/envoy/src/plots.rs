@@ -8,21 +8,21 @@ use plotters::prelude::*;
 
 const BAR: RGBColor = RGBColor(0, 114, 178);
 
-/// A bar, and how far its value spreads.
+/// A bar, with the spread of its value.
 pub(crate) struct Bar<'a> {
     pub(crate) name: &'a str,
     pub(crate) value: f64,
     pub(crate) spread: [f64; 2],
 }
 
-/// Draws a bar for each row, from top to bottom.
+/// Draws the bars from top to bottom.
 pub(crate) fn bars(directory: &Path, file: &str, caption: &str, bars: &[Bar<'_>]) -> Result<(), Box<dyn Error>> {
     let Some(last) = bars.len().checked_sub(1) else { return Ok(()) };
     fs::create_dir_all(directory)?;
     let path = directory.join(file);
     let height = 110 + 32 * u32::try_from(bars.len())?;
     let area = SVGBackend::new(&path, (900, height)).into_drawing_area();
-    // So that it can be read on a dark page too.
+    // So that the plot is readable on a dark page.
     area.fill(&WHITE)?;
     let high = bars.iter().map(|bar| bar.spread[1]).fold(0.0, f64::max);
     let mut chart = ChartBuilder::on(&area)
@@ -31,7 +31,7 @@ pub(crate) fn bars(directory: &Path, file: &str, caption: &str, bars: &[Bar<'_>]
         .x_label_area_size(35)
         .y_label_area_size(190)
         .build_cartesian_2d(0.0..high * 1.12, (0..last).into_segmented())?;
-    // The axis grows upwards.
+    // The axis starts at the bottom.
     let place = |at: usize| last - at;
     chart
         .configure_mesh()

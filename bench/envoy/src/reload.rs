@@ -1,4 +1,4 @@
-//! How long a new list takes to serve, and what other requests notice of it.
+//! How long a new list takes to serve, and how much a reload delays other requests.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,14 +10,14 @@ use fastrand::Rng;
 use crate::load::{Connection, DENIED, Load, PASSED};
 use crate::running::Running;
 
-/// For so long requests are watched before a reload.
+/// How long to watch requests before a reload.
 const BEFORE: Duration = Duration::from_millis(200);
-/// For so long after the new list serves: the old one has to go then.
+/// How long to watch requests after the new list serves, while Envoy drops the old one.
 const AFTER: Duration = Duration::from_millis(100);
-/// Between two polls.
+/// The pause between two polls.
 const PAUSE: Duration = Duration::from_micros(100);
 
-/// Ends a thread that looks at it, by a panic too.
+/// Sets the flag that stops the other thread, also when this one panics.
 struct Done<'a>(&'a AtomicBool);
 
 impl Drop for Done<'_> {
@@ -26,21 +26,22 @@ impl Drop for Done<'_> {
     }
 }
 
-/// Milliseconds.
+/// The measured reloads of a contender, in milliseconds.
 #[derive(Default)]
 pub(crate) struct Reloads {
     pub(crate) contender: String,
-    /// From the renaming of the file to the first answer by the new list.
+    /// From the renaming of the file to the first response from the new list.
     pub(crate) latencies: Vec<f64>,
-    /// What another connection's requests took beyond the median of quiet ones: all, and the longest of each reload.
+    /// How much longer the requests of another connection took than the median before the reload: all of them, and the
+    /// longest of each reload.
     pub(crate) delays: Vec<f64>,
     pub(crate) longest: Vec<f64>,
-    /// The same of requests before a reload, which shows the noise of the machine.
+    /// The same for the requests before the reload, which shows the noise of the machine.
     pub(crate) quiet: Vec<f64>,
     pub(crate) longest_quiet: Vec<f64>,
 }
 
-/// A request and its answer.
+/// A request and its response.
 struct Exchange {
     start: Instant,
     end: Instant,
@@ -52,7 +53,7 @@ impl Exchange {
     }
 }
 
-/// Reloads all by turns.
+/// Reloads all contenders in turns.
 pub(crate) fn measure(running: &mut [Running], reloads: usize) -> Vec<Reloads> {
     let mut measured: Vec<Reloads> = running
         .iter()
@@ -70,7 +71,7 @@ pub(crate) fn measure(running: &mut [Running], reloads: usize) -> Vec<Reloads> {
 impl Reloads {
     fn add(&mut self, Watched { renamed, served, exchanges }: Watched) {
         self.latencies.push((served - renamed).as_secs_f64() * 1e3);
-        // A request that is under way when the file is renamed may wait for the reload.
+        // A request in flight when the file is renamed may wait for the reload.
         let (quiet, reloading): (Vec<_>, Vec<_>) = exchanges.iter().partition(|exchange| exchange.end < renamed);
         let ordinary = median(quiet.iter().map(|exchange| exchange.millis()).collect());
         for (exchanges, all, longest) in
@@ -83,17 +84,17 @@ impl Reloads {
     }
 }
 
-/// What was seen of one reload.
+/// What was observed during one reload.
 struct Watched {
     /// When the file was renamed.
     renamed: Instant,
-    /// When the new list answered first.
+    /// When the new list gave its first response.
     served: Instant,
-    /// The requests of another connection, before and in the reload.
+    /// The requests of another connection, before and during the reload.
     exchanges: Vec<Exchange>,
 }
 
-/// Reloads while another connection, which Envoy may give to another worker, sends requests, one after another.
+/// Reloads once, while another connection sends one request after another. Envoy may put it on another worker.
 fn watched(running: &Running, canary: u32) -> Watched {
     let done = AtomicBool::new(false);
     let passing = running.list.passing(1024, &mut Rng::new());
@@ -109,7 +110,7 @@ fn watched(running: &Running, canary: u32) -> Watched {
                 let start = Instant::now();
                 assert_eq!(connection.status_for(client), PASSED);
                 exchanges.push(Exchange { start, end: Instant::now() });
-                // Some thousand requests a second, so that the cores are the reload's, and not the watcher's.
+                // Send a few thousand requests per second, so that this leaves the cores to the reload.
                 thread::sleep(PAUSE);
             }
             exchanges
@@ -124,7 +125,7 @@ fn watched(running: &Running, canary: u32) -> Watched {
         };
         let start = Instant::now();
         while start.elapsed() < BEFORE {
-            assert!(!poll(), "the new list serves before it is there");
+            assert!(!poll(), "the new list serves before it was shipped");
         }
         let renamed = running.ship();
         while !poll() {
@@ -139,7 +140,7 @@ fn watched(running: &Running, canary: u32) -> Watched {
     })
 }
 
-/// Reloads without a look at the time.
+/// Reloads several times, without timing it.
 pub(crate) fn repeatedly(running: &mut Running, reloads: usize) {
     let mut connection = Connection::open(running.address());
     for _ in 0..reloads {
@@ -150,17 +151,17 @@ pub(crate) fn repeatedly(running: &mut Running, reloads: usize) {
             thread::sleep(PAUSE);
         }
     }
-    // The old list has to go.
+    // Give Envoy time to drop the old list.
     thread::sleep(AFTER);
 }
 
-/// What came of many reloads under load.
+/// The results of many reloads under load.
 pub(crate) struct Soak {
     pub(crate) reloads: usize,
     pub(crate) requests: usize,
-    /// Requests that were answered otherwise than they should.
+    /// Requests with a wrong response.
     pub(crate) failed: usize,
-    /// Megabytes of Envoy in memory after a tenth of the reloads, and at the end.
+    /// Resident megabytes of Envoy after a tenth of the reloads, and at the end.
     pub(crate) after_a_tenth: f64,
     pub(crate) at_the_end: f64,
 }

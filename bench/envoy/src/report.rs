@@ -1,5 +1,5 @@
-//! The tables, in Markdown.
-#![allow(clippy::print_stdout, reason = "the tables are what it is for")]
+//! Prints the tables, in Markdown.
+#![allow(clippy::print_stdout, reason = "the tables are the output")]
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ pub(crate) fn print_cost(costs: &[Cost]) {
     let [native, sdk] = [NATIVE, SDK].map(|name| Some(of(name)?.quietly_over(empty)));
     let times = |over: f64, other: Option<f64>| other.map_or("–".into(), |other| format!("{:.2}", over / other));
     println!(
-        "\n| passed | µs a request | over the empty chain | quartiles | over the empty chain, quiet | \
-         times `{NATIVE}`, quiet | times `{SDK}`, quiet |"
+        "\n| allowed | µs per request | over the empty chain | quartiles | over the empty chain, quiet | \
+         multiple of `{NATIVE}`, quiet | multiple of `{SDK}`, quiet |"
     );
     println!("|---|--:|--:|--:|--:|--:|--:|");
     for cost in costs {
@@ -28,7 +28,7 @@ pub(crate) fn print_cost(costs: &[Cost]) {
         let (native, sdk) = (times(quiet, native), times(quiet, sdk));
         println!("| {name} | {micros:.2} | {over:.2} | {low:.2} to {high:.2} | {quiet:.2} | {native} | {sdk} |");
     }
-    println!("\n| denied | µs a request | quartiles |\n|---|--:|--:|");
+    println!("\n| denied | µs per request | quartiles |\n|---|--:|--:|");
     for cost in costs.iter().filter(|cost| !cost.denied.is_empty()) {
         let [low, micros, high] = quartiles(&cost.denied);
         println!("| {} | {micros:.2} | {low:.2} to {high:.2} |", cost.contender);
@@ -44,21 +44,21 @@ pub(crate) fn draw_cost(costs: &[Cost], directory: &Path) {
             Bar { name: &cost.contender, value: cost.quietly_over(empty), spread: [low, high] }
         })
         .collect();
-    let caption = "CPU microseconds a request that passes, over the empty chain";
+    let caption = "CPU microseconds per allowed request, over the empty chain";
     plots::bars(directory, "envoy-cost.svg", caption, &bars).unwrap();
 }
 
-/// Megabytes of an Envoy.
+/// Resident megabytes of an Envoy.
 pub(crate) struct Memory {
     pub(crate) contender: String,
     pub(crate) started: f64,
     pub(crate) loaded: f64,
-    /// Of HTTP filters: at the end, and at most.
+    /// After the reloads, and the peak; only for HTTP filters.
     pub(crate) reloaded: Option<[f64; 2]>,
 }
 
 pub(crate) fn print_memory(rows: &[Memory], reloads: usize) {
-    println!("\n| MB resident | after the start | after the requests | after {reloads} reloads | at most |");
+    println!("\n| MB resident | after the start | after the requests | after {reloads} reloads | peak |");
     println!("|---|--:|--:|--:|--:|");
     for Memory { contender, started, loaded, reloaded } in rows {
         let reloaded = reloaded.map_or("– | –".into(), |[end, most]| format!("{end:.0} | {most:.0}"));
@@ -68,8 +68,8 @@ pub(crate) fn print_memory(rows: &[Memory], reloads: usize) {
 
 pub(crate) fn print_reloads(all: &[Reloads]) {
     println!(
-        "\n| ms | reloads | to the first 403, median | 90 % | longest delay of another request in a reload, median | most | \
-         delay of other requests, 99.9 % | the same before a reload: median | most | 99.9 % |"
+        "\n| ms | reloads | to the first 403: median | p90 | longest delay of another request in a reload: median | \
+         max | delay of other requests: p99.9 | the same before a reload: median | max | p99.9 |"
     );
     println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     for reloads in all {
@@ -96,7 +96,7 @@ pub(crate) fn draw_reloads(all: &[Reloads], directory: &Path) {
             Bar { name: contender, value, spread: [value, quantile(latencies, 0.9)] }
         })
         .collect();
-    let caption = "Milliseconds from the new file to the first 403: median, and up to 90 %";
+    let caption = "Milliseconds from the new file to the first 403: median and p90";
     plots::bars(directory, "envoy-reload.svg", caption, &bars).unwrap();
 }
 

@@ -1,5 +1,5 @@
-//! The filters beside edgefold's own, each as the encoded `DiscoveryResponse` that Envoy reads from a file: what changes as a
-//! blocklist does is shipped so.
+//! The filters other than edgefold's own, each as the encoded `DiscoveryResponse` that Envoy reads from a file. All
+//! contenders ship their lists this way.
 
 use std::net::Ipv4Addr;
 
@@ -30,13 +30,13 @@ use prost::{Message, Name};
 
 /// The name of the resource, and of the filter in the chain.
 pub(crate) const NAME: &str = "edgefold";
-/// Types of filters.
+/// The type URLs of the filters.
 pub(crate) const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 pub(crate) const NETWORK_WASM: &str = "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm";
 pub(crate) const RBAC: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
 pub(crate) const LUA: &str = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua";
 
-/// A wasm module that is configured with a snapshot.
+/// A wasm module, configured with a snapshot.
 pub(crate) fn wasm(version: u32, module: &[u8], snapshot: Vec<u8>) -> Vec<u8> {
     let code = DataSource { specifier: Some(Specifier::InlineBytes(module.to_vec())), ..Default::default() };
     let vm = VmConfig {
@@ -53,7 +53,7 @@ pub(crate) fn wasm(version: u32, module: &[u8], snapshot: Vec<u8>) -> Vec<u8> {
     discovery_response(version, Wasm { config: Some(plugin) })
 }
 
-/// RBAC by the matcher API: one IP matcher (a compressed trie) over the client's address.
+/// RBAC with the matcher API: one IP matcher (a compressed trie) on the client's address.
 pub(crate) fn rbac_matcher(version: u32, ranges: &[Range<u32>]) -> Vec<u8> {
     let input = extension("envoy.matching.inputs.source_ip", SourceIpInput {});
     let blocked = Ip { cidr_ranges: cidrs(ranges).collect(), stat_prefix: "blocked".to_owned() };
@@ -70,7 +70,7 @@ pub(crate) fn rbac_matcher(version: u32, ranges: &[Range<u32>]) -> Vec<u8> {
     discovery_response(version, Rbac { matcher: Some(matcher), ..Default::default() })
 }
 
-/// RBAC by a policy with a principal for each CIDR block.
+/// RBAC with a policy that has a principal for each CIDR block.
 pub(crate) fn rbac_principals(version: u32, ranges: &[Range<u32>]) -> Vec<u8> {
     let principals =
         cidrs(ranges).map(|cidr| Principal { identifier: Some(principal::Identifier::RemoteIp(cidr)) }).collect();
@@ -81,7 +81,7 @@ pub(crate) fn rbac_principals(version: u32, ranges: &[Range<u32>]) -> Vec<u8> {
     discovery_response(version, Rbac { rules: Some(rules), ..Default::default() })
 }
 
-/// A Lua script with the ranges in it, and a binary search.
+/// A Lua script with the ranges and a binary search.
 pub(crate) fn lua(version: u32, ranges: &[Range<u32>]) -> Vec<u8> {
     let numbers = |end: usize| ranges.iter().map(|range| range[end].to_string()).collect::<Vec<_>>().join(",");
     let script = include_str!("blocklist.lua").replace("FIRSTS", &numbers(0)).replace("LASTS", &numbers(1));

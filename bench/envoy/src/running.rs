@@ -1,4 +1,4 @@
-//! A contender in an Envoy of its own.
+//! A contender in its own Envoy.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,16 +8,16 @@ use edgefold_tests::Envoy;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::contenders::{Contender, Filter};
+use crate::contenders::{Contender, EcdsFilter};
 use crate::list::{List, Lists, canary};
 use crate::load::{Connection, DENIED};
 use crate::resources::NAME;
 
-/// What Envoy watches, and what is to replace it.
+/// The file that Envoy watches, and the one that will replace it.
 const FILE: &str = "edgefold.pb";
 const NEXT: &str = "next.pb";
 
-/// A contender that serves.
+/// A running contender.
 pub(crate) struct Running {
     pub(crate) contender: Contender,
     pub(crate) list: List,
@@ -33,8 +33,8 @@ impl Running {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(FILE);
         let (mut filters, mut network_filters) = (Vec::new(), Vec::new());
-        if let Some(Filter { type_url, network, resource }) = &contender.filter {
-            fs::write(&file, resource(&list, 0)).unwrap();
+        if let Some(EcdsFilter { type_url, network, encode }) = &contender.filter {
+            fs::write(&file, encode(&list, 0)).unwrap();
             let filter = json!({ "name": NAME, "config_discovery": {
                 "config_source": { "resource_api_version": "V3", "path_config_source": { "path": file } },
                 "type_urls": [type_url],
@@ -54,15 +54,15 @@ impl Running {
         self.envoy.address()
     }
 
-    /// Writes the next version, and says which address it alone blocks.
+    /// Writes the next version, and returns the address that only this version blocks.
     pub(crate) fn prepare(&mut self) -> u32 {
         self.version += 1;
-        let Filter { resource, .. } = self.contender.filter.as_ref().unwrap();
-        fs::write(self.directory.path().join(NEXT), resource(&self.list, self.version)).unwrap();
+        let EcdsFilter { encode, .. } = self.contender.filter.as_ref().unwrap();
+        fs::write(self.directory.path().join(NEXT), encode(&self.list, self.version)).unwrap();
         canary(self.version)
     }
 
-    /// Puts the version that was written in the place of the one that serves, and says when.
+    /// Replaces the current version with the one that was written, and returns when.
     pub(crate) fn ship(&self) -> Instant {
         let [next, file] = [NEXT, FILE].map(|name| self.directory.path().join(name));
         let start = Instant::now();
@@ -70,13 +70,13 @@ impl Running {
         start
     }
 
-    /// Panics if a version that was shipped at `start` should serve by now.
+    /// Panics if a version shipped at `start` should have been serving for a long time by now.
     pub(crate) fn assert_recent(&self, start: Instant) {
-        let waited_in_vain = start.elapsed() > Duration::from_secs(60);
-        assert!(!waited_in_vain, "{} takes no new list: {}", self.contender.name, warnings(&self.envoy));
+        let is_late = start.elapsed() > Duration::from_secs(60);
+        assert!(!is_late, "{} does not take the new list: {}", self.contender.name, warnings(&self.envoy));
     }
 
-    /// The seconds that all threads of Envoy were on a core so far.
+    /// The CPU seconds of all threads of Envoy so far.
     pub(crate) fn cpu_seconds(&self) -> f64 {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.envoy.pid())).unwrap();
         let nanos = tasks.map(|task| {
@@ -86,7 +86,7 @@ impl Running {
         nanos.sum::<u64>() as f64 * 1e-9
     }
 
-    /// Megabytes of Envoy in memory: `VmRSS` now, `VmHWM` at most.
+    /// Resident megabytes of Envoy: `VmRSS` is the current value, `VmHWM` the peak.
     pub(crate) fn megabytes(&self, field: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.envoy.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
@@ -94,13 +94,13 @@ impl Running {
     }
 }
 
-/// What Envoy complains of.
+/// The log of Envoy without its info messages.
 fn warnings(envoy: &Envoy) -> String {
     let output = envoy.output();
     output.lines().filter(|line| !line.contains("][info][")).collect::<Vec<_>>().join("\n")
 }
 
-/// As in `envoy/envoy.yaml`, behind one proxy and without an upstream.
+/// A configuration like `envoy/envoy.yaml`, behind one proxy and without an upstream.
 fn configuration(mut filters: Vec<Value>, mut network_filters: Vec<Value>) -> Value {
     filters.push(json!({ "name": "envoy.filters.http.router", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",

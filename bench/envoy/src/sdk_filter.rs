@@ -1,4 +1,4 @@
-//! The plain SDK filter.
+//! Builds the plain SDK filter.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 const TARGET: &str = "wasm32-wasip1";
 
-/// Builds the module as edgefold's filter is built, and says where it is.
+/// Builds the module with the profile of edgefold's filter, and returns its path.
 pub(crate) fn build() -> PathBuf {
     let directory = "target/bench/sdk-filter";
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));

@@ -7,7 +7,7 @@ use crate::shapes::{self, Shape};
 /// First and last address of a range.
 pub type Range<A> = [A; 2];
 
-/// The numbers that addresses of a family are.
+/// An address family, implemented for the number type of its addresses.
 pub trait Family: Bits {
     /// `IPv4` or `IPv6`.
     const NAME: &'static str;
@@ -15,9 +15,9 @@ pub trait Family: Bits {
     const VERSION: u8;
     /// Bits of an address.
     const WIDTH: u32;
-    /// The addresses that are given out: IPv6 has many more that nobody asks for.
+    /// The addresses that are in use. For IPv6 this is only a part of the address space.
     const UNIVERSE: Range<Self>;
-    /// The length of the prefix that an owner of many addresses has.
+    /// The typical prefix length of a large network.
     const NETWORK: u32;
 
     /// `count` ranges of a generated shape.
@@ -56,19 +56,19 @@ impl Family for u128 {
     }
 }
 
-/// The address of a number that is known to be one.
+/// Converts a number that is known to fit an address.
 pub fn address<A: Bits>(number: u128) -> A {
     A::try_from(number).ok().unwrap()
 }
 
-/// The fewest CIDR blocks that make up the ranges: network and prefix length.
+/// The fewest CIDR blocks that cover exactly the ranges: network and prefix length.
 pub fn prefixes<A: Family>(ranges: &[Range<A>]) -> impl Iterator<Item = (A, u8)> {
     ranges.iter().flat_map(|range| {
         let [first, last] = range.map(Into::into);
         let mut rest = Some(first);
         std::iter::from_fn(move || {
             let network = rest?;
-            // No list has the whole of a family in one range, so that the count does not overflow.
+            // This cannot overflow: no list has a range that is a whole family.
             let bits = network.trailing_zeros().min((last - network + 1).ilog2()).min(A::WIDTH);
             rest = (network + (1 << bits)..=last).next();
             Some((address(network), u8::try_from(A::WIDTH - bits).unwrap()))

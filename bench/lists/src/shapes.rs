@@ -1,4 +1,4 @@
-//! The lists of ranges, and the addresses that are asked.
+//! The lists of ranges, and the addresses to look up.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,25 +8,25 @@ use fastrand::Rng;
 use crate::family::{Family, Range, address};
 
 const SEED: u64 = 20_160_912;
-/// Addresses asked: so many that no branch predictor learns them, and that what they touch of a large table fits the
-/// second-level cache of no core.
+/// The number of addresses to look up: too many for branch predictors to learn, and for the part of a large table that
+/// they touch to fit a second-level cache.
 const ASKED: usize = 1 << 16;
 
-/// What a list looks like.
+/// How the ranges of a list are distributed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub enum Shape {
-    /// IPv4: half single addresses, half ranges of up to 256 addresses, anywhere. IPv6: prefixes of /32 to /64, most of them
-    /// of /48 and longer, anywhere in 2000::/3.
+    /// IPv4: half single addresses, half ranges of up to 256 addresses, anywhere. IPv6: prefixes of /32 to /64, most of
+    /// them /48 or longer, anywhere in 2000::/3.
     Uniform,
-    /// Clustered: some networks have many entries and most have few. IPv4: 70 % single addresses, 20 % CIDR blocks of /24 to
-    /// /29, 10 % other ranges of up to 64 addresses. IPv6: 60 % /64, 30 % single addresses, 10 % /48.
+    /// Clustered: some networks have many entries and most have few. IPv4: 70 % single addresses, 20 % CIDR blocks of
+    /// /24 to /29, 10 % other ranges of up to 64 addresses. IPv6: 60 % /64, 30 % single addresses, 10 % /48.
     Blocklist,
     /// The ranges of a pseudo-random half of the AS numbers of `@ip-location-db/asn`.
     Real,
 }
 
 impl Shape {
-    /// As the tables call it.
+    /// The name in the printed tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Uniform => "uniform",
@@ -36,13 +36,14 @@ impl Shape {
     }
 }
 
-/// `count` ranges, sorted, disjoint and not touching; of the real list all there are.
+/// `count` ranges, sorted, disjoint and not touching. The real list ignores `count`.
 pub fn ranges<A: Family>(shape: Shape, count: usize) -> Vec<Range<A>> {
     A::generate(shape, count, &mut Rng::with_seed(SEED))
 }
 
-/// Half of them inside a random range. The other half anywhere for the uniform shape, else in the networks of random
-/// ranges, since what is near to a range is harder to tell from it; some of these are inside a range too.
+/// The addresses to look up. Half of them are inside a random range. For the uniform shape the other half is anywhere.
+/// For the other shapes it is in the networks of random ranges, since addresses near a range are harder to tell from
+/// it; some of these are inside a range too.
 pub fn asked<A: Family>(shape: Shape, ranges: &[Range<A>]) -> Vec<A> {
     let mut random = Rng::with_seed(SEED + 1);
     let mut asked: Vec<A> = (0..ASKED)
@@ -60,12 +61,12 @@ pub fn asked<A: Family>(shape: Shape, ranges: &[Range<A>]) -> Vec<A> {
     asked
 }
 
-/// Uniform over all lists of ranges with these lengths: random gaps, then the lengths between them.
+/// Uniformly distributed over all lists of ranges with these lengths: random gaps with the lengths between them.
 pub(crate) fn uniform_v4(count: usize, random: &mut Rng) -> Vec<Range<u32>> {
     let lengths: Vec<u64> = (0..count).map(|at| if at % 2 == 0 { 1 } else { random.u64(2..=256) }).collect();
     let mut lengths = lengths;
     random.shuffle(&mut lengths);
-    // An address between each two ranges keeps them from touching.
+    // One more address per range keeps neighbours from touching.
     let used = lengths.iter().sum::<u64>() + count as u64;
     let mut gaps: Vec<u64> = (0..count).map(|_| random.u64(..(1 << 32) - used)).collect();
     gaps.sort_unstable();
@@ -95,7 +96,7 @@ pub(crate) fn uniform_v6(count: usize, random: &mut Rng) -> Vec<Range<u128>> {
 }
 
 pub(crate) fn blocklist_v4(count: usize, random: &mut Rng) -> Vec<Range<u32>> {
-    // Of the 57,000 networks between 1.0.0.0 and 224.0.0.0 about half have an entry.
+    // About half of the 57,000 networks between 1.0.0.0 and 224.0.0.0 have an entry.
     let mut networks: Vec<u32> = (0x0100..0xe000).collect();
     random.shuffle(&mut networks);
     let crowd = Crowd::new(30_000, 50.0);
@@ -118,7 +119,7 @@ pub(crate) fn blocklist_v6(count: usize, random: &mut Rng) -> Vec<Range<u128>> {
     let crowd = Crowd::new(networks.len(), 10.0);
     gather(count, random, |random| {
         let subnet = networks[crowd.draw(random)] + (random.u128(..1 << 32) << 64);
-        // Half the hosts were numbered by hand.
+        // Half of the hosts have a low number, as if assigned by hand.
         let host = if random.bool() { random.u128(1..256) } else { random.u128(..1 << 64) };
         match random.u8(..10) {
             0..6 => block(subnet, 64),
@@ -128,14 +129,14 @@ pub(crate) fn blocklist_v6(count: usize, random: &mut Rng) -> Vec<Range<u128>> {
     })
 }
 
-/// The first and last address of the block of `2^bits` addresses around one.
+/// The first and last address of the block of `2^bits` addresses that contains `around`.
 fn block(around: u128, bits: u32) -> Range<u128> {
     let rest = (1 << bits) - 1;
     [around & !rest, around | rest]
 }
 
-/// Draws from a crowd in which the k-th has a weight of 1 / (k + shift)^0.8 (Zipf and Mandelbrot): the shift keeps the first
-/// networks from being full when there are many ranges.
+/// Draws from a Zipf-Mandelbrot distribution: the k-th element has a weight of 1 / (k + shift)^0.8. The shift keeps the
+/// first networks from filling up when there are many ranges.
 struct Crowd(Vec<f64>);
 
 impl Crowd {
@@ -163,7 +164,7 @@ fn gather<A: Family>(count: usize, random: &mut Rng, mut draw: impl FnMut(&mut R
         ranges.extend((0..missing + missing / 8 + 1).map(|_| draw(random)));
         ranges = merge(ranges);
     }
-    // The last draws were too many: leave any out, wherever they are.
+    // There are too many now: drop some at random.
     let (mut left, mut wanted) = (ranges.len(), count);
     ranges.retain(|_| {
         let keep = random.usize(..left) < wanted;

@@ -1,12 +1,12 @@
-//! A peer in the benchmark with Envoy: the same lookup in the same table, in a filter as one writes it with the `proxy-wasm`
-//! crate. It is for Envoy alone; built for anything else it is empty.
+//! A contender in the benchmark with Envoy: the same lookup in the same table, in a plain filter written with the
+//! `proxy-wasm` crate. Built for any target other than wasm32 the crate is empty.
 #![cfg(target_arch = "wasm32")]
-#![allow(missing_docs, reason = "the macro of the SDK exports a function without any")]
+#![allow(missing_docs, reason = "the macro of the SDK exports an undocumented function")]
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use edgefold_table::Snapshot;
+use edgefold_snapshot::Snapshot;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType};

@@ -1,12 +1,12 @@
 //! The module's exports. One instance serves one case.
-#![expect(unsafe_code, reason = "exported names are unsafe attributes; nothing else here is unsafe")]
+#![expect(unsafe_code, reason = "exporting a name takes an unsafe attribute; nothing else here is unsafe")]
 
 use std::cell::RefCell;
 use std::hint::black_box;
 
 use crate::{Bits, Branchy, Edgefold, Lookups, Nothing, PartitionPoint, WASH_WORDS};
 
-/// Where the host writes: the table, the pairs, the addresses.
+/// The buffers that the host fills: the table, the pairs, the addresses.
 const BUFFERS: usize = 3;
 const TABLE: usize = 0;
 const PAIRS: usize = 1;
@@ -25,7 +25,7 @@ enum Case {
 
 struct Sets<A> {
     addresses: Vec<A>,
-    /// By number: edgefold, the two searches in pairs, nothing.
+    /// By number: edgefold, the two searches of pairs, nothing.
     sets: [Option<Box<dyn Lookups<A>>>; 4],
 }
 
@@ -61,7 +61,7 @@ fn buffer(buffer: usize) -> &'static [u8] {
     black_box(BYTES.with_borrow(|bytes| bytes[buffer]))
 }
 
-/// The address of `length` bytes for the host to write. They are never freed: the instance ends with its case.
+/// Returns the address of `length` bytes for the host to fill. They are never freed: an instance serves only one case.
 #[unsafe(no_mangle)]
 extern "C" fn reserve(buffer: usize, length: usize) -> usize {
     let bytes = vec![0; length].leak();
@@ -69,14 +69,14 @@ extern "C" fn reserve(buffer: usize, length: usize) -> usize {
     black_box(bytes.as_ptr().expose_provenance())
 }
 
-/// Reads the addresses, which are of IPv4 or IPv6.
+/// Reads the addresses; `family` is 4 or 6.
 #[unsafe(no_mangle)]
 extern "C" fn load(family: usize) {
     let case = if family == 4 { Case::V4(Sets::load()) } else { Case::V6(Sets::load()) };
     CASE.set(Some(case));
 }
 
-/// Opens (validates) a contender's bytes, again at each call.
+/// Opens a contender, which validates its bytes. Each call does so again.
 #[unsafe(no_mangle)]
 extern "C" fn open(contender: usize) {
     CASE.with_borrow_mut(|case| match case.as_mut().unwrap() {
@@ -85,7 +85,7 @@ extern "C" fn open(contender: usize) {
     });
 }
 
-/// How many of `count` addresses a contender holds.
+/// How many of `count` addresses a contender contains.
 #[unsafe(no_mangle)]
 extern "C" fn independent(contender: usize, from: usize, count: usize) -> usize {
     CASE.with_borrow(|case| match case.as_ref().unwrap() {
@@ -94,7 +94,7 @@ extern "C" fn independent(contender: usize, from: usize, count: usize) -> usize 
     })
 }
 
-/// The same, by lookups that wait for each other; the host says 0 for `zero`.
+/// The same, by lookups that wait for each other. The host passes 0 for `zero`.
 #[unsafe(no_mangle)]
 extern "C" fn dependent(contender: usize, from: usize, count: usize, zero: u32) -> usize {
     CASE.with_borrow(|case| match case.as_ref().unwrap() {

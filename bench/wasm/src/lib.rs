@@ -1,7 +1,8 @@
-//! What the benchmark times both natively and inside wasm: edgefold's table, sorted pairs, and the loops over addresses.
+//! The code that is timed both natively and inside wasm: edgefold's table, sorted pairs, and the loops over addresses.
 //!
-//! For `wasm32-unknown-unknown` this is a module whose exports a host calls; it has no clock, the host times whole calls.
-#![allow(clippy::unwrap_used, reason = "a benchmark fails as a test does")]
+//! Built for `wasm32-unknown-unknown`, this is a module whose exports a host calls. It has no clock: the host times
+//! whole calls.
+#![allow(clippy::unwrap_used, reason = "a benchmark may panic, like a test")]
 
 #[cfg(target_arch = "wasm32")]
 mod exports;

@@ -1,10 +1,10 @@
-//! The loops that are timed, the same for all contenders and hosts.
+//! The loops that are timed. They are the same for all contenders and hosts.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{BitAnd, BitXor};
 
-/// An address as the number it is.
+/// An address as a number.
 pub trait Bits:
     Copy + Ord + From<bool> + Into<u128> + TryFrom<u128> + BitAnd<Output = Self> + BitXor<Output = Self> + 'static
 {
@@ -55,17 +55,16 @@ impl Bits for u128 {
 
 /// A set of addresses.
 pub trait Lookup<A> {
-    /// Whether the set holds `address`.
+    /// Whether the set contains `address`.
     fn contains(&self, address: A) -> bool;
 }
 
 /// Many lookups in one call, so that the lookup itself is inlined into the loop for every contender.
 pub trait Lookups<A> {
-    /// How many of `addresses` the set holds, each lookup free to overlap with the next.
+    /// How many of `addresses` the set contains. Each lookup may overlap with the next.
     fn independent(&self, addresses: &[A]) -> usize;
 
-    /// The same, but no address is known before the lookup before it is done. `zero` must be 0, and the compiler must not
-    /// know that.
+    /// The same, but no address is known until the previous lookup is done. `zero` must be 0, hidden from the compiler.
     fn dependent(&self, addresses: &[A], zero: A) -> usize;
 }
 
@@ -78,8 +77,9 @@ impl<A: Bits, T: Lookup<A>> Lookups<A> for T {
         let mut hits = 0;
         let mut hit = false;
         for &address in addresses {
-            // The black box keeps the compiler from making one loop for hits and another for misses, with no dependency
-            // in either. The processor may still guess the end of a search that branches there, as it would in a filter.
+            // The black box keeps the compiler from making one loop for hits and another for misses, which would have
+            // no dependency. The processor may still predict the end of a search with branches, as it would in a
+            // filter.
             hit = self.contains(address ^ (A::from(black_box(hit)) & zero));
             hits += usize::from(hit);
         }
@@ -90,8 +90,8 @@ impl<A: Bits, T: Lookup<A>> Lookups<A> for T {
 /// 4 MiB: twice the second-level cache of a large core.
 pub const WASH_WORDS: usize = 4 << 20 >> 3;
 
-/// Reads a word of each cache line, and so evicts whatever else the first two levels of cache held. Instructions, the
-/// predictors and a third level larger than this stay as they are.
+/// Reads a word of each cache line, to evict everything else from the first two levels of cache. The instruction cache,
+/// the branch predictors and a larger third level are not affected.
 pub fn wash(words: &[u64]) -> u64 {
     words.iter().step_by(8).fold(0, |sum, word| sum ^ word)
 }

@@ -1,10 +1,10 @@
-//! The contenders that run in wasm too.
+//! The contenders that also run in wasm.
 
 use edgefold_table::{AddressRange, IpRange, Table};
 
 use crate::{Bits, Lookup};
 
-/// The bytes of edgefold's table of `ranges`, which are first and last addresses.
+/// Encodes edgefold's table of `ranges`, which are pairs of first and last address.
 pub fn encode<A: Bits>(ranges: &[[A; 2]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     edgefold_table::encode(ranges.iter().map(|&[first, last]| range(first, last)), &mut bytes).unwrap();
@@ -12,7 +12,7 @@ pub fn encode<A: Bits>(ranges: &[[A; 2]]) -> Vec<u8> {
 }
 
 fn range<A: Bits>(first: A, last: A) -> IpRange {
-    // By hand, not by `IpRange::new`: a mapped address would change its family.
+    // Not `IpRange::new`, which would turn a mapped address into IPv4.
     match (first.ip(), last.ip()) {
         (std::net::IpAddr::V4(first), std::net::IpAddr::V4(last)) => AddressRange::new(first, last).unwrap().into(),
         (std::net::IpAddr::V6(first), std::net::IpAddr::V6(last)) => AddressRange::new(first, last).unwrap().into(),
@@ -24,7 +24,7 @@ fn range<A: Bits>(first: A, last: A) -> IpRange {
 pub struct Edgefold<B>(Table<B>);
 
 impl<B: AsRef<[u8]>> Edgefold<B> {
-    /// Validates what [`encode`] made.
+    /// Opens, and thereby validates, the result of [`encode`].
     pub fn open(bytes: B) -> Self {
         Self(Table::open(bytes).unwrap())
     }
@@ -36,14 +36,14 @@ impl<A: Bits, B: AsRef<[u8]>> Lookup<A> for Edgefold<B> {
     }
 }
 
-/// The bytes of sorted pairs.
+/// Encodes sorted pairs.
 pub fn pairs_to_bytes<A: Bits>(ranges: &[[A; 2]]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(size_of_val(ranges));
     ranges.iter().flatten().for_each(|address| address.write(&mut bytes));
     bytes
 }
 
-/// Reads pairs and checks what a search in them relies on: that they are sorted and disjoint.
+/// Reads pairs, and checks that they are sorted and disjoint, as a search requires.
 fn open_pairs<A: Bits>(bytes: &[u8]) -> Vec<[A; 2]> {
     let pairs: Vec<[A; 2]> =
         bytes.chunks_exact(2 * A::BYTES).map(|pair| [A::read(pair), A::read(&pair[A::BYTES..])]).collect();
@@ -52,11 +52,11 @@ fn open_pairs<A: Bits>(bytes: &[u8]) -> Vec<[A; 2]> {
     pairs
 }
 
-/// Sorted pairs, searched by the standard library's binary search, which has no branches.
+/// Sorted pairs with the standard library's binary search, which has no branches.
 pub struct PartitionPoint<A>(Vec<[A; 2]>);
 
 impl<A: Bits> PartitionPoint<A> {
-    /// Reads and checks what [`pairs_to_bytes`] made.
+    /// Reads and checks the result of [`pairs_to_bytes`].
     pub fn open(bytes: &[u8]) -> Self {
         Self(open_pairs(bytes))
     }
@@ -69,12 +69,12 @@ impl<A: Bits> Lookup<A> for PartitionPoint<A> {
     }
 }
 
-/// Sorted pairs, searched by the binary search of the textbooks: its branches let the processor guess ahead, and it ends
-/// as soon as it is in a range.
+/// Sorted pairs with the textbook binary search. Its branches let the processor speculate, and it ends as soon as it
+/// finds the range.
 pub struct Branchy<A>(Vec<[A; 2]>);
 
 impl<A: Bits> Branchy<A> {
-    /// Reads and checks what [`pairs_to_bytes`] made.
+    /// Reads and checks the result of [`pairs_to_bytes`].
     pub fn open(bytes: &[u8]) -> Self {
         Self(open_pairs(bytes))
     }
@@ -98,7 +98,7 @@ impl<A: Bits> Lookup<A> for Branchy<A> {
     }
 }
 
-/// Looks nothing up: what the loop and the call take by themselves.
+/// Looks up nothing: measures the overhead of the loop and the call.
 pub struct Nothing;
 
 impl<A: Bits> Lookup<A> for Nothing {

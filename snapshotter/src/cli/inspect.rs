@@ -3,37 +3,41 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bytes::Bytes;
 use clap::Args;
-use edgefold_table::{
-    ClientAddress, Freshness, Header, Mode, NoAddress, OpenConnections, Quoted, Refusal, Settings, Snapshot, WhenStale,
-};
+use edgefold::LogTime;
+use edgefold_snapshot::{ClientAddress, Freshness, Header, Named, Quoted, Refusal, Settings, Snapshot};
 use serde_json::{Map, Value, json};
 
 use super::CliError;
 use super::output::{self, Format};
-use crate::ecds::snapshot_in;
-use crate::range_text::range_text;
-use crate::snapshot::generation_text;
-use crate::time::LogTime;
+use crate::ship::cut::generation_text;
+use crate::ship::ecds::snapshot_in;
 
-/// Read a snapshot, or an ECDS file with one in it
+const EXAMPLES: &str = "\
+Examples:
+  edgefold inspect /var/lib/edgefold/edgefold.pb
+  edgefold inspect snapshot.bin -o raw";
+
+/// Print what is in a snapshot, or in an ECDS file with a snapshot
 #[derive(Args, Debug)]
-pub(super) struct Inspect {
+#[command(after_help = EXAMPLES)]
+pub(super) struct InspectArgs {
     /// The file
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The form; human and json say what the snapshot is, raw prints its ranges as FIRST<TAB>LAST
+    /// The output format; human and json describe the snapshot, raw prints its ranges as FIRST<TAB>LAST
     #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
     output: Format,
 }
 
-impl Inspect {
+impl InspectArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
-        let bytes = std::fs::read(&self.file).map_err(CliError::file(&self.file))?;
+        let bytes = Bytes::from(std::fs::read(&self.file).map_err(CliError::file(&self.file))?);
         let size = bytes.len();
-        let bytes = snapshot_in(&bytes).unwrap_or(bytes);
         let path = self.file.clone();
-        let snapshot = Snapshot::open(bytes).map_err(|source| CliError::NoSnapshot { path, source })?;
+        let snapshot = Snapshot::open(snapshot_in(&bytes).unwrap_or(bytes));
+        let snapshot = snapshot.map_err(|source| CliError::NotASnapshot { path, source })?;
         let Header { list, generation, as_of, ipv4_ranges, ipv6_ranges, settings } = snapshot.header();
         let generation = generation_text(*generation);
         let as_of = LogTime::from_millis(*as_of).unwrap_or_default();
@@ -45,8 +49,8 @@ impl Inspect {
                 writeln!(out, "IPv4 ranges        {ipv4_ranges}")?;
                 writeln!(out, "IPv6 ranges        {ipv6_ranges}")?;
                 writeln!(out, "file size          {size} bytes")?;
-                // Each in a line; a text with its quotes, so that it stays in one.
-                let settings = json_of(settings);
+                // JSON quotes and escapes a text, so that it stays on its line.
+                let settings = settings_json(settings);
                 let mut settings = settings.as_object().into_iter().flatten();
                 settings.try_for_each(|(name, value)| writeln!(out, "{:<18} {value}", name.replace('_', " ")))
             }
@@ -57,7 +61,7 @@ impl Inspect {
             Format::Json => {
                 let json = json!({
                     "list": list, "generation": generation, "as_of": as_of.to_string(), "ipv4_ranges": ipv4_ranges,
-                    "ipv6_ranges": ipv6_ranges, "file_bytes": size, "settings": json_of(settings),
+                    "ipv6_ranges": ipv6_ranges, "file_bytes": size, "settings": settings_json(settings),
                 });
                 writeln!(out, "{json}")
             }
@@ -66,25 +70,14 @@ impl Inspect {
     }
 }
 
-/// The settings as in a file of them, but for the age, which is in seconds and beside the moment that it is counted from.
-fn json_of(settings: &Settings) -> Value {
+/// The settings as in a settings file, except that the maximum age is in seconds, with the moment from which it counts.
+fn settings_json(settings: &Settings) -> Value {
     let Settings { mode, refusal, client_address, no_address, freshness, open_connections } = settings;
     let Refusal { status, body, content_type, headers } = refusal;
     let headers: Map<_, _> = headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
     let mut json = json!({
-        "mode": match mode {
-            Mode::Enforce => "enforce",
-            Mode::Shadow => "shadow",
-        },
-        "status": status, "body": body, "content_type": content_type, "headers": headers,
-        "no_address": match no_address {
-            NoAddress::Allow => "allow",
-            NoAddress::Deny => "deny",
-        },
-        "open_connections": match open_connections {
-            OpenConnections::Keep => "keep",
-            OpenConnections::Recheck => "recheck",
-        },
+        "mode": mode.name(), "status": status, "body": body, "content_type": content_type, "headers": headers,
+        "no_address": no_address.name(), "open_connections": open_connections.name(),
     });
     match client_address {
         ClientAddress::Envoy => json["client_address"] = "envoy".into(),
@@ -92,16 +85,13 @@ fn json_of(settings: &Settings) -> Value {
         ClientAddress::Header { name, trusted_hops, trusted_proxies } => {
             json["client_address"] = format!("header:{name}").into();
             json["trusted_hops"] = (*trusted_hops).into();
-            json["trusted_proxies"] = trusted_proxies.iter().map(|&range| range_text(range)).collect();
+            json["trusted_proxies"] = trusted_proxies.0.iter().map(|range| range.shortest_text()).collect();
         }
     }
     if let Some(Freshness { cut_at, max_age, when_stale }) = freshness {
         json["max_age_seconds"] = (max_age / 1000).into();
         json["fresh_from"] = LogTime::from_millis(*cut_at).unwrap_or(LogTime::LAST).to_string().into();
-        json["when_stale"] = match when_stale {
-            WhenStale::Keep => "keep".into(),
-            WhenStale::Deny => "deny".into(),
-        };
+        json["when_stale"] = when_stale.name().into();
     }
     json
 }

@@ -5,33 +5,39 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::CliError;
-use super::moment::MomentArgs;
+use super::log_args::LogArgs;
+use super::moment_args::MomentArgs;
 use super::output::{self, Format};
-use crate::log::Log;
-use crate::range_text::range_text;
 
-/// Print the ranges that are blocked now
+const EXAMPLES: &str = "\
+Examples:
+  edgefold list
+  edgefold list -o raw | wc -l
+  edgefold list --as-of 2026-11-22T17:00:00Z";
+
+/// Print the blocked ranges
 #[derive(Args, Debug)]
-pub(super) struct List {
-    /// The form; raw is FIRST<TAB>LAST<TAB>UNTIL, with - for ever
+#[command(after_help = EXAMPLES)]
+pub(super) struct ListArgs {
+    /// The output format; raw is FIRST<TAB>LAST<TAB>UNTIL, where - stands for forever
     #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
     output: Format,
     #[command(flatten)]
     moment: MomentArgs,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
-impl List {
-    pub(super) fn run(&self, log: &dyn Log) -> Result<ExitCode, CliError> {
-        let (fold, time) = self.moment.load(log)?;
-        let mut ranges = fold.ranges().filter(|(_, until)| until.holds_at(time));
+impl ListArgs {
+    pub(super) fn run(&self) -> Result<ExitCode, CliError> {
+        let (fold, time) = self.moment.load(&*self.log.open()?)?;
+        let mut blocks = fold.blocks().filter(|block| block.until.holds_at(time));
         output::print(|out| match self.output {
-            Format::Human => ranges.try_for_each(|(range, until)| {
-                writeln!(out, "{:<40} {}", range_text(range), output::until_words(until))
+            Format::Human => blocks.try_for_each(|block| {
+                writeln!(out, "{:<40} {}", block.range.shortest_text(), output::until_words(block.until))
             }),
-            Format::Raw => ranges.try_for_each(|(range, until)| {
-                writeln!(out, "{}\t{}\t{}", range.first(), range.last(), output::until_raw(until))
-            }),
-            Format::Json => output::json_array(out, ranges.map(|(range, until)| output::range_json(range, until))),
+            Format::Raw => blocks.try_for_each(|block| writeln!(out, "{}", output::block_raw(block))),
+            Format::Json => output::json_array(out, blocks.map(output::block_json)),
         })?;
         Ok(ExitCode::SUCCESS)
     }

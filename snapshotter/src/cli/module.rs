@@ -4,25 +4,32 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use edgefold_snapshot::OpenConnections;
 
 use super::CliError;
-use crate::ecds::{FILTER_WASM, RECHECK_WASM, replace_file};
+use crate::modules::module_for;
+use crate::ship::files::replace_file;
 
-/// Write the filter's wasm module to a file, for hosts that do not take it from `serve`
+const EXAMPLES: &str = "\
+Examples:
+  edgefold module -o edgefold.wasm";
+
+/// Write the filter's wasm module to a file, for hosts that do not get it from `serve`
 #[derive(Args, Debug)]
-pub(super) struct Module {
-    /// Where to write it
+#[command(after_help = EXAMPLES)]
+pub(super) struct ModuleArgs {
+    /// The file to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// The one for network filters with --open-connections recheck
+    /// Write the module for network filters with --open-connections recheck
     #[arg(long)]
     recheck: bool,
 }
 
-impl Module {
+impl ModuleArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
-        let module = if self.recheck { RECHECK_WASM } else { FILTER_WASM };
-        replace_file(&self.output, module).map_err(CliError::file(&self.output))?;
+        let open_connections = if self.recheck { OpenConnections::Recheck } else { OpenConnections::Keep };
+        replace_file(&self.output, module_for(open_connections)).map_err(CliError::file(&self.output))?;
         Ok(ExitCode::SUCCESS)
     }
 }

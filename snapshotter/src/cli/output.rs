@@ -1,15 +1,14 @@
-//! What commands print: tables for people, tab-separated lines or JSON for programs.
+//! What subcommands print: text for people, tab-separated lines or JSON for programs.
 
 use std::io::{self, BufWriter, Write};
 
 use clap::ValueEnum;
-use edgefold_table::IpRange;
+use edgefold::{Block, Until};
 use serde_json::{Value, json};
 
 use super::CliError;
-use crate::record::Until;
 
-/// A form of output.
+/// An output format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum Format {
     /// For people
@@ -20,44 +19,39 @@ pub(super) enum Format {
     Json,
 }
 
-/// Hands stdout to `print`, buffered.
+/// Calls `print` with stdout, buffered.
 pub(super) fn print(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {
     let mut out = BufWriter::new(io::stdout().lock());
     print(&mut out).and_then(|()| out.flush()).map_err(CliError::Output)
 }
 
-/// Tells a person on stderr what went wrong.
+/// Prints on stderr what went wrong.
 pub(super) fn complain(error: &dyn std::error::Error) {
-    // There is nobody to tell if stderr is closed.
+    // If stderr is closed, there is nobody to tell.
     let _written = writeln!(io::stderr(), "edgefold: {error}");
 }
 
-/// When a block ends, for people.
+/// When a block ends, for people: `until TIME` or `forever`.
 pub(super) fn until_words(until: Until) -> String {
-    match until {
-        Until::Forever => "for ever".to_owned(),
-        Until::Time(time) => format!("until {time}"),
+    match until.time() {
+        None => until.to_string(),
+        Some(_) => format!("until {until}"),
     }
 }
 
-/// When a block ends, or `-`.
-pub(super) fn until_raw(until: Until) -> String {
-    match until {
-        Until::Forever => "-".to_owned(),
-        Until::Time(time) => time.to_string(),
-    }
+/// `FIRST<TAB>LAST<TAB>UNTIL`, where `-` stands for forever.
+pub(super) fn block_raw(Block { range, until }: Block) -> String {
+    let until = until.time().map_or("-".to_owned(), |time| time.to_string());
+    format!("{}\t{}\t{until}", range.first(), range.last())
 }
 
-/// `first`, `last` and `until`, which is null for ever.
-pub(super) fn range_json(range: IpRange, until: Until) -> Value {
-    let until = match until {
-        Until::Forever => Value::Null,
-        Until::Time(time) => time.to_string().into(),
-    };
+/// `first`, `last` and `until`, which is null for forever.
+pub(super) fn block_json(Block { range, until }: Block) -> Value {
+    let until = until.time().map(|time| time.to_string());
     json!({ "first": range.first(), "last": range.last(), "until": until })
 }
 
-/// One JSON array, an element a line.
+/// A JSON array with one element on each line.
 pub(super) fn json_array(out: &mut dyn Write, values: impl Iterator<Item = Value>) -> io::Result<()> {
     write!(out, "[")?;
     for (index, value) in values.enumerate() {

@@ -4,21 +4,30 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::log_args::LogArgs;
 use super::{CliError, output};
 use crate::keeper::rebuild;
-use crate::log::Log;
 
-/// Rewrite the view of ranges from the commands; a running `serve` may go on meanwhile
+const HELP: &str = "\
+The view of ranges is a cache that makes a start fast. A running `edgefold serve` is fenced by the rebuild, and takes over
+again later.";
+
+/// Rewrite the view of ranges from the commands
 #[derive(Args, Debug)]
-pub(super) struct Rebuild {}
+#[command(after_help = HELP)]
+pub(super) struct RebuildArgs {
+    #[command(flatten)]
+    log: LogArgs,
+}
 
-impl Rebuild {
-    pub(super) fn run(&self, log: &dyn Log) -> Result<ExitCode, CliError> {
+impl RebuildArgs {
+    pub(super) fn run(&self) -> Result<ExitCode, CliError> {
+        let log = self.log.open()?;
         log.check()?;
-        let (_writer, follower) = rebuild(log)?;
-        let (ranges, offset) = (follower.fold.ranges().count(), follower.fold.position().next_offset);
+        let (_writer, follower) = rebuild(&*log)?;
+        let (ranges, offset) = (follower.fold.blocks().count(), follower.fold.position().next_offset);
         output::print(|out| {
-            writeln!(out, "the view holds {ranges} ranges now, from the commands below offset {offset}")
+            writeln!(out, "the view now has {ranges} ranges, from the commands below offset {offset}")
         })?;
         Ok(ExitCode::SUCCESS)
     }

@@ -3,24 +3,30 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use edgefold::{MAX_COMMAND_BYTES, Record, each_command};
 use serde_json::json;
 
 use super::CliError;
+use super::log_args::LogArgs;
 use super::output::{self, Format};
-use crate::command::MAX_COMMAND_BYTES;
-use crate::load::each_command;
-use crate::log::Log;
-use crate::record::Record;
 
-/// List the records that are no commands, and why; they are skipped
+const EXAMPLES: &str = "\
+Examples:
+  edgefold rejects
+  edgefold rejects -o json";
+
+/// List the records that are not valid commands, and why; every reader skips them
 #[derive(Args, Debug)]
-pub(super) struct Rejects {
-    /// The form; raw is OFFSET<TAB>TIME<TAB>TEXT<TAB>REASON, with - for no time, and escapes as in \\n
+#[command(after_help = EXAMPLES)]
+pub(super) struct RejectsArgs {
+    /// The output format; raw is OFFSET<TAB>TIME<TAB>TEXT<TAB>REASON, where - stands for no time, with escapes such as \\n
     #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
     output: Format,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
-/// One of them.
+/// A record that every reader skips.
 struct Rejected {
     offset: u64,
     time: Option<String>,
@@ -28,11 +34,11 @@ struct Rejected {
     reason: String,
 }
 
-impl Rejects {
-    pub(super) fn run(&self, log: &dyn Log) -> Result<ExitCode, CliError> {
+impl RejectsArgs {
+    pub(super) fn run(&self) -> Result<ExitCode, CliError> {
         let mut rejected = Vec::new();
-        each_command(log, |record| {
-            if let Err(reason) = record.change() {
+        each_command(&*self.log.open()?, |record| {
+            if let Err(reason) = record.effect() {
                 let (offset, time) = (record.offset, record.time().map(|time| time.to_string()));
                 rejected.push(Rejected { offset, time, text: text(record), reason: reason.to_string() });
             }
@@ -59,7 +65,7 @@ impl Rejects {
     }
 }
 
-/// As much of the value as a command could have: whoever wrote it may have chosen any length.
+/// As much of the value as a command may have: whoever wrote it may have chosen any length.
 fn text(record: &Record) -> String {
     let value = record.value.as_deref().unwrap_or_default();
     String::from_utf8_lossy(&value[..value.len().min(MAX_COMMAND_BYTES)]).into_owned()

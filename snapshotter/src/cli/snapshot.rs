@@ -6,30 +6,37 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::CliError;
-use super::moment::MomentArgs;
-use super::serve::SnapshotArgs;
-use super::settings;
-use crate::ecds::replace_file;
-use crate::log::Log;
-use crate::snapshot::cut;
+use super::log_args::LogArgs;
+use super::moment_args::MomentArgs;
+use super::snapshot_args::SnapshotContentArgs;
+use crate::ship::cut::cut;
+use crate::ship::files::replace_file;
 
-/// Cut one snapshot of what is blocked now
+const EXAMPLES: &str = "\
+Examples:
+  edgefold snapshot -o snapshot.bin
+  edgefold snapshot -o snapshot.bin --until-offset 1042 --mode shadow";
+
+/// Write one snapshot of the blocked ranges to a file
 #[derive(Args, Debug)]
-pub(super) struct Snapshot {
-    /// Where to write it
+#[command(after_help = EXAMPLES)]
+pub(super) struct SnapshotArgs {
+    /// The file to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
-    snapshot: SnapshotArgs,
+    log: LogArgs,
+    #[command(flatten)]
+    content: SnapshotContentArgs,
     #[command(flatten)]
     moment: MomentArgs,
 }
 
-impl Snapshot {
-    pub(super) fn run(&self, log: &dyn Log) -> Result<ExitCode, CliError> {
-        let settings = self.snapshot.settings.read()?;
-        let (fold, time) = self.moment.load(log)?;
-        let bytes = cut(&fold, &self.snapshot.name, settings::at(&settings, time), time)?;
+impl SnapshotArgs {
+    pub(super) fn run(&self) -> Result<ExitCode, CliError> {
+        let settings = self.content.settings.read()?;
+        let (fold, time) = self.moment.load(&*self.log.open()?)?;
+        let (bytes, _ranges) = cut(&fold, &self.content.name, &settings, time)?;
         replace_file(&self.output, &bytes).map_err(CliError::file(&self.output))?;
         Ok(ExitCode::SUCCESS)
     }

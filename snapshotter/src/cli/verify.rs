@@ -3,81 +3,83 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold_table::IpRange;
+use edgefold::view::read_view;
+use edgefold::{Block, Fold, Moment, replay};
 
+use super::log_args::LogArgs;
 use super::{CliError, output};
-use crate::fold::Fold;
-use crate::load::{Moment, read_view, replay};
-use crate::log::Log;
-use crate::record::Until;
 
-/// Replay the commands beside the view of ranges; exits 0 if they agree, 1 if they do not, 2 on an error
+const HELP: &str = "\
+The view of ranges is a cache that makes a start fast. `edgefold rebuild` rewrites it.
+
+Exit status: 0 if the view is right, 1 if it is not, 2 on an error.";
+
+/// Replay the commands, and compare the result with the view of ranges
 #[derive(Args, Debug)]
-pub(super) struct Verify {}
+#[command(after_help = HELP)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    log: LogArgs,
+}
 
-impl Verify {
-    pub(super) fn run(&self, log: &dyn Log) -> Result<ExitCode, CliError> {
+impl VerifyArgs {
+    pub(super) fn run(&self) -> Result<ExitCode, CliError> {
+        let log = self.log.open()?;
         log.check()?;
-        let view = match read_view(log) {
+        let view = match read_view(&*log) {
             Ok(view) => view,
-            Err(error) => {
-                let error = error.of_the_view()?;
-                return told(&format!("the view cannot be read: {error}"), false);
+            Err(error) if error.is_unusable_view() => {
+                return report(&format!("the view cannot be read: {error}"), false);
             }
+            Err(error) => return Err(error.into()),
         };
-        let position = view.position();
-        let replayed = replay(log, Moment::Offset(position.next_offset))?;
+        let offset = view.position().next_offset;
+        let replayed = replay(&*log, Moment::Offset(offset))?;
         if let Some(difference) = first_difference(&view, &replayed) {
-            return told(
-                &format!("the view differs from a replay to its offset {}: {difference}", position.next_offset),
-                false,
-            );
+            return report(&format!("the view differs from a replay to its offset {offset}: {difference}"), false);
         }
-        let count = view.ranges().count();
-        told(
-            &format!("the view is a replay of the commands below offset {}: {count} ranges", position.next_offset),
-            true,
-        )
+        let count = view.blocks().count();
+        report(&format!("the view is a replay of the commands below offset {offset}: {count} ranges"), true)
     }
 }
 
-fn told(verdict: &str, good: bool) -> Result<ExitCode, CliError> {
+fn report(verdict: &str, good: bool) -> Result<ExitCode, CliError> {
     output::print(|out| {
         writeln!(out, "{verdict}")?;
-        if good { Ok(()) } else { writeln!(out, "`edgefold rebuild` writes it anew from the commands") }
+        if good { Ok(()) } else { writeln!(out, "`edgefold rebuild` rewrites it from the commands") }
     })?;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn first_difference(view: &Fold, replayed: &Fold) -> Option<String> {
-    let words = |entry: Option<(IpRange, Until)>| match entry {
-        Some((range, until)) => format!("{range} {}", output::until_words(until)),
+    let words = |block: Option<Block>| match block {
+        Some(block) => format!("{} {}", block.range, output::until_words(block.until)),
         None => "no further range".to_owned(),
     };
-    let (mut there, mut right) = (view.ranges(), replayed.ranges());
+    let (mut found, mut right) = (view.blocks(), replayed.blocks());
     loop {
-        match (there.next(), right.next()) {
+        match (found.next(), right.next()) {
             (None, None) => break,
-            (there, right) if there != right => {
-                return Some(format!("it has {}, and the replay has {}", words(there), words(right)));
+            (found, right) if found != right => {
+                return Some(format!("it has {}, and the replay has {}", words(found), words(right)));
             }
             _ => {}
         }
     }
-    let (there, right) = (view.position(), replayed.position());
-    if there.next_offset != right.next_offset {
-        // Records that are no commands, such as transaction markers, have offsets too.
+    let (found, right) = (view.position(), replayed.position());
+    if found.next_offset != right.next_offset {
+        // Records that are not commands, such as transaction markers, have offsets too.
         return None;
     }
-    let differs = there.log_time != right.log_time;
-    differs.then(|| format!("its log time is {}, and the replay's is {}", there.log_time, right.log_time))
+    let differs = found.log_time != right.log_time;
+    differs.then(|| format!("its log time is {}, and the replay's is {}", found.log_time, right.log_time))
 }
 
 #[cfg(test)]
 mod tests {
+    use edgefold::{Edits, Record};
+
     use super::*;
-    use crate::edits::Edits;
-    use crate::record::Record;
 
     fn fold(commands: &[&str]) -> Fold {
         let mut fold = Fold::default();
@@ -96,12 +98,12 @@ mod tests {
         let wrong = fold(&["BLACKLIST 10.0.0.0/24", "BLACKLIST 192.0.2.1 ttl=1h"]);
         assert_eq!(
             first_difference(&wrong, &right).unwrap(),
-            "it has 192.0.2.1 until 2026-11-23T01:00:00Z, and the replay has 192.0.2.1 for ever"
+            "it has 192.0.2.1 until 2026-11-23T01:00:00Z, and the replay has 192.0.2.1 forever"
         );
         let short = fold(&["BLACKLIST 10.0.0.0/24", "WHITELIST 192.0.2.1"]);
         assert_eq!(
             first_difference(&short, &right).unwrap(),
-            "it has no further range, and the replay has 192.0.2.1 for ever"
+            "it has no further range, and the replay has 192.0.2.1 forever"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Chunks of 2^15 addresses with many edges: split into sixteen groups, or as a bitmap.
+//! Chunks of 2^15 addresses with many edges: split into sixteen groups, or a bitmap.
 
 use alloc::vec::Vec;
 use core::hint::select_unpredictable;
@@ -8,31 +8,32 @@ use crate::bytes::{array_at, u16_at};
 use crate::section::Side;
 use crate::simd::{self, LANES, above_u8, equal_u8};
 
-/// Units of two bytes that a bitmap takes: a bit for each address.
+/// Units of two bytes in a bitmap, which has a bit for each address.
 pub(super) const BITMAP_UNITS: usize = 2048;
 const BITMAP_BYTES: usize = 2 * BITMAP_UNITS;
 
-/// Groups of a split chunk, of 2^11 addresses each.
+/// Groups in a split chunk, of 2^11 addresses each.
 const GROUPS: usize = 16;
-/// The most edges of a split chunk whose groups are counted in one byte each.
+/// The most edges of a split chunk whose counts take one byte each.
 const NARROW_EDGES: usize = u8::MAX as usize;
 
-/// A chunk whose edges are split. Of the 15 bits of a position the first four are the group: how many edges there are up to
-/// the end of each group is counted, so they are not written again. The next four are half a byte of each edge, and the
-/// last seven and the flag are one byte.
+/// A chunk whose edges are split into parts. The first four of the 15 bits of a position are its group. They are not
+/// stored with each edge: the chunk starts with how many edges there are up to the end of each group. The next four
+/// bits are half a byte for each edge, and the last seven bits and the flag are a byte for each edge.
 #[derive(Clone, Copy)]
 pub(super) struct Split<'a> {
     /// How many edges there are up to the end of each group: u8 if `narrow`, else u16.
     ends: &'a [u8],
     narrow: bool,
     len: usize,
-    /// Half bytes, then bytes.
+    /// Half a byte for each edge, and whatever follows.
     nibbles: &'a [u8],
+    /// A byte for each edge, and whatever follows.
     bytes: &'a [u8],
 }
 
 impl<'a> Split<'a> {
-    /// `None` if `chunk`, which goes on behind its `units`, ends early.
+    /// The split chunk of `units` at the start of `chunk`; `None` if `chunk` ends early.
     #[inline]
     pub(super) fn new(chunk: &'a [u8], units: usize) -> Option<Self> {
         let narrow = units <= split_bytes(NARROW_EDGES) / 2;
@@ -83,7 +84,7 @@ impl<'a> Split<'a> {
         let (group, nibble) = (usize::from(nibble >> 4), nibble & 0xf);
         let start = select_unpredictable(group == 0, 0, self.end(group.saturating_sub(1))?);
         let end = self.end(group)?;
-        // From a whole byte of half bytes on: if that is one edge too early, this edge is not above any of the group.
+        // Starts at a whole byte of half bytes. If that is one edge too early, that edge is skipped.
         let mut at = start & !1;
         let mut skipped = (start & 1) as u32;
         let rank = loop {
@@ -102,17 +103,17 @@ impl<'a> Split<'a> {
         Some((edge & 1 == 1) | (last >= start) & (edge | 1 == byte) & (self.nibble(last)? == nibble))
     }
 
-    /// Checks the chunk of `units`, and gives each edge: its position, and whether it begins a range.
+    /// Checks the chunk of `units`, and passes on each edge: its position, and whether it begins a range.
     pub(super) fn read(self, units: usize, mut edge: impl FnMut(u32, bool)) -> Result<(), &'static str> {
-        const OUTSIDE: &str = "a split chunk reaches over the section's end";
+        const OUTSIDE: &str = "a split chunk extends past the end of the table";
         if self.len <= list::MOST_EDGES || 2 * units != split_bytes(self.len) {
-            return Err("the length of a split chunk is not what its count of edges asks for");
+            return Err("the length of a split chunk does not match its number of edges");
         }
         let mut start = 0;
         for group in 0..GROUPS {
             let end = self.end(group).ok_or(OUTSIDE)?;
             if end < start {
-                return Err("the groups of a split chunk do not rise");
+                return Err("the edge counts of a split chunk do not ascend");
             }
             for index in start..end {
                 let (position, begins) = self.edge(group, index).ok_or(OUTSIDE)?;
@@ -134,18 +135,18 @@ const fn counts_bytes(edges: usize) -> usize {
     if edges <= NARROW_EDGES { GROUPS } else { 2 * GROUPS }
 }
 
-/// Bytes of a split chunk: whole units.
+/// Bytes of a split chunk, rounded up to whole units.
 const fn split_bytes(edges: usize) -> usize {
     2 * (counts_bytes(edges) + edges.div_ceil(2) + edges).div_ceil(2)
 }
 
-/// Units of a chunk with this many edges, which are too many for a list: the smaller of the two kinds.
+/// Units of a chunk with too many edges for a list: those of a split chunk or of a bitmap, whichever is smaller.
 pub(super) const fn units(edges: usize) -> usize {
     let split = split_bytes(edges) / 2;
     if split < BITMAP_UNITS { split } else { BITMAP_UNITS }
 }
 
-/// Appends a chunk of [`units`] with these edges, positions with their flags; `goes_on` if a range goes on into it.
+/// Appends a chunk of [`units`] with these edges (positions and flags). `goes_on` says if a range continues into it.
 pub(super) fn write(edges: impl ExactSizeIterator<Item = (u16, bool)> + Clone, goes_on: bool, out: &mut Vec<u8>) {
     if units(edges.len()) == BITMAP_UNITS { write_bitmap(edges, goes_on, out) } else { write_split(edges, out) }
 }
@@ -181,7 +182,7 @@ pub(super) fn bitmap_contains(bytes: &[u8], position: u16) -> Option<bool> {
     Some(bitmap.get(usize::from(position / 8))? >> (position % 8) & 1 == 1)
 }
 
-/// The end on this side of the run of ones that `position` is in; `None` if it is where the chunk ends, and goes on there.
+/// The end on this side of the run of ones that `position` is in; `None` if the run continues past the chunk there.
 pub(super) fn bitmap_end(
     bitmap: &[u8; BITMAP_BYTES],
     position: u32,
@@ -190,7 +191,7 @@ pub(super) fn bitmap_end(
     goes_on_after: bool,
 ) -> Option<u32> {
     let (word, bit) = (position as usize / 64, position % 64);
-    // Where zeros are, by words; those of the position's own word that are on the other side do not matter.
+    // The zeros of a word that has any. In the word of `position`, those on the other side of it are masked out.
     let zeros = |(place, &bytes): (usize, &[u8; 8])| {
         let mask = match side {
             _ if place != word => u64::MAX,
@@ -212,7 +213,7 @@ pub(super) fn bitmap_end(
     }
 }
 
-/// Gives each edge of a bitmap: the ends of the runs of ones, but for those at the chunk's own ends where a range goes on.
+/// Passes on each edge of a bitmap: the ends of its runs of ones, except where a range continues past the chunk.
 pub(super) fn read_bitmap(
     bitmap: &[u8; BITMAP_BYTES],
     goes_on: bool,
@@ -222,14 +223,14 @@ pub(super) fn read_bitmap(
     let is_set = |position: u32| bitmap.get(position as usize / 8).is_some_and(|byte| byte >> (position % 8) & 1 == 1);
     let last = 8 * BITMAP_BYTES as u32 - 1;
     if goes_on && !is_set(0) || goes_on_after && !is_set(last) {
-        return Err("a range goes on over an end of a bitmap that has no bit there");
+        return Err("a range continues across an end of a bitmap, but the bit there is not set");
     }
     let words = bitmap.as_chunks().0.iter().copied().map(u64::from_le_bytes);
-    // The bit before each: a range that goes on has no first edge here.
+    // The bit before the current word. A range that continues into the chunk has no first edge here.
     let mut before = goes_on;
     let mut begun = None;
     for (word, start) in words.zip((0_u32..).step_by(64)) {
-        // A bit where the one before is other: runs of ones begin and end there.
+        // Bits that differ from the one before: runs of ones begin and end there.
         let mut changes = word ^ (word << 1 | u64::from(before));
         before = word >> 63 == 1;
         while changes != 0 {
@@ -254,7 +255,7 @@ pub(super) fn read_bitmap(
     Ok(())
 }
 
-/// The edges of a run of ones; `first` is `None` where the run goes on from before the chunk.
+/// Passes on the edges of a run of ones; `first` is `None` if the run continues from before the chunk.
 fn run(first: Option<u32>, last: u32, edge: &mut impl FnMut(u32, bool)) {
     if let Some(first) = first.filter(|&first| first < last) {
         edge(first, true);

@@ -9,15 +9,16 @@ use super::{FINE, dense, list, width};
 use crate::AddressRange;
 use crate::columns::{self, OVERREAD};
 
-/// Gathers the edges of sorted ranges, and writes the smallest section that holds them.
+/// Collects the edges of sorted ranges, and writes the smallest section that holds them.
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
-    /// Zeros behind the first `len`, so that a range is two stores and no branch: whether it has one edge or two is random.
+    /// Zeros after the first `len`. `push` always stores two edges and then counts one or two, since a branch on that
+    /// would be mispredicted.
     edges: Vec<Edge>,
     len: usize,
 }
 
-/// An address with the flag "begins a range" below it.
+/// An address, and the flag "begins a range" as the lowest bit.
 #[derive(Clone, Copy, Debug, Default)]
 struct Edge(u64);
 
@@ -51,7 +52,7 @@ impl Encoder {
         self.len += 1 + begins;
     }
 
-    /// Appends the section; nothing if there are no ranges.
+    /// Appends the section, or nothing if there are no ranges.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let edges = self.edges.get(..self.len).unwrap_or_default();
         if !edges.is_empty() {
@@ -60,7 +61,7 @@ impl Encoder {
     }
 }
 
-/// A way to lay edges out.
+/// A layout for a set of edges.
 struct Plan {
     index_bits: u32,
     /// How many edges each chunk has.
@@ -68,11 +69,12 @@ struct Plan {
 }
 
 impl Plan {
-    /// The plan with the fewest bytes: an index of 4 to 8 bits over edges of four bytes, of 9 to 16 bits over three, or of 17
-    /// bits over two. Eight to sixteen edges to a chunk, if it can be so: as many as are compared at once.
+    /// The plan with the fewest bytes: an index of 4 to 8 bits with edges of four bytes, of 9 to 16 bits with edges of
+    /// three, or of 17 bits with edges of two. A chunk should have eight to sixteen edges on average, as many as are
+    /// compared at once.
     fn best(edges: &[Edge]) -> Self {
         let about = (edges.len() / 8).max(1).ilog2();
-        // Dense chunks take less than this with the finest index, and no chunk does with another.
+        // An upper bound for the finest index, whose dense chunks take less, and exact for the others.
         let bytes = |bits| Index::bytes(bits) + edges.len() * width(bits);
         let coarse = [about.clamp(4, 8), about.clamp(9, 16)].into_iter().filter(|&bits| bytes(bits) < bytes(FINE));
         let coarse = coarse.map(|bits| Self::new(edges, bits)).filter(Self::fits).min_by_key(Self::bytes);
@@ -95,7 +97,7 @@ impl Plan {
         Self { index_bits, counts }
     }
 
-    /// Whether the offsets in the index hold as many edges as there are. Those of the finest index always do.
+    /// Whether the offsets in the index are large enough for each group. Those of the finest index always are.
     fn fits(&self) -> bool {
         let fits = |group: &[u32]| group.iter().sum::<u32>() as usize <= MOST_UNITS;
         self.index_bits == FINE || self.counts.chunks(Index::GROUP).all(fits)
@@ -123,7 +125,7 @@ impl Plan {
         out.extend_from_slice(&[0; OVERREAD]);
     }
 
-    /// The edges of each chunk, and whether a range goes on into it.
+    /// The edges of each chunk, and whether a range continues into it.
     fn chunks<'a>(&self, mut edges: &'a [Edge]) -> impl Iterator<Item = (&'a [Edge], bool)> {
         let mut goes_on = false;
         self.counts.iter().map(move |&count| {

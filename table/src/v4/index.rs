@@ -1,8 +1,8 @@
-//! The index of the IPv4 ranges: by the top bits of an address, where the edges of its chunk are.
+//! The index of the IPv4 section: it maps the top bits of an address to the edges of its chunk.
 //!
-//! Chunks are counted in groups of sixteen: a u32 says where the edges of the group start, and a u16 for each chunk how far
-//! behind it its own start, in units of one edge. The u16's top bit says whether a range goes on into the chunk. A last u32
-//! says where the edges end.
+//! Chunks are in groups of sixteen. A u32 says where the edges of the group start, and a u16 for each chunk how far
+//! after that its own start, in units of one edge. The top bit of the u16 says whether a range continues into the
+//! chunk. A last u32 says where the edges end.
 
 use alloc::vec::Vec;
 
@@ -10,14 +10,14 @@ use crate::bytes::{array_at, u16_at, u32_at};
 
 const GROUP: usize = Index::GROUP;
 const GROUP_BYTES: usize = 4 + 2 * GROUP;
-/// The bit of a chunk that says whether a range goes on into it.
+/// The bit of a chunk's u16 that says whether a range continues into it.
 const GOES_ON: u16 = 0x8000;
-/// The most units between the starts of a group and of a chunk in it.
+/// The most units between the start of a group and the start of a chunk in it.
 pub(super) const MOST_UNITS: usize = 0x7fff;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Index {
-    /// Where it starts, in bytes from the table's start.
+    /// Where the index starts, in bytes from the start of the table.
     start: usize,
     bits: u32,
 }
@@ -31,10 +31,10 @@ pub(super) struct Extent {
 }
 
 impl Index {
-    /// Chunks of a group.
+    /// Chunks in a group.
     pub(super) const GROUP: usize = 16;
 
-    /// An index that starts at `start` of the table; `None` if `bits` is not one of 4 to 17.
+    /// The index at offset `start` of the table; `None` unless `bits` is 4 to 17.
     pub(super) fn new(start: usize, bits: u32) -> Option<Self> {
         (4..=super::FINE).contains(&bits).then_some(Self { start, bits })
     }
@@ -48,17 +48,17 @@ impl Index {
         1 << self.bits
     }
 
-    /// Bytes of an index of `bits`.
+    /// The size of an index of `bits`, in bytes.
     pub(super) const fn bytes(bits: u32) -> usize {
         (1 << bits) / GROUP * GROUP_BYTES + 4
     }
 
-    /// Where it ends, and the edges start.
+    /// Where the index ends and the edges start.
     pub(super) fn end(self) -> usize {
         self.start + Self::bytes(self.bits)
     }
 
-    /// How many units there are in all.
+    /// The total number of units.
     pub(super) fn units(self, table: &[u8]) -> Option<u32> {
         u32_at(table, self.end() - 4)
     }
@@ -69,8 +69,8 @@ impl Index {
         let group: &[u8; GROUP_BYTES + 4] = array_at(table, self.start + group * GROUP_BYTES)?;
         let base = u32_at(group, 0)?;
         let (here, next) = (u16_at(group, 4 + 2 * place)?, u16_at(group, 6 + 2 * place)?);
-        // Behind the last chunk of a group comes the start of the next group, of which these are the low 16 bits. One chunk
-        // in sixteen would be mispredicted, so this is no branch.
+        // After the last chunk of a group comes the u32 of the next group, and `next` is its low 16 bits. This is not a
+        // branch, since one chunk in sixteen would be mispredicted.
         let last = u16::from(place == GROUP - 1);
         let end = next.wrapping_sub(base as u16 & last.wrapping_neg()) & (!GOES_ON | last << 15);
         let start = here & !GOES_ON;
@@ -78,7 +78,8 @@ impl Index {
         Some(Extent { start: base as usize + usize::from(start), len, goes_on: here & GOES_ON != 0 })
     }
 
-    /// Whether the starts rise from zero, and as slowly as [`Self::extent`] relies on. `None` if the table ends early.
+    /// Whether the starts ascend from zero, and each group has at most 65535 units, as [`Self::extent`] assumes. `None`
+    /// if the table ends early.
     pub(super) fn is_in_order(self, table: &[u8]) -> Option<bool> {
         let index = table.get(self.start..self.end())?;
         if u32_at(index, 0)? != 0 {
@@ -96,12 +97,12 @@ impl Index {
         Some(true)
     }
 
-    /// Whether a range goes on behind `chunk`: into the next one, if there is one.
+    /// Whether a range continues past `chunk`, into the next one.
     pub(super) fn goes_on_after(self, table: &[u8], chunk: usize) -> Option<bool> {
         if chunk + 1 == self.chunks() { Some(false) } else { Some(self.extent(table, chunk + 1)?.goes_on) }
     }
 
-    /// Appends the index of chunks of these sizes, in units, each with whether a range goes on into it.
+    /// Appends the index of `chunks`: the size of each in units, and whether a range continues into it.
     pub(super) fn write(chunks: impl Iterator<Item = (usize, bool)>, out: &mut Vec<u8>) {
         let (mut start, mut base) = (0_u32, 0_u32);
         for (chunk, (units, goes_on)) in chunks.enumerate() {

@@ -1,13 +1,13 @@
-//! The IPv4 ranges of a table: an index on the top bits, and behind it the edges of each chunk of addresses.
+//! The IPv4 section of a table: an index on the top bits of an address, then the edges of each chunk.
 //!
-//! A range is told by its edges: its first address with the flag "begins", and its last without. A single address is one
-//! edge without the flag. So the greatest edge that is at most an address decides: the address is in a range if that edge
-//! begins one, or is the address itself. Where a chunk has no such edge, a bit of the index says whether a range from
-//! before goes on into the chunk.
+//! A range is stored as its edges: its first address with the flag "begins", and its last without it. A single address
+//! is one edge without the flag. A lookup finds the greatest edge that is at most the address. The address is in a
+//! range if that edge begins one, or is the address itself. If its chunk has no such edge, a bit of the index says
+//! whether a range continues into the chunk from before it.
 
 #![allow(
     clippy::cast_possible_truncation,
-    reason = "a layout of bits: a cast keeps the bits that are asked for, or a number that the format keeps small"
+    reason = "bit layouts: a cast keeps the bits that are wanted, or a number that the format keeps small"
 )]
 
 mod dense;
@@ -25,11 +25,11 @@ use crate::section::{self, Side};
 pub(crate) use encode::Encoder;
 use index::{Extent, Index};
 
-/// Bits of the index that leave 15 bits for a position in its chunk: with the flag, an edge of two bytes.
+/// The index bits that leave 15 bits for a position in its chunk, so that an edge with its flag is two bytes.
 const FINE: u32 = 17;
-const OUTSIDE: &str = "it reaches over the end of the table";
+const OUTSIDE: &str = "it extends past the end of the table";
 
-/// Where the parts of a section lie, in bytes from the table's start.
+/// Where the parts of a section are, in bytes from the start of the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     index: Index,
@@ -43,12 +43,12 @@ impl section::Layout for Layout {
 
     fn open(table: &[u8], bytes: Range<usize>) -> Result<Self, &'static str> {
         let &bits = table.get(bytes.start).ok_or(OUTSIDE)?;
-        let index = Index::new(bytes.start + 1, bits.into()).ok_or("its index is not of 4 to 17 bits")?;
+        let index = Index::new(bytes.start + 1, bits.into()).ok_or("its index must have 4 to 17 bits")?;
         let edges = index.end();
-        let units = index.units(table).ok_or("it ends within its index")?;
+        let units = index.units(table).ok_or("it ends inside its index")?;
         section::check_end(table, &bytes, edges as u64 + u64::from(units) * width(bits.into()) as u64)?;
         if index.is_in_order(table) != Some(true) {
-            return Err("its index does not rise from zero");
+            return Err("the offsets in its index do not ascend from zero");
         }
         Ok(Self { index, edges })
     }
@@ -112,14 +112,14 @@ impl section::Layout for Layout {
         }
         let columns = Columns::new(edges, width, extent.len);
         let position_bits = 32 - self.index.bits();
-        // Behind the position, before the flag, and what four bytes have more than an edge.
+        // Bits between the position and the flag, and bits of a u32 that an edge does not use.
         let spare = 8 * width as u32 - position_bits - 1;
         let unused = 32 - 8 * width as u32;
         (0..extent.len).try_for_each(|index| {
             let bits: u32 = columns.get(index).ok_or(OUTSIDE)?;
             let (position, begins) = (bits >> unused >> 1, bits >> unused & 1 == 1);
             if position & ((1 << spare) - 1) != 0 {
-                return Err("an edge has bits that no address of its chunk has");
+                return Err("an edge has bits set between its position and its flag");
             }
             edge(position >> spare, begins);
             Ok(())
@@ -151,7 +151,7 @@ impl Layout {
         Some((edge & begins != 0) | (edge | begins == key))
     }
 
-    /// The position of the edge of `chunk` that is nearest to `position` on this side, or is there; `None` if there is none.
+    /// The position of the edge of `chunk` at `position`, or nearest to it on this side; `None` if there is none.
     fn position(&self, table: &[u8], chunk: usize, position: u32, side: Side) -> Option<u32> {
         let (bits, width) = (self.index.bits(), width(self.index.bits()));
         let extent = self.index.extent(table, chunk)?;
@@ -179,7 +179,7 @@ impl Layout {
     }
 }
 
-/// Bytes of an edge: what the index leaves of an address, and the flag.
+/// Bytes of an edge: the address bits that the index does not cover, and the flag.
 const fn width(index_bits: u32) -> usize {
     (32 - index_bits + 1).div_ceil(8) as usize
 }

@@ -9,29 +9,29 @@ use super::{UNIT, low_ones, upper_half};
 use crate::AddressRange;
 use crate::columns::{self, OVERREAD};
 
-/// The fewest ranges to a chunk, on average; the most is twice as many. So few that nearly all chunks are one comparison.
+/// The fewest ranges per chunk, on average; the most is twice that. At this size nearly all chunks need one comparison.
 const RANGES: usize = 4;
-/// The most entries of a chunk without an index of its own, if it can have one.
+/// The most entries of a chunk before it gets a nested index, if it can have one.
 const MOST_ENTRIES: usize = 32;
 
-/// Gathers sorted ranges, and writes the section that holds them.
+/// Collects sorted ranges, and writes the section that holds them.
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
     ranges: Vec<AddressRange<Ipv6Addr>>,
 }
 
-/// The chunks take more bytes than an index can count.
+/// The chunks take more bytes than an index can address.
 #[derive(Debug)]
 pub(crate) struct TooLarge;
 
-/// A range, or the part of one whose edges are in a chunk: one edge at least.
+/// A range, or only one edge of it if the other one is in another chunk.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     first: Option<u128>,
     last: Option<u128>,
 }
 
-/// An entry: an address and what it tells, as the kind of the format.
+/// An entry: an address, and its kind as in the format.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     address: u128,
@@ -44,7 +44,7 @@ impl Encoder {
         self.ranges.push(range);
     }
 
-    /// Appends the section; nothing if there are no ranges.
+    /// Appends the section, or nothing if there are no ranges.
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), TooLarge> {
         let piece = |range: &AddressRange<Ipv6Addr>| Piece {
             first: Some(range.first().to_bits()),
@@ -65,7 +65,7 @@ impl Piece {
         self.first.into_iter().chain(self.last)
     }
 
-    /// The entries of a chunk that all addresses of which share `depth` bits.
+    /// The entries for this piece in a chunk whose addresses share `depth` bits.
     fn entries(self, depth: u32) -> impl Iterator<Item = Entry> {
         let entry = |address, kind| Some(Entry { address, kind });
         let prefix = self.first.zip(self.last).and_then(|(first, last)| prefix_length(first, last));
@@ -81,19 +81,19 @@ impl Piece {
 struct Shape {
     shared_bits: u32,
     index_bits: u32,
-    /// The first edge of all.
+    /// The first edge in the node.
     first: u128,
 }
 
 impl Shape {
-    /// For so many pieces, of which these are the first and the last, and all of which share `depth` bits.
+    /// For `pieces` pieces, from `first` to `last`, whose addresses share `depth` bits.
     fn new(pieces: usize, first: Piece, last: Piece, depth: u32) -> Self {
         let (first, last) = (first.edges().next().unwrap_or(0), last.edges().next_back().unwrap_or(0));
         let index_bits = (pieces / RANGES).max(2).ilog2().min(MOST_INDEX_BITS).min(MOST_BITS - depth);
         Self { shared_bits: (first ^ last).leading_zeros().min(MOST_BITS - index_bits), index_bits, first }
     }
 
-    /// Appends the node: its index, and its chunks. `goes_on` says whether a range goes on into the first.
+    /// Appends the node: its index, then its chunks. `goes_on` says whether a range continues into the first chunk.
     fn write(
         &self,
         pieces: &mut dyn Iterator<Item = Piece>,
@@ -140,7 +140,7 @@ impl Shape {
     }
 }
 
-/// Appends a chunk of which all addresses share `depth` bits, and gives the bits that tell its kind in the index.
+/// Appends a chunk whose addresses share `depth` bits, and returns the bits for its kind in the index.
 fn write_chunk(pieces: &[Piece], depth: u32, goes_on: bool, out: &mut Vec<u8>) -> Result<u32, TooLarge> {
     let entries: Vec<Entry> = pieces.iter().flat_map(|piece| piece.entries(depth)).collect();
     if let ([first, .., last], true) = (pieces, entries.len() > MOST_ENTRIES && depth < MOST_BITS) {
@@ -155,14 +155,14 @@ fn write_chunk(pieces: &[Piece], depth: u32, goes_on: bool, out: &mut Vec<u8>) -
     Ok((columns - 1) << COLUMNS_SHIFT)
 }
 
-/// The length of the CIDR prefix that has these as its first and last address, if there is one.
+/// The length of the CIDR prefix that spans exactly `first` to `last`, if there is one.
 fn prefix_length(first: u128, last: u128) -> Option<u32> {
     let length = (first ^ last).leading_zeros();
     (first & low_ones(length) == 0 && last & low_ones(length) == low_ones(length)).then_some(length)
 }
 
-/// How many columns of 16 bits a chunk must keep, so that zeros, or behind an end ones, are all that it leaves out. One
-/// if there are no entries.
+/// How many columns of 16 bits a chunk must store. The bits that it leaves out must all be zeros, or ones for an entry
+/// that ends a range. One column if there are no entries.
 fn column_count(entries: &[Entry], depth: u32) -> u32 {
     let bits = |entry: &Entry| match entry.kind {
         BEGINS => 128 - entry.address.trailing_zeros(),

@@ -1,4 +1,4 @@
-//! The entries of a chunk of IPv6 addresses.
+//! A leaf: the entries of a chunk of IPv6 addresses that has no nested index.
 
 use core::hint::select_unpredictable;
 use core::ops::BitXor;
@@ -7,12 +7,13 @@ use super::{OUTSIDE, UNIT, low_ones};
 use crate::columns::{Columns, Position};
 use crate::section::Side;
 
-/// The kind of an entry that begins a range; less is a prefix, of which so many bits count behind the chunk's own.
+/// The kind of an entry that begins a range. Lower kinds are prefixes: the kind is the prefix length past the bits that
+/// the chunk shares.
 pub(super) const BEGINS: u8 = 0xfe;
 /// The kind of an entry that ends a range.
 pub(super) const ENDS: u8 = 0xff;
 
-/// Entries by columns, sorted.
+/// Sorted entries, stored in columns.
 #[derive(Clone, Copy)]
 pub(super) struct Leaf<'a> {
     positions: Columns<'a>,
@@ -23,11 +24,11 @@ pub(super) struct Leaf<'a> {
 }
 
 impl<'a> Leaf<'a> {
-    /// The leaf of `len` bytes at `start` of the table, whose positions have so many columns of 16 bits; `None` if the table
-    /// ends early.
+    /// The leaf of `len` bytes at offset `start` of the table, whose positions have this many `columns` of 16 bits;
+    /// `None` if the table ends early.
     #[inline(always)]
     pub(super) fn new(table: &'a [u8], start: usize, len: usize, columns: usize) -> Option<Self> {
-        // In u32, of which a division is faster. What remains is the padding to a unit.
+        // In u32, whose division is faster. The remainder is the padding to a unit.
         let entries = (len as u32 / (2 * columns as u32 + 1)) as usize;
         let bytes = table.get(start..)?;
         let positions = Columns::new(bytes, 2 * columns, entries);
@@ -53,12 +54,13 @@ impl<'a> Leaf<'a> {
         Some(select_unpredictable(rank == 0, goes_on, is_in))
     }
 
-    /// The end on this side of the range that holds `address` and goes on to the other side; `None` if it is not here.
-    /// `first` is the first address of the chunk, `depth` the bits that all its addresses share.
+    /// The end on this side of the range that contains `address`; `None` if it is not in this leaf. The range must
+    /// extend to the other side, too. `first` is the first address of the chunk, `depth` the number of bits that its
+    /// addresses share.
     pub(super) fn edge(self, first: u128, depth: u32, address: u128, side: Side) -> Option<u128> {
         let rank = self.positions.rank(address << depth)?;
         let last = rank.wrapping_sub(1);
-        // What is kept of an end is at most the address also where the end itself is above it.
+        // The stored bits of an end may be at most the address even if the end itself is above it.
         let candidates = match side {
             Side::Before => [last, last.wrapping_sub(1)],
             Side::Behind => [last, rank],
@@ -69,7 +71,7 @@ impl<'a> Leaf<'a> {
         })
     }
 
-    /// The first and the last address that the entry at `index` tells of; `None` if there is no such entry.
+    /// The first and the last address of the entry at `index`; `None` if there is no such entry.
     #[inline(never)]
     fn ends(&self, index: usize, first: u128, depth: u32) -> Option<(u128, u128)> {
         let index = Some(index).filter(|&index| index < self.len)?;
@@ -82,8 +84,9 @@ impl<'a> Leaf<'a> {
         })
     }
 
-    /// Checks the leaf of `len` bytes, and gives each edge of a range. `first` is the first address of the chunk, `depth`
-    /// the bits that all its addresses share, and `begun` whether a range goes on into it; gives whether one goes on behind.
+    /// Checks the leaf of `len` bytes, passes each edge to `sink`, and returns whether a range continues past the leaf.
+    /// `first` is the first address of the chunk, `depth` the number of bits that its addresses share, and `begun`
+    /// whether a range continues into it.
     pub(super) fn read(
         self,
         len: usize,
@@ -95,26 +98,26 @@ impl<'a> Leaf<'a> {
         let padding = len - self.len * (self.bits as usize / 8 + 1);
         let padding = self.kinds.get(self.len..self.len + padding).ok_or(OUTSIDE)?;
         if padding.len() >= UNIT || padding.iter().any(|&byte| byte != 0) {
-            return Err("it is not a whole number of entries, padded with zero to a whole unit");
+            return Err("it is not a whole number of entries, padded with zeros to a whole unit");
         }
-        // Bits of an address, with those that the leaf keeps.
+        // The leading bits of an address that are known: those of the chunk and those that the leaf stores.
         let kept = (depth + self.bits).min(128);
         for index in 0..self.len {
             let position: u128 = self.positions.get(index).ok_or(OUTSIDE)?;
             if position << (128 - depth) != 0 {
-                return Err("an entry has bits behind the end of an address");
+                return Err("an entry has bits set past the end of an address");
             }
             let address = first | position >> depth;
             let kind = *self.kinds.get(index).ok_or(OUTSIDE)?;
             match (kind, begun) {
                 (BEGINS, false) => sink(address, true),
                 (ENDS, true) => sink(address | low_ones(kept), false),
-                (BEGINS | ENDS, _) => return Err("a range ends that has not begun, or begins inside another"),
+                (BEGINS | ENDS, _) => return Err("a range ends that never began, or begins inside another"),
                 (_, true) => return Err("a prefix is inside a range"),
                 (length, false) => {
                     let bits = depth + u32::from(length);
                     if bits > kept || address & low_ones(bits) != 0 {
-                        return Err("a prefix has bits behind its length");
+                        return Err("a prefix has bits set past its length");
                     }
                     if low_ones(bits) != 0 {
                         sink(address, true);

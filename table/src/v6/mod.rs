@@ -1,13 +1,13 @@
-//! The IPv6 ranges of a table: an index on the bits behind those that all ranges share, and behind it the entries of each
-//! chunk of addresses; or, where ranges are dense, an index of the chunk's own.
+//! The IPv6 section of a table: an index on the bits after the prefix that all ranges share, then the entries of each
+//! chunk. A chunk with many ranges has a nested index of its own instead.
 //!
-//! Most IPv6 ranges are CIDR prefixes, and such a range is one entry: its first address, and how many bits of it count. Any
-//! other range is two entries: where it begins and where it ends. Each chunk keeps as many bits of its addresses as it
-//! needs: 48 or fewer of a chunk of /64s in a large table, all of them where there are single addresses.
+//! Most IPv6 ranges are CIDR prefixes. Such a range is one entry: its first address and its prefix length. Any other
+//! range is two entries: where it begins and where it ends. Each chunk stores only as many bits of its addresses as it
+//! needs: 48 or fewer for /64s in a large table, all of them for single addresses.
 
 #![allow(
     clippy::cast_possible_truncation,
-    reason = "a layout of bits: a cast keeps the bits that are asked for, or a number that the format keeps small"
+    reason = "bit layouts: a cast keeps the bits that are wanted, or a number that the format keeps small"
 )]
 
 mod encode;
@@ -25,9 +25,9 @@ use node::{Extent, Node};
 
 /// Chunks start at a multiple of this many bytes.
 const UNIT: usize = 2;
-const OUTSIDE: &str = "it reaches over the end of the table";
+const OUTSIDE: &str = "it extends past the end of the table";
 
-/// The first index.
+/// The root of the nested indexes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     root: Node,
@@ -39,7 +39,7 @@ impl section::Layout for Layout {
     const FAMILY: &'static str = "IPv6";
 
     fn open(table: &[u8], bytes: Range<usize>) -> Result<Self, &'static str> {
-        let root = Node::at(table, bytes.start).ok_or("it ends within its index")?;
+        let root = Node::at(table, bytes.start).ok_or("it ends inside its index")?;
         let end = root.check(table, 0, 0)?;
         section::check_end(table, &bytes, end)?;
         if root.goes_on_after(table) != Some(false) {
@@ -70,12 +70,12 @@ impl section::Layout for Layout {
             }
             node = Node::at(table, extent.start)?;
         };
-        // The position: what is behind the depth, at the upper end. By halves, since a shift of 128 bits is a call in wasm.
-        // The depth is 1 to 63.
+        // The position: the bits after the depth, left-aligned. Computed in halves, since a 128-bit shift is a function
+        // call in wasm. The depth is 1 to 63.
         let depth = node.depth();
         let (upper, lower) = (upper << depth | lower >> (64 - depth), lower << depth);
-        // Half an address is enough for networks of up to /64, whatever the index leaves of it; and a loop over a number of
-        // columns that the compiler knows is none.
+        // Half an address is enough for prefixes of up to /64, whatever the depth. The compiler unrolls the loops over
+        // a constant number of columns.
         let leaf = |columns| Leaf::new(table, extent.start, extent.len, columns);
         match extent.columns {
             1 => leaf(1)?.contains(upper, extent.goes_on, u64::leading_zeros),
@@ -92,10 +92,11 @@ impl section::Layout for Layout {
     #[inline(never)]
     fn edge(&self, table: &[u8], address: u128, side: Side) -> Option<ControlFlow<u128, u128>> {
         let mut node = self.root;
-        // The ends of the chunk that the node is, or of all addresses.
+        // The first and last address of the chunk that the node is, or of the family for the root.
         let mut around = (0, u128::MAX);
         let next = loop {
-            // Where the address is not in the node, what is nearest to it; that is on the wrong side of it or on the right one.
+            // If the node's prefix lies ahead on this side, continue from its near end. If it lies on the other side,
+            // the address stays outside it, and there is nothing to find in the node.
             let (first, last) = node.ends();
             let address = match side {
                 Side::Before => address.min(last),
@@ -135,7 +136,7 @@ fn upper_half(address: u128) -> u64 {
     (address >> 64) as u64
 }
 
-/// Ones behind the first `bits` bits of an address.
+/// Zeros for the first `bits` bits of an address, and ones for the rest.
 fn low_ones(bits: u32) -> u128 {
     u128::MAX.checked_shr(bits).unwrap_or(0)
 }

@@ -1,13 +1,17 @@
-//! `make demo`: the story of one blocked range, over a real log and through a real Envoy. `make up` stays instead.
+//! `make demo` plays the story of one blocked range, over a real log and through a real Envoy. `make up` leaves everything
+//! running instead.
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
+use std::any::Any;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use edgefold_tests::{Client, Edgefold, Envoy, EnvoyOptions, Kafka};
+#[cfg(feature = "kafka")]
+use edgefold_tests::Kafka;
+use edgefold_tests::{Client, Edgefold, Envoy, EnvoyOptions};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -17,7 +21,7 @@ struct Arguments {
     /// The log to play it over
     #[arg(long, default_value = "sqlite")]
     log: Log,
-    /// Leave all of it running until it is interrupted, and say what to type
+    /// Leave everything running until it is interrupted, and say what to type
     #[arg(long)]
     stay: bool,
 }
@@ -39,8 +43,8 @@ fn main() -> ExitCode {
         Ok(signals) => signals,
         Err(error) => panic!("cannot handle signals: {error}"),
     };
-    // The story has its own thread, which owns all that runs. Whatever ends first ends the demo: the story, by itself or by a
-    // panic of a harness, which drops its sender, or a signal.
+    // The story has its own thread, which owns all processes. The demo ends when the story ends, when a panic of the harness
+    // ends it, or at a signal.
     let (stop, stopped) = mpsc::channel::<()>();
     let story = thread::spawn(move || {
         let result = play(&arguments, &stopped);
@@ -54,16 +58,15 @@ fn main() -> ExitCode {
     let result = loop {
         match outcome.recv_timeout(Duration::from_millis(100)) {
             Ok(result) => break result,
-            Err(_) if story.is_finished() => break Some(Err("a harness failed".to_owned())),
+            Err(_) if story.is_finished() => break Some(Err("the harness failed".to_owned())),
             Err(_) => {}
         }
     };
     drop(stop);
-    // The story drops what runs when it ends.
+    // The processes end when the story's thread does.
     let _ended = story.join();
     match result {
-        None => ExitCode::SUCCESS,
-        Some(Ok(())) => ExitCode::SUCCESS,
+        None | Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
             println!("FAILED: {error}");
             ExitCode::FAILURE
@@ -72,20 +75,10 @@ fn main() -> ExitCode {
 }
 
 fn play(arguments: &Arguments, stopped: &mpsc::Receiver<()>) -> Result<(), String> {
-    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let kafka = match arguments.log {
-        Log::Kafka => Some(Kafka::start()),
-        Log::Sqlite => None,
-    };
-    let edgefold = match &kafka {
-        Some(kafka) => Edgefold::new(&kafka.log("demo"), directory.path()),
-        None => Edgefold::sqlite(directory.path()),
-    };
-    edgefold.run(&["init"]);
+    let (edgefold, _broker) = create_log(arguments.log)?;
     let _serve = edgefold.serve(&[]);
-    let ports = if arguments.stay { (10000, 9901) } else { (0, 0) };
-    let options = EnvoyOptions { port: ports.0, admin_port: ports.1, ..EnvoyOptions::default() };
-    let envoy = Envoy::start(directory.path(), &edgefold.ecds_file(), options);
+    let (port, admin_port) = if arguments.stay { (10000, 9901) } else { (0, 0) };
+    let envoy = edgefold.envoy(EnvoyOptions { port, admin_port, ..EnvoyOptions::HTTP });
     println!("log       {}", edgefold.log());
     println!("Envoy     http://{}/, in front of a small upstream", envoy.address());
     if arguments.stay {
@@ -105,8 +98,22 @@ fn play(arguments: &Arguments, stopped: &mpsc::Receiver<()>) -> Result<(), Strin
     Ok(())
 }
 
-/// Runs a command, and waits until `client` gets `status`: with the time from its start, and from when it returned, since the
-/// log has it then.
+/// Creates the log. Returns it with its broker, which stops when it is dropped.
+fn create_log(log: Log) -> Result<(Edgefold, Option<Box<dyn Any>>), String> {
+    match log {
+        Log::Sqlite => Ok((Edgefold::sqlite(), None)),
+        #[cfg(feature = "kafka")]
+        Log::Kafka => {
+            let kafka = Kafka::start();
+            Ok((Edgefold::kafka(&kafka, "demo"), Some(Box::new(kafka))))
+        }
+        #[cfg(not(feature = "kafka"))]
+        Log::Kafka => Err("this demo was built without Kafka: build it and edgefold with --features kafka".to_owned()),
+    }
+}
+
+/// Runs a command, and waits until `client` gets `status`. Prints how long that took since the command was started, and since
+/// it returned: the log has had it since then.
 fn step(edgefold: &Edgefold, command: &[&str], client: &Client, status: u16) -> Result<(), String> {
     let started = Instant::now();
     edgefold.run(command);
@@ -131,7 +138,7 @@ fn expect(what: &str, client: &Client, status: u16) -> Result<(), String> {
 }
 
 fn say_what_to_type(edgefold: &Edgefold, envoy: &Envoy) {
-    println!("\nAll of it runs; stop it with Ctrl-C. Now type, elsewhere:\n");
+    println!("\nEverything is running; stop it with Ctrl-C. Now type, in another terminal:\n");
     println!("  export EDGEFOLD_LOG={}", edgefold.log());
     println!("  alias edgefold={}", edgefold.binary().display());
     println!("  curl --interface 127.0.0.100 http://{}/", envoy.address());

@@ -1,4 +1,4 @@
-//! `make kafka`: a real Kafka on 127.0.0.1 in the foreground, for trials.
+//! `make kafka` runs a real Kafka on 127.0.0.1 in the foreground, to try edgefold with.
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
 use clap::Parser;
@@ -6,7 +6,7 @@ use edgefold_tests::Kafka;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Run a single-node Kafka until it is interrupted; what it stores goes with it
+/// Run a single-node Kafka until it is interrupted; what it has stored is removed then
 #[derive(Parser)]
 struct Arguments {
     /// The port on 127.0.0.1
@@ -17,7 +17,7 @@ struct Arguments {
 fn main() -> Result<(), std::io::Error> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let kafka = Kafka::start_on(Arguments::parse().port);
-    println!("Kafka serves at {}; stop it with Ctrl-C. Now type, elsewhere:", kafka.brokers());
+    println!("Kafka serves at {}; stop it with Ctrl-C. Now type, in another terminal:", kafka.brokers());
     println!("  export EDGEFOLD_LOG={}", kafka.log("edgefold"));
     println!("  edgefold init");
     signals.forever().next();

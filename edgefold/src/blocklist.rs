@@ -1,0 +1,232 @@
+//! A blocklist in the memory of an application, which follows the log by itself.
+
+use std::net::IpAddr;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tracing::{info, warn};
+
+use crate::clock::now;
+use crate::follow::apply;
+use crate::log::{Batch, CommandReader, Log};
+use crate::{Backoff, Block, Edits, Error, Fold, Follower, LogTime, Position, Record};
+
+/// How long the thread waits for commands before it looks whether it should stop.
+const POLL: Duration = Duration::from_millis(100);
+/// How long to wait before looking again whether a reader is done, which takes less than a microsecond for a lookup.
+const READER_POLL: Duration = Duration::from_micros(20);
+/// How long dropping waits for the thread. A call to an unreachable broker may take longer; the thread ends after it.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The blocked ranges of a log, kept up to date by a thread of their own.
+///
+/// Lookups take `&self`, from any thread. They never wait for the thread that folds new commands in, and always see the state
+/// after a whole batch of commands. The price is memory: there are two copies of the fold, of which one is read while the
+/// other is changed.
+///
+/// If the log cannot be read, the blocklist keeps its last state and retries, after 1 second at first and every 30 seconds in
+/// the end. [`Blocklist::status`] says so. Dropping the blocklist stops the thread.
+///
+/// ```
+/// # use edgefold::LogUrl;
+/// use edgefold::{Blocklist, NewCommand};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let url: LogUrl = format!("sqlite:{}", directory.path().join("log.db").display()).parse()?;
+/// # let log = url.open()?;
+/// # log.init()?;
+/// let text = "BLACKLIST 10.0.0.0/24 ttl=4h".to_owned();
+/// log.append(&[NewCommand { time: edgefold::now(), text }])?;
+///
+/// let blocklist = Blocklist::follow(log)?;
+/// assert!(blocklist.get("10.0.0.7".parse()?).is_some());
+/// assert!(blocklist.get("10.0.1.7".parse()?).is_none());
+/// assert!(blocklist.status().trouble.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Blocklist {
+    shared: Arc<Shared>,
+    /// Dropped to stop the thread.
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a [`Blocklist`] knows about its log.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// When the log last confirmed that the blocklist had reached its end.
+    pub last_contact: LogTime,
+    /// Why the log cannot be read at the moment; `None` while it can.
+    pub trouble: Option<String>,
+    /// How many records were skipped since the blocklist was opened, because they could not be read.
+    pub rejected: u64,
+}
+
+struct Shared {
+    /// The copy that is read.
+    front: ArcSwap<Fold>,
+    status: Mutex<Status>,
+}
+
+impl Blocklist {
+    /// Follows `log`, and returns once it has caught up with its end.
+    ///
+    /// # Errors
+    /// Those of the log: at the start nothing is retried.
+    pub fn follow(log: impl Into<Arc<dyn Log>>) -> Result<Self, Error> {
+        let log = log.into();
+        let Follower { fold, rejected, reader, .. } = Follower::load(&*log)?;
+        let status = Status { last_contact: now(), trouble: None, rejected };
+        let front = ArcSwap::from_pointee(fold.clone());
+        let shared = Arc::new(Shared { front, status: Mutex::new(status) });
+        let (stop, stopped) = mpsc::channel();
+        let writer = Writer { shared: Arc::clone(&shared), back: fold };
+        let thread = thread::Builder::new().name("edgefold".to_owned());
+        let thread = thread
+            .spawn(move || writer.run(&*log, reader, &stopped))
+            .map_err(|source| Error::Io { path: "the thread of the blocklist".into(), source })?;
+        Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The block that contains `ip` and is in force now, by the wall clock. An IPv4-mapped IPv6 address is looked up as the
+    /// IPv4 address in it.
+    pub fn get(&self, ip: IpAddr) -> Option<Block> {
+        self.get_at(ip, now())
+    }
+
+    /// The block that contains `ip` and is in force at `time`, as far as the commands so far say.
+    pub fn get_at(&self, ip: IpAddr, time: LogTime) -> Option<Block> {
+        self.shared.front.load().find(ip, time)
+    }
+
+    /// Calls `read` with the fold, for several lookups in one consistent state. Keep it short: the next commands are not
+    /// folded in before it returns. Other readers do not wait.
+    pub fn read<R>(&self, read: impl FnOnce(&Fold) -> R) -> R {
+        read(&self.shared.front.load())
+    }
+
+    /// How far the log is folded.
+    pub fn position(&self) -> Position {
+        self.shared.front.load().position()
+    }
+
+    /// Whether the log can be read, and when it last confirmed its end.
+    pub fn status(&self) -> Status {
+        let mut status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+            status.trouble = Some("the thread that follows the log has panicked, which is a bug".to_owned());
+        }
+        status
+    }
+}
+
+impl Drop for Blocklist {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let Some(thread) = self.thread.take() else { return };
+        while !thread.is_finished() {
+            if Instant::now() > deadline {
+                return; // The thread ends by itself when its call returns.
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        let _joined = thread.join();
+    }
+}
+
+/// The thread's side: changes the copy that is not read, publishes it, and brings the other one up to date.
+struct Writer {
+    shared: Arc<Shared>,
+    back: Fold,
+}
+
+impl Writer {
+    fn run(mut self, log: &dyn Log, reader: Box<dyn CommandReader>, stopped: &Receiver<()>) {
+        let mut reader = Some(reader);
+        let mut backoff = Backoff::default();
+        loop {
+            let outcome = match &mut reader {
+                Some(reader) => reader.read(POLL),
+                None => log.commands(self.back.position().next_offset).map(|reopened| {
+                    reader = Some(reopened);
+                    Batch::default()
+                }),
+            };
+            let wait = match outcome {
+                Ok(batch) => {
+                    self.fold(&batch.records);
+                    if self.note(&batch) {
+                        backoff = Backoff::default();
+                    }
+                    Duration::ZERO
+                }
+                Err(error) => {
+                    reader = None;
+                    let delay = backoff.delay();
+                    let seconds = delay.as_secs();
+                    warn!("cannot read the log, keeping the last state: {error}; retrying in {seconds} s");
+                    self.status(|status| status.trouble = Some(error.to_string()));
+                    delay
+                }
+            };
+            if stopped.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
+        }
+    }
+
+    /// Folds `records` into both copies. Readers see either none or all of them.
+    fn fold(&mut self, records: &[Record]) {
+        if records.is_empty() {
+            return;
+        }
+        let rejected = fold_all(&mut self.back, records);
+        let mut front = self.shared.front.swap(Arc::new(std::mem::take(&mut self.back)));
+        // A reader may still hold the old copy, but no new one comes.
+        let mut retired = loop {
+            match Arc::try_unwrap(front) {
+                Ok(fold) => break fold,
+                Err(shared) => front = shared,
+            }
+            thread::sleep(READER_POLL);
+        };
+        fold_all(&mut retired, records);
+        self.back = retired;
+        self.status(|status| status.rejected += rejected);
+    }
+
+    /// Notes what a read said about the log, and returns whether the log is well.
+    fn note(&self, batch: &Batch) -> bool {
+        self.status(|status| {
+            if status.trouble.is_some() && batch.trouble.is_none() && batch.at_end {
+                info!("the blocklist reads its log again");
+            }
+            if batch.at_end {
+                status.last_contact = now();
+            }
+            if batch.at_end || batch.trouble.is_some() {
+                status.trouble.clone_from(&batch.trouble);
+            }
+            batch.at_end
+        })
+    }
+
+    fn status<R>(&self, change: impl FnOnce(&mut Status) -> R) -> R {
+        change(&mut self.shared.status.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Folds `records`, and returns how many were rejected.
+fn fold_all(fold: &mut Fold, records: &[Record]) -> u64 {
+    let mut edits = Edits::default();
+    let mut rejected = 0;
+    for record in records {
+        rejected += u64::from(apply(fold, record, &mut edits).is_err());
+        edits.clear();
+    }
+    rejected
+}

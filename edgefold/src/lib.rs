@@ -1,0 +1,75 @@
+//! edgefold: an event-sourced IP blocklist.
+//!
+//! Operators and detectors append commands such as `BLACKLIST 10.0.0.0/24 ttl=4h` to a log, in Kafka or SQLite. The log is
+//! kept forever and is the only truth. Everything else is derived from it: this crate folds it into blocked ranges, for any
+//! application, at the latest moment or at any earlier one. (For Envoy, the `edgefold` binary ships the ranges to a filter.)
+//!
+//! # Follow a log
+//!
+//! A [`Blocklist`] follows a log on its own thread. Any thread can look addresses up in it, without waiting.
+//!
+//! ```
+//! use edgefold::{Blocklist, LogUrl};
+//! # let directory = tempfile::tempdir()?;
+//! # let sqlite = format!("sqlite:{}", directory.path().join("log.db").display());
+//! # let ip = "10.0.0.7".parse()?;
+//! # let serve = |_ip: std::net::IpAddr| {};
+//!
+//! let log: LogUrl = "kafka://broker:9092/edgefold".parse()?;
+//! # let log: LogUrl = sqlite.parse()?; // The documentation's examples run without a broker.
+//! # log.open()?.init()?;
+//! let blocklist = Blocklist::follow(log.open()?)?; // returns once caught up; follows on its own thread
+//! match blocklist.get(ip) {
+//!     Some(block) => println!("{ip}: {} until {}", block.range, block.until),
+//!     None => serve(ip),
+//! }
+//! println!("at {}", blocklist.position());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `examples/follow.rs` is a program that does this over either log, and `examples/web.rs` a web server that refuses blocked
+//! clients.
+//!
+//! # One level below
+//!
+//! - [`Fold`] is pure: it folds [`Record`]s into [`Block`]s, and answers [`Fold::find`] and [`Fold::next_expiry`] for any
+//!   time. [`Edits`] collect what changed. `docs/semantics.md` is the authority for what a [`Command`] means.
+//! - [`Log`] is the trait of both logs: append commands, follow them, read and write the view. [`Follower`] bootstraps a fold
+//!   from the view and follows, [`replay`] replays the commands to any [`Moment`].
+//! - [`view`] has the records of the ranges topic, the cache that makes a start fast.
+//!
+//! # Features
+//!
+//! `kafka` and `sqlite` are on by default. Without `kafka`, neither librdkafka nor OpenSSL is built.
+
+mod backoff;
+mod blocklist;
+mod clock;
+mod error;
+mod follow;
+mod log;
+mod model;
+mod replay;
+pub mod view;
+
+pub use backoff::Backoff;
+pub use blocklist::{Blocklist, Status};
+pub use clock::now;
+pub use edgefold_table::{AddressRange, IpRange, ParseRangeError, RangeError, parse_address};
+pub use error::Error;
+pub use follow::Follower;
+#[cfg(feature = "kafka")]
+pub use log::KafkaLog;
+#[cfg(feature = "sqlite")]
+pub use log::SqliteLog;
+pub use log::{
+    Batch, CommandReader, EachRecord, Log, LogUrl, NewCommand, Observed, Progress, Reading, UrlError, ViewReader,
+    ViewRecord, ViewWriter,
+};
+pub use model::block::{Block, Until};
+pub use model::command::{Action, Command, CommandError, MAX_COMMAND_BYTES, Term, parse_ttl};
+pub use model::edits::Edits;
+pub use model::fold::{Fold, Position};
+pub use model::record::{Effect, Record, Reject};
+pub use model::time::{LogTime, TimeError};
+pub use replay::{Moment, each_command, replay};

@@ -1,0 +1,88 @@
+//! Replaying the commands to any moment of the log.
+
+use std::time::{Duration, Instant};
+
+use crate::follow::apply;
+use crate::log::{CommandReader, Log};
+use crate::{Edits, Error, Fold, LogTime, Record};
+
+/// How long reading may make no progress before it gives up.
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait for records at a time.
+pub(crate) const POLL: Duration = Duration::from_millis(100);
+
+/// A moment of the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Moment {
+    /// After all commands below an offset.
+    Offset(u64),
+    /// Before the first command that moves log time past a time.
+    Time(LogTime),
+}
+
+/// Replays the commands from offset 0 up to `moment`. The view is not read.
+///
+/// # Errors
+/// Those of the log, [`Error::Gone`] if it does not start at offset 0, [`Error::Stalled`], and [`Error::NotYet`].
+pub fn replay(log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
+    let mut fold = Fold::default();
+    let (mut edits, mut stopped) = (Edits::default(), false);
+    read_to_end(&mut *log.commands(0)?, 0, |record| {
+        stopped = match moment {
+            Moment::Offset(until) => record.offset >= until,
+            Moment::Time(until) => record.effect().is_ok_and(|effect| effect.time > until),
+        };
+        if !stopped {
+            let _rejected = apply(&mut fold, record, &mut edits);
+            edits.clear();
+        }
+        !stopped
+    })?;
+    let end = fold.position().next_offset;
+    match moment {
+        Moment::Offset(wanted) if !stopped && wanted > end => Err(Error::NotYet { wanted, end }),
+        _ => Ok(fold),
+    }
+}
+
+/// Passes all commands to `each`, from offset 0 up to the end of the log.
+///
+/// # Errors
+/// Those of the log, [`Error::Gone`] if it does not start at offset 0, and [`Error::Stalled`].
+pub fn each_command(log: &dyn Log, mut each: impl FnMut(&Record)) -> Result<(), Error> {
+    read_to_end(&mut *log.commands(0)?, 0, |record| {
+        each(record);
+        true
+    })
+}
+
+/// Passes the records of `reader`, which starts at offset `start`, to `each`, up to the end of the log or until it returns
+/// false.
+pub(crate) fn read_to_end(
+    reader: &mut dyn CommandReader,
+    start: u64,
+    mut each: impl FnMut(&Record) -> bool,
+) -> Result<(), Error> {
+    // The end as it was at the start: while commands keep coming, the log never ends.
+    let end = reader.end();
+    let mut next_offset = start;
+    let mut progressed = Instant::now();
+    while next_offset < end {
+        let batch = reader.read(POLL)?;
+        for record in &batch.records {
+            if !each(record) {
+                return Ok(());
+            }
+            next_offset = record.offset + 1;
+        }
+        if batch.at_end {
+            return Ok(());
+        }
+        if !batch.records.is_empty() {
+            progressed = Instant::now();
+        } else if progressed.elapsed() > STALL_TIMEOUT {
+            return Err(Error::Stalled { next_offset, seconds: STALL_TIMEOUT.as_secs() });
+        }
+    }
+    Ok(())
+}

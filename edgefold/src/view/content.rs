@@ -1,0 +1,174 @@
+//! Reading the view back into a fold.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use edgefold_table::{IpRange, shorten};
+
+use super::{OFFSET_KEY, parse_position};
+use crate::{Block, Fold, LogTime, Position, Until};
+
+/// The most foreign keys that are remembered. Whoever writes them chooses their number and length.
+const MOST_STRAYS: usize = 10_000;
+
+/// The content of the view, as it is read record by record.
+#[derive(Debug, Default)]
+pub struct ViewContent {
+    /// What was read, in order: a range with its end, or with `None` if its first address was removed. Sorting it once at the
+    /// end costs less than a map that is always sorted.
+    entries: Vec<(IpRange, Option<Until>)>,
+    /// How many entries there may be before the superseded ones are dropped.
+    limit: usize,
+    position: Option<Position>,
+    /// The keys whose newest record edgefold did not write.
+    strays: BTreeMap<Vec<u8>, ViewError>,
+    /// One of the strays beyond those that are remembered. It is unknown whether they are removed later.
+    beyond_repair: Option<ViewError>,
+}
+
+impl ViewContent {
+    /// About 15 MB of entries.
+    const LEAST_LIMIT: usize = 1 << 18;
+
+    /// Reads the next record of the topic. A record without a key, which a compacted topic does not accept, is ignored.
+    pub fn read(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let Some(key) = key else { return };
+        match (self.take(key, value), value) {
+            (None, Some(value)) if self.strays.len() < MOST_STRAYS => {
+                self.strays.insert(key.to_vec(), ViewError::stray(key, value));
+            }
+            (None, Some(value)) => self.beyond_repair = Some(ViewError::stray(key, value)),
+            // A tombstone removes whatever the key had.
+            _ => drop(self.strays.remove(key)),
+        }
+    }
+
+    /// Returns `None` if edgefold cannot have written the record.
+    fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> Option<()> {
+        let key = str::from_utf8(key).ok()?;
+        if key == OFFSET_KEY {
+            self.position = None;
+            self.position = Some(parse_position(str::from_utf8(value?).ok()?)?);
+            return Some(());
+        }
+        let first = key.parse().ok().filter(|first| is_canonical(first, key))?;
+        let removed = (IpRange::new(first, first).ok()?, None);
+        let entry = match value {
+            None => Some(removed),
+            Some(value) => str::from_utf8(value).ok().and_then(|value| parse_entry(first, value)),
+        };
+        if self.entries.len() >= self.limit {
+            self.compact();
+            self.limit = (2 * self.entries.len()).max(Self::LEAST_LIMIT);
+        }
+        self.entries.push(entry.unwrap_or(removed));
+        entry.map(drop)
+    }
+
+    /// Drops the entries that later ones supersede, and sorts the rest.
+    fn compact(&mut self) {
+        self.entries.sort_by_key(|(range, _)| range.first());
+        // The sort is stable, so the newest entry of a key is the last, but `dedup` keeps the first.
+        self.entries.reverse();
+        self.entries.dedup_by_key(|(range, _)| range.first());
+        self.entries.reverse();
+        self.entries.retain(|(_, until)| until.is_some());
+    }
+
+    /// The last `@offset` that was read: the next command offset, or 0 if there was none.
+    pub fn next_offset(&self) -> u64 {
+        self.position.map_or(0, |position| position.next_offset)
+    }
+
+    /// The fold that the view contains, once all of it has been read. An empty view is that of an empty log.
+    ///
+    /// # Errors
+    /// [`ViewError`] if a fold does not have such ranges, or `@offset` is missing.
+    pub fn into_fold(mut self) -> Result<Fold, ViewError> {
+        self.compact();
+        if let Some(error) = self.beyond_repair.or_else(|| self.strays.into_values().next()) {
+            return Err(error);
+        }
+        match self.position {
+            None if self.entries.is_empty() => Ok(Fold::default()),
+            None => Err(ViewError::NoOffset { ranges: self.entries.len() }),
+            Some(position) => {
+                let blocks = self.entries.into_iter().filter_map(|(range, until)| Some(Block { range, until: until? }));
+                Fold::resume(position, blocks).map_err(|range| ViewError::Overlap { range })
+            }
+        }
+    }
+}
+
+/// Whether `text` is how edgefold writes `address`. IPv4 addresses have only one form.
+fn is_canonical(address: &IpAddr, text: &str) -> bool {
+    match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_none() && v6.to_string() == text,
+    }
+}
+
+fn parse_entry(first: IpAddr, value: &str) -> Option<(IpRange, Option<Until>)> {
+    let (last, until) = match value.split_once(' ') {
+        Some((last, until)) => (last, LogTime::parse(until.strip_prefix("until=")?).ok()?.into()),
+        None => (value, Until::FOREVER),
+    };
+    Some((IpRange::new(first, last.parse().ok()?).ok()?, Some(until)))
+}
+
+/// Why the ranges topic is not a view.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// A record that edgefold did not write.
+    #[error("edgefold did not write the record with key {key:?} and value {value:?}")]
+    Record {
+        /// Its key, shortened.
+        key: String,
+        /// Its value, shortened.
+        value: String,
+    },
+    /// There are ranges, but not the offset that they belong to.
+    #[error("there are {ranges} ranges, but no record with the key {OFFSET_KEY}")]
+    NoOffset {
+        /// The number of ranges.
+        ranges: usize,
+    },
+    /// A range that a fold does not have.
+    #[error("the range {range} overlaps the one before it, or should be joined with it")]
+    Overlap {
+        /// The range.
+        range: IpRange,
+    },
+}
+
+impl ViewError {
+    fn stray(key: &[u8], value: &[u8]) -> Self {
+        let shown = |bytes: &[u8]| shorten(&String::from_utf8_lossy(bytes));
+        Self::Record { key: shown(key), value: shown(value) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_without_compaction_does_not_fill_the_memory() {
+        let mut view = ViewContent::default();
+        for round in 0..4_000 {
+            for host in 0..100 {
+                let (key, last) = (format!("10.0.{host}.0"), format!("10.0.{host}.{}", round % 250));
+                let value = (round % 7 != host % 7).then_some(last.as_bytes());
+                view.read(Some(key.as_bytes()), value);
+            }
+        }
+        assert!(view.entries.len() <= ViewContent::LEAST_LIMIT);
+        view.read(Some(OFFSET_KEY.as_bytes()), Some(b"400000 2026-11-23T00:00:00Z"));
+        let ranges: Vec<_> = view.into_fold().unwrap().blocks().map(|block| block.range.to_string()).collect();
+        // The last round is 3999: 3999 % 250 is 249, and 3999 % 7 is 2.
+        let expected: Vec<_> =
+            (0..100).filter(|host| host % 7 != 2).map(|host| format!("10.0.{host}.0-10.0.{host}.249")).collect();
+        assert_eq!(ranges, expected);
+    }
+}

@@ -1,0 +1,86 @@
+//! What the filter asks of its host. No method fails: what a host cannot do is left undone, and what it does not have is `None`.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use edgefold_snapshot::Fingerprint;
+
+/// A metric that the host knows by a number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Metric(pub u32);
+
+/// Changes metrics.
+pub trait MetricsHost {
+    /// Adds one to a counter.
+    fn increment(&self, counter: Metric);
+    /// Sets a gauge.
+    fn set_gauge(&self, gauge: Metric, value: u64);
+}
+
+/// What the filter asks of its host while a plugin is configured.
+pub trait ConfigurationHost: MetricsHost {
+    /// The name of the plugin.
+    fn plugin_name(&self) -> Vec<u8>;
+    /// The plugin's configuration.
+    fn configuration(&self) -> Option<Vec<u8>>;
+    /// The fingerprint of the last snapshot that any VM of the plugin has validated. Envoy validates in a canary before it
+    /// configures the workers, where requests wait: for a million ranges, validation is three quarters of their time.
+    fn validated(&self) -> Option<Fingerprint>;
+    /// Shares the fingerprint of a validated snapshot with all VMs of the plugin.
+    fn share_validated(&self, fingerprint: Fingerprint);
+    /// Defines a counter.
+    fn define_counter(&self, name: &str) -> Option<Metric>;
+    /// Defines a gauge.
+    fn define_gauge(&self, name: &str) -> Option<Metric>;
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    fn now(&self) -> u64;
+    /// Requests calls of [`Filter::on_tick`](crate::filter::Filter::on_tick) at this interval, in milliseconds.
+    fn set_tick_period(&self, millis: u32);
+    /// Logs a line.
+    fn log(&self, level: Level, line: &str);
+}
+
+/// The level of a log line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Level {
+    /// For information.
+    Info,
+    /// Something is wrong.
+    Error,
+}
+
+/// What the filter asks of its host for a request or a connection.
+pub trait RequestHost: MetricsHost {
+    /// Whether the request or connection belongs to the plugin with this name.
+    fn is_plugin(&self, name: &[u8]) -> bool;
+    /// The address of the client that the host has determined; `None` if it has no IP address.
+    fn source_address(&self) -> Option<IpAddr>;
+    /// The address of the peer that opened the connection. The outer `None` means that the host does not provide it, the inner
+    /// one that the peer has no IP address.
+    fn connection_address(&self) -> Option<Option<IpAddr>>;
+    /// Passes the value of a request header to `read`. Several headers with the name are one list, joined with commas. Names
+    /// are not case-sensitive.
+    fn with_header<R>(&self, name: &str, read: impl FnOnce(Option<&[u8]>) -> R) -> R;
+    /// Sets the filter state `wasm.` plus `name` of the request or connection.
+    fn set_filter_state(&self, name: &str, value: &str);
+    /// Answers the request.
+    fn respond(&self, response: &LocalResponse<'_>);
+    /// Closes the client's connection.
+    fn close_connection(&self);
+}
+
+/// A response that the filter itself sends.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalResponse<'a> {
+    /// The status.
+    pub status: u16,
+    /// The content type of the body; `None` if there is no body.
+    pub content_type: Option<&'a str>,
+    /// Further headers: names and values.
+    pub headers: &'a [(String, String)],
+    /// The body.
+    pub body: &'a [u8],
+    /// The response code details, for the access log.
+    pub details: &'a str,
+}

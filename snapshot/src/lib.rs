@@ -1,0 +1,45 @@
+//! The edgefold snapshot: a [range table](edgefold_table) with a header and a checksum. The snapshotter writes it, and the
+//! filter opens it. `docs/format.md` is the authority for the bytes.
+//!
+//! ```
+//! use edgefold_snapshot::{Generation, NewSnapshot, Settings, Snapshot};
+//!
+//! let new = NewSnapshot {
+//!     list: "edgefold",
+//!     generation: Generation { next_offset: 1, expiry: None },
+//!     as_of: 1_473_694_320_000, // 2016-09-12T15:32:00Z
+//!     settings: &Settings::default(),
+//!     cut_at: 0,
+//! };
+//! let bytes = new.encode(["10.0.0.0/24".parse()?])?;
+//!
+//! let snapshot = Snapshot::open(bytes)?;
+//! assert!(snapshot.table().contains("10.0.0.7".parse()?));
+//! assert_eq!(snapshot.header().settings.refusal.status, 403);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! There is no IO and no clock. The crate is `no_std`, like the table and for the same reason.
+#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(test), deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
+
+extern crate alloc;
+
+mod encode;
+mod fingerprint;
+mod header;
+mod named;
+mod open;
+mod quoted;
+mod settings;
+
+pub use encode::{EncodeError, NewSnapshot};
+pub use fingerprint::Fingerprint;
+pub use header::{Generation, Header, MAX_HEADER_BYTES, VERSION};
+pub use named::Named;
+pub use open::{OpenError, Snapshot, TableBytes};
+pub use quoted::Quoted;
+pub use settings::{
+    ClientAddress, Freshness, Mode, NoAddress, OpenConnections, Refusal, Settings, SettingsError, TrustedProxies,
+    WhenStale,
+};

@@ -1,0 +1,184 @@
+//! Opening a snapshot: everything is checked before anything is looked up.
+
+use alloc::boxed::Box;
+
+use edgefold_table::{Table, TableError};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::fingerprint::Fingerprint;
+use crate::header::{
+    self, CHECKSUM_BYTES, HEADER_LENGTH_OFFSET, HEADER_OFFSET, Header, MAGIC, MAX_HEADER_BYTES, VERSION, VERSION_OFFSET,
+};
+use crate::settings::SettingsError;
+
+/// A validated snapshot over bytes of any owner.
+#[derive(Clone, Debug)]
+pub struct Snapshot<B> {
+    fingerprint: Fingerprint,
+    header: Header,
+    table: Table<TableBytes<B>>,
+}
+
+/// The part of a snapshot's bytes that holds the table.
+#[derive(Clone, Debug)]
+pub struct TableBytes<B> {
+    snapshot: B,
+    start: usize,
+}
+
+impl<B: AsRef<[u8]>> AsRef<[u8]> for TableBytes<B> {
+    fn as_ref(&self) -> &[u8] {
+        let bytes = self.snapshot.as_ref();
+        bytes.get(self.start..bytes.len().saturating_sub(CHECKSUM_BYTES)).unwrap_or_default()
+    }
+}
+
+impl<B: AsRef<[u8]>> Snapshot<B> {
+    /// Validates `bytes` as one whole snapshot, and keeps them.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is wrong and where. A wrong version is reported before a wrong checksum.
+    pub fn open(bytes: B) -> Result<Self, OpenError> {
+        Self::open_known(bytes, None)
+    }
+
+    /// Like [`Snapshot::open`], but trusts the table if `known` is the fingerprint of `bytes`: then somebody has validated
+    /// them before. Only the checksum, the header and the index of the table are read again.
+    /// [`Table::find`](edgefold_table::Table::find) then takes longer.
+    ///
+    /// A `known` of other bytes makes no difference. If somebody forges it for an invalid snapshot, lookups return wrong
+    /// answers, as they would for a valid snapshot that the same person wrote. They never panic.
+    ///
+    /// # Errors
+    /// Those of [`Snapshot::open`].
+    pub fn open_known(bytes: B, known: Option<Fingerprint>) -> Result<Self, OpenError> {
+        let slice = bytes.as_ref();
+        let found = slice.len();
+        if slice.is_empty() {
+            return Err(OpenError::Empty);
+        }
+        if slice.first_chunk() != Some(MAGIC) {
+            return Err(OpenError::Magic);
+        }
+        let truncated = |needed| OpenError::Truncated { needed, found };
+        let version = u32_at(slice, VERSION_OFFSET).ok_or(truncated(HEADER_OFFSET + CHECKSUM_BYTES))?;
+        if version != VERSION {
+            return Err(OpenError::Version { found: version });
+        }
+        let Some((content, checksum)) = slice.split_last_chunk().filter(|(content, _)| content.len() >= HEADER_OFFSET)
+        else {
+            return Err(truncated(HEADER_OFFSET + CHECKSUM_BYTES));
+        };
+        let (stored, computed) = (u64::from_le_bytes(*checksum), xxh3_64(content));
+        if stored != computed {
+            return Err(OpenError::Checksum { stored, computed });
+        }
+        let header_bytes = u32_at(content, HEADER_LENGTH_OFFSET).map_or(usize::MAX, |length| length as usize);
+        if header_bytes > MAX_HEADER_BYTES {
+            return Err(OpenError::HeaderTooLong { found: header_bytes });
+        }
+        let start = HEADER_OFFSET + header_bytes;
+        let header = header::decode(content.get(HEADER_OFFSET..start).ok_or(truncated(start + CHECKSUM_BYTES))?)?;
+        header.settings.check()?;
+        let fingerprint = Fingerprint::new(computed, found);
+        let table = TableBytes { snapshot: bytes, start };
+        if known == Some(fingerprint) {
+            let table = Table::open_known(table, header.ipv4_ranges, header.ipv6_ranges)?;
+            return Ok(Self { fingerprint, header, table });
+        }
+        let table = Table::open(table)?;
+        let (ipv4_ranges, ipv6_ranges) = (table.ipv4_ranges(), table.ipv6_ranges());
+        if (header.ipv4_ranges as usize, header.ipv6_ranges as usize) != (ipv4_ranges, ipv6_ranges) {
+            return Err(OpenError::Counts { header: Box::new(header), ipv4_ranges, ipv6_ranges });
+        }
+        Ok(Self { fingerprint, header, table })
+    }
+
+    /// Identifies these bytes for [`Snapshot::open_known`].
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// What the snapshot says about itself.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The ranges.
+    pub fn table(&self) -> &Table<TableBytes<B>> {
+        &self.table
+    }
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    bytes.get(offset..)?.first_chunk().copied().map(u32::from_le_bytes)
+}
+
+/// Why bytes are not a snapshot. Offsets and lengths are in bytes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There are no bytes.
+    #[error("no bytes at all: the configuration must hold an edgefold snapshot")]
+    Empty,
+    /// The first bytes are not those of a snapshot.
+    #[error("not an edgefold snapshot: the first 8 bytes are not \"EDGEFOLD\"")]
+    Magic,
+    /// The snapshot has a format that this build does not know.
+    #[error(
+        "format version {found}, but this build reads version {VERSION}: use the filter that the snapshotter ships"
+    )]
+    Version {
+        /// The version found.
+        found: u32,
+    },
+    /// The bytes end early.
+    #[error("truncated: {found} bytes, but at least {needed} are needed")]
+    Truncated {
+        /// Bytes needed at least.
+        needed: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// The checksum does not match the content.
+    #[error("damaged or truncated: the checksum is {stored:#018x}, but the content has {computed:#018x}")]
+    Checksum {
+        /// The checksum at the end of the snapshot.
+        stored: u64,
+        /// The checksum of the bytes before it.
+        computed: u64,
+    },
+    /// The stated length of the header is over the limit.
+    #[error("the header claims {found} bytes, but at most {MAX_HEADER_BYTES} are allowed")]
+    HeaderTooLong {
+        /// The length found.
+        found: usize,
+    },
+    /// The header cannot be decoded.
+    #[error("the header cannot be decoded: {0}")]
+    Header(&'static str),
+    /// The header ends before its stated length.
+    #[error("the header claims {stated} bytes, but ends after {read}")]
+    HeaderLength {
+        /// The length stated.
+        stated: usize,
+        /// The bytes that its fields take.
+        read: usize,
+    },
+    /// The settings are invalid.
+    #[error("the settings are invalid: {0}")]
+    Settings(#[from] SettingsError),
+    /// The table is invalid.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The header counts other ranges than the table holds.
+    #[error("the header counts {} IPv4 and {} IPv6 ranges, but the table holds {ipv4_ranges} and {ipv6_ranges}", header.ipv4_ranges, header.ipv6_ranges)]
+    Counts {
+        /// The header.
+        header: Box<Header>,
+        /// IPv4 ranges in the table.
+        ipv4_ranges: usize,
+        /// IPv6 ranges in the table.
+        ipv6_ranges: usize,
+    },
+}

@@ -1,0 +1,34 @@
+//! `--until-offset` and `--as-of`: the time machine.
+
+use clap::Args;
+use edgefold::{Fold, Follower, Log, LogTime, Moment, now, replay};
+
+use super::CliError;
+
+/// Which moment of the log; now if none is given.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Time machine")]
+pub(super) struct MomentArgs {
+    /// The state after the commands below this offset, at the latest command time among them
+    #[arg(long, value_name = "N", conflicts_with = "as_of")]
+    until_offset: Option<u64>,
+    /// The state at this time, before the first command with a later time. For a time in the future: the state if no further
+    /// command comes
+    #[arg(long, value_name = "TIME")]
+    as_of: Option<LogTime>,
+}
+
+impl MomentArgs {
+    /// The fold, and the time at which to look at it.
+    pub(super) fn load(&self, log: &dyn Log) -> Result<(Fold, LogTime), CliError> {
+        if let Some(offset) = self.until_offset {
+            let fold = replay(log, Moment::Offset(offset))?;
+            let time = fold.position().log_time;
+            return Ok((fold, time));
+        }
+        match self.as_of {
+            Some(time) => Ok((replay(log, Moment::Time(time))?, time)),
+            None => Ok((Follower::load(log)?.fold, now())),
+        }
+    }
+}

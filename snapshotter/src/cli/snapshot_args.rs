@@ -1,0 +1,20 @@
+//! What goes into a snapshot beside the ranges.
+
+use clap::Args;
+
+use super::settings_args::SettingsArgs;
+
+#[derive(Args, Debug)]
+pub(super) struct SnapshotContentArgs {
+    /// The name of the list, and of the ECDS resource
+    #[arg(long, default_value = "edgefold", value_parser = list_name)]
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) settings: SettingsArgs,
+}
+
+/// A name that fits into the header and on a line of a log.
+fn list_name(text: &str) -> Result<String, String> {
+    let fits = (1..=255).contains(&text.len()) && !text.contains(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err("a name has 1 to 255 bytes and no control characters".to_owned()) }
+}

@@ -1,0 +1,28 @@
+//! The filter's wasm modules, as `build.rs` built them.
+
+use edgefold_snapshot::OpenConnections;
+
+/// The filter.
+pub static FILTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgefold_filter.wasm"));
+/// The filter that also looks a connection's address up whenever bytes come from it.
+pub static RECHECK_FILTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgefold_filter_recheck.wasm"));
+
+/// The module for a setting. Exports cannot be switched off by configuration, so there are two.
+pub fn module_for(open_connections: OpenConnections) -> &'static [u8] {
+    match open_connections {
+        OpenConnections::Keep => FILTER,
+        OpenConnections::Recheck => RECHECK_FILTER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_are_wasm_modules_of_less_than_100_kb() {
+        for module in [FILTER, RECHECK_FILTER] {
+            assert!(module.starts_with(b"\0asm") && module.len() < 100_000, "{} bytes", module.len());
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The ECDS resource: how Envoy gets the filter and its snapshot.
+
+use bytes::Bytes;
+use edgefold_snapshot::Named;
+use prost::Message;
+
+use self::api::{
+    Any, AsyncDataSource, BytesValue, DataSource, DiscoveryResponse, PluginConfig, TypedExtensionConfig, VmConfig, Wasm,
+};
+
+const EXTENSION_CONFIG: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
+const HTTP_FILTER: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+const NETWORK_FILTER: &str = "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm";
+const BYTES_VALUE: &str = "type.googleapis.com/google.protobuf.BytesValue";
+
+/// Where in Envoy the filter runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FilterKind {
+    /// Among the HTTP filters, where it answers requests.
+    Http,
+    /// Among the network filters, where it closes connections.
+    Network,
+}
+
+impl FilterKind {
+    fn type_url(self) -> &'static str {
+        match self {
+            Self::Http => HTTP_FILTER,
+            Self::Network => NETWORK_FILTER,
+        }
+    }
+}
+
+/// What Envoy does if the filter crashes: `envoy.extensions.wasm.v3.FailurePolicy`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FailurePolicy {
+    /// Restart the filter, and answer 503 while that fails.
+    Reload = 1,
+    /// Answer 503.
+    Closed = 2,
+    /// Let requests pass.
+    Open = 3,
+}
+
+impl Named for FailurePolicy {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("fail-reload", Self::Reload), ("fail-closed", Self::Closed), ("fail-open", Self::Open)];
+}
+
+/// A filter and its snapshot, as Envoy's extension config discovery service (ECDS) delivers them.
+#[derive(Clone, Debug)]
+pub struct Resource<'a> {
+    /// Where in Envoy the filter runs.
+    pub kind: FilterKind,
+    /// The name of the resource, which is the list's.
+    pub name: &'a str,
+    /// The version of the resource.
+    pub version: &'a str,
+    /// Must be unique for each shipment. Envoy does not configure a plugin again with a configuration that is, as a whole, one
+    /// that is still in use, for instance by an open stream. Then whatever came in between would keep serving.
+    pub shipment: &'a str,
+    /// The filter's wasm module. The two kinds of a list have the same, so that they share a VM and its table.
+    pub module: &'static [u8],
+    /// The snapshot. Envoy unwraps it, so the filter gets exactly these bytes.
+    pub snapshot: Bytes,
+    /// What Envoy does if the filter crashes.
+    pub failure_policy: FailurePolicy,
+}
+
+impl Resource<'_> {
+    /// The encoded `DiscoveryResponse` with this resource. The snapshot and the module are copied once, into the result.
+    pub fn encode(&self) -> Vec<u8> {
+        let code = DataSource { inline_bytes: Bytes::from_static(self.module) };
+        let vm = VmConfig {
+            // Plugins with the same VM id and code share one VM on each worker: those of one list. The filter could tell
+            // several lists in one VM apart, at the cost of one more call for each request.
+            vm_id: self.name.to_owned(),
+            runtime: "envoy.wasm.runtime.v8".to_owned(),
+            code: Some(AsyncDataSource { local: Some(code) }),
+        };
+        // The two kinds have configurations of their own, because they arrive at different times and the last one serves.
+        let root_id = match self.kind {
+            FilterKind::Http => format!("http {}", self.shipment),
+            FilterKind::Network => format!("network {}", self.shipment),
+        };
+        let plugin = PluginConfig {
+            name: self.name.to_owned(),
+            root_id,
+            vm_config: Some(vm),
+            configuration: Some(Any::new(BYTES_VALUE, BytesValue { value: self.snapshot.clone() })),
+            failure_policy: self.failure_policy as i32,
+        };
+        let filter = Any::new(self.kind.type_url(), Wasm { config: Some(plugin) });
+        let extension = TypedExtensionConfig { name: self.name.to_owned(), typed_config: Some(filter) };
+        DiscoveryResponse {
+            version_info: self.version.to_owned(),
+            resources: vec![Any::new(EXTENSION_CONFIG, extension)],
+            type_url: EXTENSION_CONFIG.to_owned(),
+        }
+        .encode_to_vec()
+    }
+}
+
+/// The snapshot in an encoded `DiscoveryResponse`; `None` if the bytes are something else.
+pub fn snapshot_in(response: &Bytes) -> Option<Bytes> {
+    Some(plugin_in(response)?.configuration?.value?.value)
+}
+
+/// The shipment of an encoded `DiscoveryResponse`; `None` if the bytes are something else.
+pub fn shipment_in(response: &Bytes) -> Option<String> {
+    plugin_in(response)?.root_id.split_once(' ').map(|(_kind, shipment)| shipment.to_owned())
+}
+
+fn plugin_in(response: &Bytes) -> Option<PluginConfig> {
+    let response = DiscoveryResponse::decode(response.clone()).ok()?;
+    let filter = response.resources.into_iter().next()?.value?.typed_config?;
+    if ![HTTP_FILTER, NETWORK_FILTER].contains(&filter.type_url.as_str()) {
+        return None;
+    }
+    filter.value?.config
+}
+
+/// The few messages of the Envoy API that are shipped, with the fields that are set. To compile the whole API takes a minute
+/// of a core, and a generated [`Any`](api::Any) would be encoded on its own, with a copy of the snapshot at each level. A test
+/// compares the result with the whole API.
+mod api {
+    use std::fmt::Debug;
+
+    use bytes::Bytes;
+    use prost::Message;
+
+    /// A `google.protobuf.Any` whose content has a known type: an embedded message is encoded like the bytes of one.
+    #[derive(Clone, Message)]
+    pub(super) struct Any<M: Message + Default + Debug> {
+        #[prost(string, tag = "1")]
+        pub(super) type_url: String,
+        #[prost(message, optional, tag = "2")]
+        pub(super) value: Option<M>,
+    }
+
+    impl<M: Message + Default + Debug> Any<M> {
+        pub(super) fn new(type_url: &str, value: M) -> Self {
+            Self { type_url: type_url.to_owned(), value: Some(value) }
+        }
+    }
+
+    #[derive(Clone, Message)]
+    pub(super) struct DiscoveryResponse {
+        #[prost(string, tag = "1")]
+        pub(super) version_info: String,
+        #[prost(message, repeated, tag = "2")]
+        pub(super) resources: Vec<Any<TypedExtensionConfig>>,
+        #[prost(string, tag = "4")]
+        pub(super) type_url: String,
+    }
+
+    #[derive(Clone, Message)]
+    pub(super) struct TypedExtensionConfig {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(message, optional, tag = "2")]
+        pub(super) typed_config: Option<Any<Wasm>>,
+    }
+
+    /// The configuration of the HTTP filter, and that of the network filter.
+    #[derive(Clone, Message)]
+    pub(super) struct Wasm {
+        #[prost(message, optional, tag = "1")]
+        pub(super) config: Option<PluginConfig>,
+    }
+
+    #[derive(Clone, Message)]
+    pub(super) struct PluginConfig {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(string, tag = "2")]
+        pub(super) root_id: String,
+        #[prost(message, optional, tag = "3")]
+        pub(super) vm_config: Option<VmConfig>,
+        #[prost(message, optional, tag = "4")]
+        pub(super) configuration: Option<Any<BytesValue>>,
+        #[prost(int32, tag = "7")]
+        pub(super) failure_policy: i32,
+    }
+
+    #[derive(Clone, Message)]
+    pub(super) struct VmConfig {
+        #[prost(string, tag = "1")]
+        pub(super) vm_id: String,
+        #[prost(string, tag = "2")]
+        pub(super) runtime: String,
+        #[prost(message, optional, tag = "3")]
+        pub(super) code: Option<AsyncDataSource>,
+    }
+
+    #[derive(Clone, Message)]
+    pub(super) struct AsyncDataSource {
+        #[prost(message, optional, tag = "1")]
+        pub(super) local: Option<DataSource>,
+    }
+
+    #[derive(Clone, Message)]
+    pub(super) struct DataSource {
+        #[prost(bytes = "bytes", tag = "2")]
+        pub(super) inline_bytes: Bytes,
+    }
+
+    #[derive(Clone, Message)]
+    pub(super) struct BytesValue {
+        #[prost(bytes = "bytes", tag = "1")]
+        pub(super) value: Bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::config::core::v3 as core;
+    use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm as HttpWasm;
+    use envoy_types::pb::envoy::extensions::filters::network::wasm::v3::Wasm as NetworkWasm;
+    use envoy_types::pb::envoy::extensions::wasm::v3 as wasm;
+    use envoy_types::pb::envoy::service::discovery::v3 as discovery;
+    use envoy_types::pb::google::protobuf::Any;
+
+    use super::*;
+
+    fn resource(kind: FilterKind, failure_policy: FailurePolicy) -> Resource<'static> {
+        let snapshot = Bytes::from_static(b"snapshot");
+        Resource { kind, name: "my.list", version: "7", shipment: "a b", module: b"module", snapshot, failure_policy }
+    }
+
+    /// The same resource by the whole Envoy API.
+    fn by_the_whole_api(kind: FilterKind, failure_policy: wasm::FailurePolicy) -> Vec<u8> {
+        let code = core::DataSource {
+            specifier: Some(core::data_source::Specifier::InlineBytes(b"module".to_vec())),
+            ..Default::default()
+        };
+        let vm = wasm::VmConfig {
+            vm_id: "my.list".to_owned(),
+            runtime: "envoy.wasm.runtime.v8".to_owned(),
+            code: Some(core::AsyncDataSource { specifier: Some(core::async_data_source::Specifier::Local(code)) }),
+            ..Default::default()
+        };
+        let plugin = wasm::PluginConfig {
+            name: "my.list".to_owned(),
+            root_id: if kind == FilterKind::Http { "http a b" } else { "network a b" }.to_owned(),
+            vm: Some(wasm::plugin_config::Vm::VmConfig(vm)),
+            configuration: Some(Any { type_url: BYTES_VALUE.to_owned(), value: b"snapshot".to_vec().encode_to_vec() }),
+            failure_policy: failure_policy.into(),
+            ..Default::default()
+        };
+        let value = match kind {
+            FilterKind::Http => HttpWasm { config: Some(plugin) }.encode_to_vec(),
+            FilterKind::Network => NetworkWasm { config: Some(plugin) }.encode_to_vec(),
+        };
+        let filter = Any { type_url: kind.type_url().to_owned(), value };
+        let extension = core::TypedExtensionConfig { name: "my.list".to_owned(), typed_config: Some(filter) };
+        discovery::DiscoveryResponse {
+            version_info: "7".to_owned(),
+            type_url: EXTENSION_CONFIG.to_owned(),
+            resources: vec![Any { type_url: EXTENSION_CONFIG.to_owned(), value: extension.encode_to_vec() }],
+            ..Default::default()
+        }
+        .encode_to_vec()
+    }
+
+    #[test]
+    fn a_resource_is_what_the_whole_envoy_api_encodes_and_can_be_read_back() {
+        for kind in [FilterKind::Http, FilterKind::Network] {
+            for (policy, theirs) in [
+                (FailurePolicy::Reload, wasm::FailurePolicy::FailReload),
+                (FailurePolicy::Closed, wasm::FailurePolicy::FailClosed),
+                (FailurePolicy::Open, wasm::FailurePolicy::FailOpen),
+            ] {
+                let response = Bytes::from(resource(kind, policy).encode());
+                assert_eq!(response, by_the_whole_api(kind, theirs));
+                assert_eq!(snapshot_in(&response).as_deref(), Some(&b"snapshot"[..]));
+                assert_eq!(shipment_in(&response).as_deref(), Some("a b"));
+            }
+        }
+        let other = Bytes::from_static(b"EDGEFOLD");
+        assert_eq!((snapshot_in(&other), shipment_in(&other)), (None, None));
+    }
+}

@@ -1,0 +1,67 @@
+//! A second decoder, written in Python from `docs/format.md` only, reads what edgefold writes. Native only.
+#![allow(clippy::unwrap_used, reason = "a test helper may panic, like the test")]
+#![cfg(not(target_arch = "wasm32"))]
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use edgefold_format_tests::samples::{Sample, samples};
+use edgefold_snapshot::{
+    ClientAddress, Freshness, Generation, Mode, NewSnapshot, NoAddress, OpenConnections, Refusal, Settings,
+    TrustedProxies, WhenStale,
+};
+
+/// No setting has its default value.
+fn settings() -> Settings {
+    Settings {
+        mode: Mode::Shadow,
+        refusal: Refusal {
+            status: 429,
+            body: "é".repeat(200),
+            content_type: "text/html".to_owned(),
+            headers: vec![("x-why".to_owned(), "blocked".to_owned()), ("x-empty".to_owned(), String::new())],
+        },
+        client_address: ClientAddress::Header {
+            name: "x-real-ip".to_owned(),
+            trusted_hops: 300,
+            trusted_proxies: TrustedProxies(vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/127".parse().unwrap()]),
+        },
+        no_address: NoAddress::Deny,
+        freshness: Some(Freshness { cut_at: 0, max_age: 60_000, when_stale: WhenStale::Deny }),
+        open_connections: OpenConnections::Recheck,
+    }
+}
+
+#[test]
+fn a_decoder_written_from_the_document_only_reads_every_kind_of_chunk() {
+    let decoder = concat!(env!("CARGO_MANIFEST_DIR"), "/decode_snapshot.py");
+    let settings = settings();
+    let folder = tempfile::tempdir().unwrap();
+    for Sample { name, ranges } in samples() {
+        let generation = Generation { next_offset: 300, expiry: Some(70_000) };
+        let new = NewSnapshot { list: "edgefold", generation, as_of: 70_000, settings: &settings, cut_at: 1 << 40 };
+        let snapshot = new.encode(ranges.iter().copied()).unwrap();
+        let file = folder.path().join("snapshot");
+        std::fs::write(&file, snapshot).unwrap();
+        let output = Command::new("python3").arg(decoder).arg(&file).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+
+        let v4 = ranges.iter().filter(|range| range.first().is_ipv4()).count();
+        let mut expected =
+            format!("# list=edgefold next_offset=300 expiry=70000 as_of=70000 ipv4={v4} ipv6={}\n", ranges.len() - v4);
+        let body = "\\u00e9".repeat(200);
+        writeln!(
+            expected,
+            r##"# {{"mode": "shadow", "status": 429, "body": "{body}", "content_type": "text/html", "headers": ["x-why: blocked", "x-empty: "], "client_address": "header", "name": "x-real-ip", "trusted_hops": 300, "trusted_proxies": ["10.0.0.0-10.255.255.255", "2001:db8::-2001:db8::1"], "no_address": "deny", "cut_at": 1099511627776, "max_age": 60000, "when_stale": "deny", "open_connections": "recheck"}}"##
+        )
+        .unwrap();
+        for range in &ranges {
+            writeln!(expected, "{}\t{}", range.first(), range.last()).unwrap();
+        }
+        let decoded = String::from_utf8(output.stdout).unwrap();
+        for (line, (decoded, expected)) in decoded.lines().zip(expected.lines()).enumerate() {
+            assert_eq!(decoded, expected, "{name}, line {}", line + 1);
+        }
+        assert_eq!(decoded.len(), expected.len(), "{name}");
+    }
+}
