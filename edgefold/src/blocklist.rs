@@ -10,25 +10,29 @@ use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
 use crate::clock::now;
-use crate::follow::apply;
 use crate::log::{Batch, CommandReader, Log};
-use crate::{Backoff, Block, Edits, Error, Fold, Follower, LogTime, Position, Record};
+use crate::{Backoff, Block, Edits, Effect, Error, Fold, Follower, LogTime, Position, Record};
 
 /// How long the thread waits for commands before it looks whether it should stop.
 const POLL: Duration = Duration::from_millis(100);
-/// How long to wait before looking again whether a reader is done, which takes less than a microsecond for a lookup.
+/// How long to wait before looking again whether the last reader is done. A lookup takes less than a microsecond, so this starts
+/// short; it doubles for callers of [`Blocklist::read`] that take their time.
 const READER_POLL: Duration = Duration::from_micros(20);
+const LONGEST_READER_POLL: Duration = Duration::from_millis(1);
 /// How long dropping waits for the thread. A call to an unreachable broker may take longer; the thread ends after it.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The blocked ranges of a log, kept up to date by a thread of their own.
 ///
-/// Lookups take `&self`, from any thread. They never wait for the thread that folds new commands in, and always see the state
-/// after a whole batch of commands. The price is memory: there are two copies of the fold, of which one is read while the
-/// other is changed.
+/// Lookups take `&self`, from any thread. They never wait for the thread that folds new commands in, and each sees one
+/// consistent state: that after some command, never the middle of one. The price is memory: there are two copies of the fold,
+/// of which one is read while the other is changed.
 ///
 /// If the log cannot be read, the blocklist keeps its last state and retries, after 1 second at first and every 30 seconds in
-/// the end. [`Blocklist::status`] says so. Dropping the blocklist stops the thread.
+/// the end. [`Blocklist::status`] says so.
+///
+/// Dropping the blocklist stops the thread, and waits for it up to 2 seconds. It takes longer to end only while a call to an
+/// unreachable broker is in progress.
 ///
 /// ```
 /// # use edgefold::LogUrl;
@@ -102,8 +106,9 @@ impl Blocklist {
         self.shared.front.load().find(ip, time)
     }
 
-    /// Calls `read` with the fold, for several lookups in one consistent state. Keep it short: the next commands are not
-    /// folded in before it returns. Other readers do not wait.
+    /// Calls `read` with the fold, for several lookups in one consistent state. Other readers do not wait, but the thread that
+    /// folds new commands in cannot publish more than one batch of them before `read` returns. So keep it short, and do not
+    /// wait for new commands in it.
     pub fn read<R>(&self, read: impl FnOnce(&Fold) -> R) -> R {
         read(&self.shared.front.load())
     }
@@ -181,22 +186,34 @@ impl Writer {
 
     /// Folds `records` into both copies. Readers see either none or all of them.
     fn fold(&mut self, records: &[Record]) {
-        if records.is_empty() {
+        let mut next_offset = self.back.position().next_offset;
+        let mut effects = Vec::with_capacity(records.len());
+        for record in records {
+            // A record that is delivered twice counts once.
+            if record.offset >= next_offset {
+                next_offset = record.offset + 1;
+                effects.push(read(record));
+            }
+        }
+        if effects.is_empty() {
             return;
         }
-        let rejected = fold_all(&mut self.back, records);
+        fold_all(&mut self.back, &effects);
+        let rejected = effects.iter().filter(|(_, effect)| effect.is_none()).count() as u64;
+        self.status(|status| status.rejected += rejected);
         let mut front = self.shared.front.swap(Arc::new(std::mem::take(&mut self.back)));
-        // A reader may still hold the old copy, but no new one comes.
+        // Readers may still hold the old copy, but no new ones come.
+        let mut wait = READER_POLL;
         let mut retired = loop {
             match Arc::try_unwrap(front) {
                 Ok(fold) => break fold,
                 Err(shared) => front = shared,
             }
-            thread::sleep(READER_POLL);
+            thread::sleep(wait);
+            wait = (2 * wait).min(LONGEST_READER_POLL);
         };
-        fold_all(&mut retired, records);
+        fold_all(&mut retired, &effects);
         self.back = retired;
-        self.status(|status| status.rejected += rejected);
     }
 
     /// Notes what a read said about the log, and returns whether the log is well.
@@ -220,13 +237,19 @@ impl Writer {
     }
 }
 
-/// Folds `records`, and returns how many were rejected.
-fn fold_all(fold: &mut Fold, records: &[Record]) -> u64 {
+/// The offset of a record, and what it does; `None` if it is rejected.
+fn read(record: &Record) -> (u64, Option<Effect>) {
+    let effect = record.effect().inspect_err(|reject| warn!("skipped the record at offset {}: {reject}", record.offset));
+    (record.offset, effect.ok())
+}
+
+fn fold_all(fold: &mut Fold, effects: &[(u64, Option<Effect>)]) {
     let mut edits = Edits::default();
-    let mut rejected = 0;
-    for record in records {
-        rejected += u64::from(apply(fold, record, &mut edits).is_err());
+    for (offset, effect) in effects {
+        match effect {
+            Some(effect) => fold.apply_effect(*offset, effect, &mut edits),
+            None => fold.skip(*offset),
+        }
         edits.clear();
     }
-    rejected
 }

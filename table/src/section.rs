@@ -50,12 +50,12 @@ pub(crate) trait Layout: Copy {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Side {
     Before,
-    Behind,
+    After,
 }
 
 impl Side {
     /// Searches `places`, in which those that are passed come before those that are not. `Before` finds the last one
-    /// that `is_passed`, `Behind` the first one that is not. All searches share this function to keep the filter small.
+    /// that `is_passed`, `After` the first one that is not. All searches share this function to keep the filter small.
     #[inline(never)]
     pub(crate) fn nearest(self, places: Range<usize>, is_passed: &dyn Fn(usize) -> Option<bool>) -> Option<usize> {
         let Range { start: mut low, end: mut high } = places;
@@ -82,7 +82,7 @@ impl Side {
         let here = extent(chunk)?;
         match self {
             Self::Before => self.nearest(0..chunk, &|other| Some(extent(other)?.start < here.start)),
-            Self::Behind => self.nearest(chunk + 1..chunks, &|other| Some(extent(other)?.end <= here.end)),
+            Self::After => self.nearest(chunk + 1..chunks, &|other| Some(extent(other)?.end <= here.end)),
         }
     }
 
@@ -90,7 +90,7 @@ impl Side {
     fn is_further<N: Ord>(self, next: N, address: N) -> bool {
         match self {
             Self::Before => next < address,
-            Self::Behind => next > address,
+            Self::After => next > address,
         }
     }
 
@@ -98,7 +98,7 @@ impl Side {
     pub(crate) fn near<N>(self, (first, last): (N, N)) -> N {
         match self {
             Self::Before => last,
-            Self::Behind => first,
+            Self::After => first,
         }
     }
 
@@ -106,7 +106,7 @@ impl Side {
     pub(crate) fn past<N: Bits>(self, (first, last): (N, N)) -> Option<N> {
         match self {
             Self::Before => first.predecessor(),
-            Self::Behind => last.successor(),
+            Self::After => last.successor(),
         }
     }
 }
@@ -205,7 +205,7 @@ impl<L: Layout> Section<L> {
             None => address,
         };
         let last = match address.successor().filter(is_in) {
-            Some(behind) => self.edge(table, behind, Side::Behind)?,
+            Some(after) => self.edge(table, after, Side::After)?,
             None => address,
         };
         AddressRange::new(first.into(), last.into()).ok()

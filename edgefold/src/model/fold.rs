@@ -105,6 +105,11 @@ impl Fold {
         }
     }
 
+    /// Skips the record at `offset`, which is rejected, as [`Fold::apply`] does.
+    pub fn skip(&mut self, offset: u64) {
+        self.advance(offset);
+    }
+
     fn advance(&mut self, offset: u64) {
         debug_assert!(offset >= self.position.next_offset, "offsets rise");
         self.position.next_offset = offset + 1;

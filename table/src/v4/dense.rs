@@ -74,7 +74,7 @@ impl<'a> Split<'a> {
 
     /// The position of the edge at `index`.
     pub(super) fn position(self, index: usize) -> Option<u32> {
-        let group = Side::Behind.nearest(0..GROUPS, &|group| Some(self.end(group)? <= index))?;
+        let group = Side::After.nearest(0..GROUPS, &|group| Some(self.end(group)? <= index))?;
         self.edge(group, index).map(|(position, _)| position)
     }
 
@@ -196,7 +196,7 @@ pub(super) fn bitmap_end(
         let mask = match side {
             _ if place != word => u64::MAX,
             Side::Before => u64::MAX >> (63 - bit),
-            Side::Behind => u64::MAX << bit,
+            Side::After => u64::MAX << bit,
         };
         Some((64 * place as u32, !u64::from_le_bytes(bytes) & mask)).filter(|&(_, zeros)| zeros != 0)
     };
@@ -206,7 +206,7 @@ pub(super) fn bitmap_end(
             Some((start, zeros)) => Some(start + 64 - zeros.leading_zeros()),
             None => (!goes_on).then_some(0),
         },
-        Side::Behind => match words.skip(word).find_map(zeros) {
+        Side::After => match words.skip(word).find_map(zeros) {
             Some((start, zeros)) => (start + zeros.trailing_zeros()).checked_sub(1),
             None => (!goes_on_after).then_some(8 * BITMAP_BYTES as u32 - 1),
         },

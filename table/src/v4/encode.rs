@@ -129,10 +129,10 @@ impl Plan {
     fn chunks<'a>(&self, mut edges: &'a [Edge]) -> impl Iterator<Item = (&'a [Edge], bool)> {
         let mut goes_on = false;
         self.counts.iter().map(move |&count| {
-            let (here, behind) = edges.split_at(count as usize);
+            let (here, after) = edges.split_at(count as usize);
             let chunk = (here, goes_on);
             goes_on = here.last().map_or(goes_on, |edge| edge.begins());
-            edges = behind;
+            edges = after;
             chunk
         })
     }

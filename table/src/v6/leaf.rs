@@ -63,11 +63,11 @@ impl<'a> Leaf<'a> {
         // The stored bits of an end may be at most the address even if the end itself is above it.
         let candidates = match side {
             Side::Before => [last, last.wrapping_sub(1)],
-            Side::Behind => [last, rank],
+            Side::After => [last, rank],
         };
         candidates.into_iter().filter_map(|index| self.ends(index, first, depth)).find_map(|(start, end)| match side {
             Side::Before => (start <= address).then_some(start),
-            Side::Behind => (end >= address).then_some(end),
+            Side::After => (end >= address).then_some(end),
         })
     }
 

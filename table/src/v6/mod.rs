@@ -100,7 +100,7 @@ impl section::Layout for Layout {
             let (first, last) = node.ends();
             let address = match side {
                 Side::Before => address.min(last),
-                Side::Behind => address.max(first),
+                Side::After => address.max(first),
             };
             if !node.shares_prefix(upper_half(address)) {
                 break None;
