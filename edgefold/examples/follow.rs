@@ -12,7 +12,14 @@ use std::net::IpAddr;
 
 use edgefold::{Blocklist, LogUrl};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let url = std::env::args().nth(1).ok_or("give the URL of a log: sqlite:PATH or kafka://HOST:PORT/PREFIX")?;
     let log: LogUrl = url.parse()?;
     let blocklist = Blocklist::follow(log.open()?)?;

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --package edgefold --example web -- sqlite:edgefold.db 127.0.0.1:8080
 //! ```
-#![allow(clippy::print_stdout, reason = "a program for people")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -31,7 +31,14 @@ async fn refuse_blocked(
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let (Some(log), Some(address)) = (args.next(), args.next()) else { return Err("usage: web LOG ADDRESS".into()) };
     let log: LogUrl = log.parse()?;

@@ -239,7 +239,8 @@ impl Writer {
 
 /// The offset of a record, and what it does; `None` if it is rejected.
 fn read(record: &Record) -> (u64, Option<Effect>) {
-    let effect = record.effect().inspect_err(|reject| warn!("skipped the record at offset {}: {reject}", record.offset));
+    let effect =
+        record.effect().inspect_err(|reject| warn!("skipped the record at offset {}: {reject}", record.offset));
     (record.offset, effect.ok())
 }
 

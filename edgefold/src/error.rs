@@ -107,7 +107,7 @@ pub enum Error {
     View(#[from] ViewError),
     /// Reading the commands made no progress for a while.
     #[error(
-        "the log returned neither a command from offset {next_offset} on nor its end for {seconds} seconds: is the broker up?"
+        "for {seconds} seconds the log returned neither a command from offset {next_offset} on nor its end: is the broker up?"
     )]
     Stalled {
         /// The offset waited for.
@@ -117,7 +117,7 @@ pub enum Error {
     },
     /// Reading the view made no progress for a while.
     #[error(
-        "the view of ranges returned {done} of {total} records, and then nothing for {seconds} seconds: is the broker up?"
+        "the view of ranges returned {done} of {total} records, then nothing for {seconds} seconds: is the broker up?"
     )]
     StalledView {
         /// How many records were read.

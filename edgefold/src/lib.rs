@@ -1,8 +1,8 @@
 //! edgefold: an event-sourced IP blocklist.
 //!
 //! Operators and detectors append commands such as `BLACKLIST 10.0.0.0/24 ttl=4h` to a log, in Kafka or SQLite. The log is
-//! kept forever and is the only truth. Everything else is derived from it: this crate folds it into blocked ranges, for any
-//! application, at the latest moment or at any earlier one. (For Envoy, the `edgefold` binary ships the ranges to a filter.)
+//! kept forever and is the only source of truth. Everything else is derived from it: this crate folds it into blocked ranges, for
+//! any application, as of now or of any earlier moment. (For Envoy, the `edgefold` binary ships the ranges to a filter.)
 //!
 //! # Follow a log
 //!
@@ -30,13 +30,13 @@
 //! `examples/follow.rs` is a program that does this over either log, and `examples/web.rs` a web server that refuses blocked
 //! clients.
 //!
-//! # One level below
+//! # The lower-level API
 //!
 //! - [`Fold`] is pure: it folds [`Record`]s into [`Block`]s, and answers [`Fold::find`] and [`Fold::next_expiry`] for any
 //!   time. [`Edits`] collect what changed. `docs/semantics.md` is the authority for what a [`Command`] means.
 //! - [`Log`] is the trait of both logs: append commands, follow them, read and write the view. [`Follower`] bootstraps a fold
-//!   from the view and follows, [`replay`] replays the commands to any [`Moment`].
-//! - [`view`] has the records of the ranges topic, the cache that makes a start fast.
+//!   from the view and follows; [`replay`] replays the commands to any [`Moment`].
+//! - [`view`] describes the records of the ranges topic, the cache that makes startup fast.
 //!
 //! # Features
 //!

@@ -126,7 +126,7 @@ pub enum OpenError {
     Magic,
     /// The snapshot has a format that this build does not know.
     #[error(
-        "format version {found}, but this build reads version {VERSION}: use the filter that the snapshotter ships"
+        "format version {found}, but this build reads version {VERSION}: use the filter module of the edgefold that wrote it"
     )]
     Version {
         /// The version found.

@@ -148,7 +148,11 @@ impl Keeper {
         }
         self.view_offset = seen;
         if behind.is_some_and(|since| now.saturating_duration_since(since) >= self.patience) {
-            info!("the view of ranges has stopped at offset {seen}, and the commands are at {folded}: taking over");
+            if *valid {
+                info!("the view of ranges has stopped at offset {seen}, and the commands are at {folded}: taking over");
+            } else {
+                info!("the view of ranges cannot be used, and nobody has rewritten it: taking over");
+            }
             self.state = State::TakingOver;
         }
         Ok(())

@@ -184,7 +184,7 @@ impl StoppedKafka {
     }
 }
 
-/// Different ports that are free now. Another process may take one before it is used. Then whoever listens on it fails.
+/// Different ports that are free now. Another process may take one before it is used. Then the start fails.
 fn free_ports<const N: usize>() -> [u16; N] {
     let listeners = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("its address").port())

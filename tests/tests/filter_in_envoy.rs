@@ -114,7 +114,7 @@ const SET_STATE: &str = r#"    - filters:
 
 /// The address of the connection is looked up, no matter what X-Forwarded-For says and Envoy believes.
 #[test]
-fn the_client_may_be_whoever_opened_the_connection() {
+fn the_client_may_be_the_peer_that_opened_the_connection() {
     let options = EnvoyOptions { edits: &[("    - filters:\n", SET_STATE)], ..BEHIND_A_PROXY };
     with(&["--client-address", "connection"], options, |_, envoy| {
         let (free, client) = (envoy.client("127.0.0.1"), envoy.client("127.0.0.70"));

@@ -1,7 +1,7 @@
 //! The built module in wasmtime, with random configurations and attributes of every kind. It never traps, accepts what native
 //! code accepts, and keeps its memory small.
 //!
-//! This runs for a few seconds, or for as many as `FUZZ_SECONDS` says. `EDGEFOLD_SEED=N` repeats one run.
+//! This runs for a few seconds, or for as many as `FUZZ_SECONDS` says. `EDGEFOLD_SEED=N` repeats one run, on a new host.
 #![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -22,8 +22,8 @@ use fastrand::Rng;
 
 /// More than a few small configurations or a header of 64 KiB need, and far less than a forged length may claim.
 const MEMORY_LIMIT: usize = 8 << 20;
-/// After how many runs there is a new host.
-const RUNS_OF_HOST: usize = 100;
+/// How many runs share a host.
+const RUNS_PER_HOST: usize = 100;
 
 #[test]
 fn no_configuration_or_attribute_makes_the_module_trap() {
@@ -42,7 +42,7 @@ fn no_configuration_or_attribute_makes_the_module_trap() {
     let (mut accepted, mut refused) = (0, 0);
     for module in [FILTER, RECHECK_FILTER].into_iter().cycle() {
         let mut host = Host::start(module);
-        for _ in 0..RUNS_OF_HOST {
+        for _ in 0..RUNS_PER_HOST {
             match run(seeds.u64(..), &mut host, &tables) {
                 true => accepted += 1,
                 false => refused += 1,

@@ -376,7 +376,7 @@ fn a_stale_snapshot_keeps_serving_or_refuses_everything() {
         let freshness = Some(Freshness { cut_at: 60_000, max_age: 10_000, when_stale });
         assert!(host.configure(&small_snapshot_with(&Settings { freshness, ..Settings::default() })));
         assert_passes(&mut host, "10.0.0.100:1234");
-        // One that comes late is stale from the start.
+        // A snapshot that arrives late is stale from the start.
         assert!(host.configure(&fresh));
         let response = host.request_from(Some(b"10.0.0.100:1234"));
         assert_eq!(response == Response::Passed, when_stale == WhenStale::Keep);

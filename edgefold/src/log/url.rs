@@ -46,7 +46,7 @@ impl LogUrl {
         match self {
             Self::Sqlite(path) => {
                 if let Some((key, value)) = properties.first() {
-                    let why = "librdkafka's properties only apply to kafka:// logs".to_owned();
+                    let why = "librdkafka's properties apply only to kafka:// logs".to_owned();
                     return Err(Error::Property { key: key.clone(), value: value.clone(), why });
                 }
                 open_sqlite(path)

@@ -48,17 +48,20 @@ impl Until {
     pub const FOREVER: Self = Self(u64::MAX);
 
     /// Whether a block with this end is still in force at `time`.
+    #[inline]
     pub fn holds_at(self, time: LogTime) -> bool {
         self > Self::from(time)
     }
 
     /// The first moment at which the address passes again; `None` for [`Until::FOREVER`].
+    #[inline]
     pub fn time(self) -> Option<LogTime> {
         LogTime::from_millis(self.0)
     }
 }
 
 impl From<LogTime> for Until {
+    #[inline]
     fn from(time: LogTime) -> Self {
         Self(time.millis())
     }

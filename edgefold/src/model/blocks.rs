@@ -48,7 +48,7 @@ where
         blocks.sort_by_key(|block| block.range.first());
         let wrong = blocks.windows(2).find(|pair| {
             let (before, block) = (pair[0], pair[1]);
-            before.range.last() >= block.range.first() || continues(&before, &block)
+            before.range.last() >= block.range.first() || continues(before, block)
         });
         if let Some(pair) = wrong {
             return Err(pair[1].range);
@@ -252,10 +252,12 @@ impl<A: Address, const CAPACITY: usize> PartialEq for Blocks<A, CAPACITY> {
 impl<A: Address, const CAPACITY: usize> Eq for Blocks<A, CAPACITY> {}
 
 /// Whether `next` starts where `before` ends and has the same end, so that the two must be one block.
-fn continues<A: Address>(before: &Block<AddressRange<A>>, next: &Block<AddressRange<A>>) -> bool {
+#[inline]
+fn continues<A: Address>(before: Block<AddressRange<A>>, next: Block<AddressRange<A>>) -> bool {
     before.until == next.until && before.range.touches(next.range)
 }
 
+#[inline]
 fn expiry<A: Address>(block: &Block<AddressRange<A>>) -> Option<(LogTime, A)> {
     block.until.time().map(|end| (end, block.range.first()))
 }
@@ -265,13 +267,14 @@ struct Pieces<A>(Vec<Block<AddressRange<A>>>);
 
 impl<A: Address> Pieces<A> {
     /// Adds the addresses from `first` to `last`, if there are any.
+    #[inline]
     fn push(&mut self, first: A, last: A, until: Until) {
-        let Ok(range) = AddressRange::new(first, last) else { return };
-        let mut block = Block { range, until };
-        if let Some(before) = self.0.pop_if(|before| continues(before, &block)) {
-            block.range = AddressRange::new(before.range.first(), last).unwrap_or(range);
+        let Ok(mut range) = AddressRange::new(first, last) else { return };
+        let next = Block { range, until };
+        if let Some(before) = self.0.pop_if(|before| continues(*before, next)) {
+            range = AddressRange::new(before.range.first(), last).unwrap_or(range);
         }
-        self.0.push(block);
+        self.0.push(Block { range, until });
     }
 }
 

@@ -49,14 +49,17 @@ where
     /// Far more than a writer collects between two writes.
     const LEAST_LIMIT: usize = 1 << 16;
 
+    #[inline]
     pub(crate) fn removed(&mut self, block: Block<AddressRange<A>>) {
         self.push(Edit::Removed(block));
     }
 
+    #[inline]
     pub(crate) fn added(&mut self, block: Block<AddressRange<A>>) {
         self.push(Edit::Added(block));
     }
 
+    #[inline]
     fn push(&mut self, edit: Edit<A>) {
         if self.edits.len() >= self.limit {
             self.compact();

@@ -34,15 +34,15 @@ impl Default for Metrics {
             registry.register(name, help, gauge.clone());
             gauge
         };
-        let writer = gauge("writer", "1 if this snapshotter writes the view of ranges, 0 if it is on standby");
-        let taking_over = gauge("taking_over", "1 while this snapshotter becomes the writer of the view of ranges");
+        let writer = gauge("writer", "1 if this process writes the view of ranges, 0 if it is on standby");
+        let taking_over = gauge("taking_over", "1 while this process becomes the writer of the view of ranges");
         let next_offset = gauge("next_offset", "All commands below this offset are folded");
         let view_next_offset = gauge("view_next_offset", "All commands below this offset are in the view of ranges");
         let shipped_next_offset =
             gauge("shipped_next_offset", "All commands below this offset are in the last snapshot shipped");
         let ranges = gauge("ranges", "The ranges of the last snapshot shipped");
         let shipped_bytes = gauge("shipped_bytes", "The bytes of the last snapshot shipped, with the filter");
-        let rejected = gauge("rejected_records", "Records since the start that could not be read");
+        let rejected = gauge("rejected_records", "Records rejected since this process started");
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());

@@ -13,7 +13,7 @@ pub(super) struct AppendArgs {
     /// An address, a CIDR block, or first-last
     #[arg(value_name = "RANGE", required = true)]
     ranges: Vec<IpRange>,
-    /// Why, for people who ask later
+    /// Why; for people who look at the log later
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Who or what issues the command, such as waf

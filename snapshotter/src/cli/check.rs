@@ -19,7 +19,7 @@ Examples:
   edgefold check 10.0.0.7 2001:db8::1 -o json
   edgefold check 10.0.0.7 --as-of 2026-11-22T17:00:00Z
 
-Exit status: 0 if no address is blocked, 1 if one is, 2 on an error.";
+Exit status: 0 if no address is blocked, 1 if one is, 2 on an error, 64 if an address is not valid.";
 
 /// Say whether addresses are blocked
 #[derive(Args, Debug)]
@@ -28,7 +28,7 @@ pub(super) struct CheckArgs {
     /// An IPv4 or IPv6 address
     #[arg(value_name = "IP", required = true, value_parser = parse_address)]
     ips: Vec<IpAddr>,
-    /// The output format; raw is IP<TAB>FIRST<TAB>LAST<TAB>UNTIL, where - stands for forever, and three times - for not blocked
+    /// The output format; raw is IP<TAB>FIRST<TAB>LAST<TAB>UNTIL, where UNTIL is - for forever, and all three are - if the address is not blocked
     #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
     output: Format,
     #[command(flatten)]

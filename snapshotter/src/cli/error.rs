@@ -1,6 +1,7 @@
 //! Why a subcommand failed, in the words of the command line: the library's errors name no flags and no subcommands.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use edgefold::Error;
@@ -13,6 +14,8 @@ use crate::serve::ServeError;
 pub(super) enum CliError {
     #[error("{}", log_error(.0))]
     Log(#[from] Error),
+    #[error("--admin {address}: {source}")]
+    Admin { address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Serve(ServeError),
     #[error(transparent)]
@@ -47,7 +50,7 @@ impl From<ServeError> for CliError {
     fn from(error: ServeError) -> Self {
         match error {
             ServeError::Log(error) => Self::Log(error),
-            ServeError::Admin { address, source } => Self::Usage(format!("--admin {address}: {source}")),
+            ServeError::Admin { address, source } => Self::Admin { address, source },
             error => Self::Serve(error),
         }
     }

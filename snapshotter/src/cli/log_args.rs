@@ -10,6 +10,7 @@ use super::progress::observed;
 
 /// Which log.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Log")]
 pub(super) struct LogArgs {
     /// The log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT]/PREFIX
     #[arg(long = "log", value_name = "URL", env = "EDGEFOLD_LOG", default_value = "sqlite:edgefold.db")]

@@ -43,8 +43,8 @@ Exit status:
 /// An event-sourced IP blocklist for Envoy
 ///
 /// Commands such as BLACKLIST 10.0.0.0/24 go to a log, in Kafka or SQLite, that is kept forever. `edgefold serve` folds them into
-/// blocked ranges, and ships these to a filter in Envoy. Beside the commands it keeps the view of ranges, a cache of the folded
-/// ranges that makes a start fast. The view can always be rebuilt from the commands.
+/// blocked ranges, and ships these to a filter in Envoy. It also keeps the view of ranges, a cache of the folded ranges that makes
+/// startup fast. The view can always be rebuilt from the commands.
 #[derive(Debug, Parser)]
 #[command(name = "edgefold", version, propagate_version = true, after_help = EXIT_STATUS)]
 struct Cli {

@@ -12,8 +12,8 @@ pub(super) struct MomentArgs {
     /// The state after the commands below this offset, at the latest command time among them
     #[arg(long, value_name = "N", conflicts_with = "as_of")]
     until_offset: Option<u64>,
-    /// The state at this time, before the first command with a later time. For a time in the future: the state if no further
-    /// command comes
+    /// The state at this time: all commands before the first one with a later time. If the time is in the future, what will be
+    /// blocked then if no further command comes
     #[arg(long, value_name = "TIME")]
     as_of: Option<LogTime>,
 }

@@ -9,7 +9,7 @@ use super::{CliError, output};
 use crate::keeper::rebuild;
 
 const HELP: &str = "\
-The view of ranges is a cache that makes a start fast. A running `edgefold serve` is fenced by the rebuild, and takes over
+The view is a cache of the folded ranges that makes startup fast. The rebuild fences a running `edgefold serve`, which takes over \
 again later.";
 
 /// Rewrite the view of ranges from the commands

@@ -20,8 +20,8 @@ Examples:
   edgefold serve --ecds-file /var/lib/edgefold/edgefold.pb
   edgefold serve --ecds-file /var/lib/edgefold/edgefold.pb --mode shadow --admin 127.0.0.1:9464
 
-Run as many as you like on one log. All of them ship; one writes the view of ranges, the cache that makes a start fast, and
-another takes over when it is gone. Stops cleanly on SIGINT and SIGTERM.";
+Run as many as you like on one log: all of them ship. One of them writes the view, the cache that makes startup fast, and another \
+takes over if it goes away. Stops cleanly on SIGINT and SIGTERM.";
 
 /// Follow the log, and ship a snapshot to Envoy at each change
 #[derive(Args, Debug)]
@@ -37,9 +37,9 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FILE", value_parser = ecds_path)]
     network_ecds_file: Option<PathBuf>,
     /// Serve metrics for Prometheus at http://ADDR/metrics, as in 127.0.0.1:9464
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
-    /// Write the address of the admin server to this file, for port 0
+    /// Write the address of the admin server to this file; useful with port 0
     #[arg(long, value_name = "FILE", requires = "admin")]
     admin_address_path: Option<PathBuf>,
     /// What Envoy does if the filter crashes: restart it, and answer 503 while that fails (fail-reload), answer 503

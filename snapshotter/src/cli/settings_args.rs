@@ -48,24 +48,24 @@ struct Given {
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     #[serde(deserialize_with = "headers_in_file")]
     headers: Vec<(String, String)>,
-    /// Which address the HTTP filter looks up: the client by Envoy's own handling of X-Forwarded-For (envoy), the peer that
+    /// Which address the HTTP filter looks up: the client as Envoy determines it from X-Forwarded-For (envoy), the peer that
     /// opened the connection (connection), or what proxies in front wrote to a header (header:NAME) [default: envoy]
     #[arg(long, value_name = "SOURCE")]
     client_address: Option<AddressSource>,
     /// How many proxies in front append to that header: the client is this many entries from the right [default: 1]
     #[arg(long, value_name = "N")]
     trusted_hops: Option<u16>,
-    /// Believe that header only from peers in this range, by the address of the connection if Envoy provides it (see
+    /// Trust that header only from peers in this range, by the address of the connection if Envoy provides it (see
     /// docs/filter.md), else by the client that Envoy determined; may be repeated. In the file: a list `trusted_proxies`
     #[arg(long = "trusted-proxy", value_name = "RANGE")]
     #[serde(deserialize_with = "ranges_in_file")]
     trusted_proxies: Vec<IpRange>,
-    /// What happens if there is no IP address, as on a Unix domain socket or an internal listener, or if a header has something
-    /// else in its place: allow or deny [default: allow]
+    /// What happens if there is no IP address, as on a Unix domain socket or an internal listener, or if the header's entry is
+    /// not an IP address: allow or deny [default: allow]
     #[arg(long, value_name = "POLICY", value_parser = named::<NoAddress>())]
     #[serde(deserialize_with = "named_in_file")]
     no_address: Option<NoAddress>,
-    /// How old a snapshot may get before it is stale, as in 1h; a new one is shipped in time [default: any age]
+    /// How old a snapshot may get before it is stale, as in 1h; `serve` ships a new one every quarter of this [default: any age]
     #[arg(long, value_name = "DURATION", value_parser = age)]
     #[serde(deserialize_with = "age_in_file")]
     max_age: Option<u64>,

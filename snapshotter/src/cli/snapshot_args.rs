@@ -7,7 +7,7 @@ use super::settings_args::SettingsArgs;
 #[derive(Args, Debug)]
 pub(super) struct SnapshotContentArgs {
     /// The name of the list, and of the ECDS resource
-    #[arg(long, default_value = "edgefold", value_parser = list_name)]
+    #[arg(long, help_heading = "Settings of the filter", default_value = "edgefold", value_parser = list_name)]
     pub(super) name: String,
     #[command(flatten)]
     pub(super) settings: SettingsArgs,

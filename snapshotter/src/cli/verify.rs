@@ -10,7 +10,7 @@ use super::log_args::LogArgs;
 use super::{CliError, output};
 
 const HELP: &str = "\
-The view of ranges is a cache that makes a start fast. `edgefold rebuild` rewrites it.
+The view is a cache of the folded ranges that makes startup fast. `edgefold rebuild` rewrites it.
 
 Exit status: 0 if the view is right, 1 if it is not, 2 on an error.";
 
