@@ -33,7 +33,8 @@ test: tools
 	# As wasm, without and with SIMD128.
 	for flags in "" "-C target-feature=+simd128"; do \
 	  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/$(RUNNER) RUSTFLAGS="$$flags" \
-	  cargo test --package edgefold-format-tests --test both_worlds --target wasm32-unknown-unknown; done
+	  cargo test --package edgefold-table --package edgefold-format-tests --lib --test both_worlds \
+	    --target wasm32-unknown-unknown; done
 
 lint: targets need-perl .tools/bin/cargo-deny alone
 	cargo fmt --all --check
@@ -52,7 +53,8 @@ alone: targets
 	for features in "" kafka sqlite; do \
 	  cargo check --quiet --package edgefold --no-default-features --features "$$features"; done
 	cargo check --quiet --package edgefold-snapshotter --no-default-features
-	! cargo tree --package edgefold --no-default-features --features sqlite --edges normal | grep -E 'rdkafka|openssl|clap|indicatif'
+	cargo tree --package edgefold --no-default-features --features sqlite --edges normal > target/library.tree
+	! grep -E 'rdkafka|openssl|clap|axum|indicatif|envoy-types' target/library.tree
 
 # Mutates the pure code, and runs the suites that are quick. What it prints is a mutant that no test notices.
 mutants: targets .tools/bin/cargo-mutants

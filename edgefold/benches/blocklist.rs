@@ -123,7 +123,7 @@ impl CommandReader for Commands {
         };
         let records: Vec<Record> = (self.next..self.next + count).map(record).collect();
         self.next += count;
-        Ok(Batch { records, at_end: self.next >= RANGES.into(), trouble: None })
+        Ok(Batch { records, at_end: self.next >= RANGES.into(), ..Batch::default() })
     }
 
     fn end(&self) -> u64 {

@@ -81,13 +81,13 @@ impl Blocklist {
     /// # Errors
     /// Those of the log: at the start nothing is retried.
     pub fn follow(log: impl Into<Arc<dyn Log>>) -> Result<Self, Error> {
-        let log = log.into();
+        let (log, last_contact) = (log.into(), now()); // The end that is caught up with is that of now.
         let Follower { fold, rejected, reader, .. } = Follower::load(&*log)?;
-        let status = Status { last_contact: now(), trouble: None, rejected };
+        let status = Status { last_contact, trouble: None, rejected };
         let front = ArcSwap::from_pointee(fold.clone());
         let shared = Arc::new(Shared { front, status: Mutex::new(status) });
         let (stop, stopped) = mpsc::channel();
-        let writer = Writer { shared: Arc::clone(&shared), back: fold };
+        let writer = Writer { shared: Arc::clone(&shared), back: fold, contact: None };
         let thread = thread::Builder::new().name("edgefold".to_owned());
         let thread = thread
             .spawn(move || writer.run(&*log, reader, &stopped))
@@ -147,6 +147,8 @@ impl Drop for Blocklist {
 struct Writer {
     shared: Arc<Shared>,
     back: Fold,
+    /// The last contact that a reader has reported.
+    contact: Option<Instant>,
 }
 
 impl Writer {
@@ -217,24 +219,32 @@ impl Writer {
     }
 
     /// Notes what a read said about the log, and returns whether the log is well.
-    fn note(&self, batch: &Batch) -> bool {
+    fn note(&mut self, batch: &Batch) -> bool {
+        let is_well = batch.trouble.is_none() && (batch.contact.is_some() || !batch.records.is_empty());
+        let newer = batch.contact.filter(|contact| self.contact.is_none_or(|before| before < *contact));
+        self.contact = newer.or(self.contact);
         self.status(|status| {
-            if status.trouble.is_some() && batch.trouble.is_none() && batch.at_end {
+            if let Some(contact) = newer {
+                let contact = LogTime::from_millis(now().millis().saturating_sub(millis(contact.elapsed())));
+                status.last_contact = status.last_contact.max(contact.unwrap_or_default());
+            }
+            if is_well && status.trouble.take().is_some() {
                 info!("the blocklist reads its log again");
             }
-            if batch.at_end {
-                status.last_contact = now();
-            }
-            if batch.at_end || batch.trouble.is_some() {
+            if batch.trouble.is_some() {
                 status.trouble.clone_from(&batch.trouble);
             }
-            batch.at_end
-        })
+        });
+        is_well
     }
 
     fn status<R>(&self, change: impl FnOnce(&mut Status) -> R) -> R {
         change(&mut self.shared.status.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The offset of a record, and what it does; `None` if it is rejected.

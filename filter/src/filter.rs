@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use edgefold_snapshot::{Mode, Quoted, Settings, Snapshot};
+use edgefold_snapshot::{ClientAddress, Mode, Quoted, Settings, Snapshot};
 
 use crate::client::client_of_request;
 use crate::configuration::{ConfigurationError, open};
@@ -46,6 +46,8 @@ struct Plugin {
     name: Vec<u8>,
     snapshot: Snapshot<Vec<u8>>,
     is_stale: bool,
+    /// The host's key for the header of [`ClientAddress::Header`].
+    header_key: Vec<u8>,
     metrics: Metrics,
 }
 
@@ -95,7 +97,11 @@ impl Filter {
         set_gauge(host, metrics.generation, header.generation.next_offset);
         set_gauge(host, metrics.ranges, ranges);
         host.log(Level::Info, &summary(&snapshot));
-        let mut plugin = Plugin { name, snapshot, is_stale: false, metrics };
+        let header_key = match &header.settings.client_address {
+            ClientAddress::Header { name, .. } => host.header_key(name),
+            ClientAddress::Envoy | ClientAddress::Connection => Vec::new(),
+        };
+        let mut plugin = Plugin { name, snapshot, is_stale: false, header_key, metrics };
         plugin.check_age(host);
         match place.and_then(|place| self.plugins.get_mut(place)) {
             Some(before) => *before = plugin,
@@ -121,7 +127,8 @@ impl Filter {
             return Action::Stop;
         };
         let settings = plugin.settings();
-        let Some(reason) = plugin.judge(client_of_request(&settings.client_address, host), host) else {
+        let client = client_of_request(&settings.client_address, &plugin.header_key, host);
+        let Some(reason) = plugin.judge(client, host) else {
             return Action::Continue;
         };
         if settings.mode == Mode::Shadow {
@@ -174,7 +181,7 @@ impl Filter {
     fn plugin(&self, host: &impl RequestHost) -> Option<&Plugin> {
         match self.plugins.as_slice() {
             [only] => Some(only),
-            several => several.iter().find(|plugin| host.is_plugin(&plugin.name)),
+            several => host.with_plugin_name(|name| several.iter().find(|plugin| Some(&*plugin.name) == name)),
         }
     }
 }

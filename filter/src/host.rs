@@ -29,6 +29,8 @@ pub trait ConfigurationHost: MetricsHost {
     fn validated(&self) -> Option<Fingerprint>;
     /// Shares the fingerprint of a validated snapshot with all VMs of the plugin.
     fn share_validated(&self, fingerprint: Fingerprint);
+    /// The host's key for a request header, for [`RequestHost::with_header`]. Names of headers are not case-sensitive.
+    fn header_key(&self, name: &str) -> Vec<u8>;
     /// Defines a counter.
     fn define_counter(&self, name: &str) -> Option<Metric>;
     /// Defines a gauge.
@@ -52,16 +54,16 @@ pub enum Level {
 
 /// What the filter asks of its host for a request or a connection.
 pub trait RequestHost: MetricsHost {
-    /// Whether the request or connection belongs to the plugin with this name.
-    fn is_plugin(&self, name: &[u8]) -> bool;
+    /// Passes the name of the plugin that the request or connection belongs to to `read`, which must not call the host.
+    fn with_plugin_name<R>(&self, read: impl FnOnce(Option<&[u8]>) -> R) -> R;
     /// The address of the client that the host has determined; `None` if it has no IP address.
     fn source_address(&self) -> Option<IpAddr>;
     /// The address of the peer that opened the connection. The outer `None` means that the host does not provide it, the inner
     /// one that the peer has no IP address.
     fn connection_address(&self) -> Option<Option<IpAddr>>;
-    /// Passes the value of a request header to `read`. Several headers with the name are one list, joined with commas. Names
-    /// are not case-sensitive.
-    fn with_header<R>(&self, name: &str, read: impl FnOnce(Option<&[u8]>) -> R) -> R;
+    /// Passes the value of the request header with this [key](ConfigurationHost::header_key) to `read`, which must not call the
+    /// host. Several headers with one name are one list, joined with commas.
+    fn with_header<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> R;
     /// Sets the filter state `wasm.` plus `name` of the request or connection.
     fn set_filter_state(&self, name: &str, value: &str);
     /// Answers the request.

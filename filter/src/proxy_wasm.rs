@@ -89,7 +89,7 @@ unsafe extern "C" {
 static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 static FILTER: OneThread<RefCell<Filter>> = OneThread(RefCell::new(Filter::new()));
 static RECEIVED: OneThread<Received> =
-    OneThread(Received { small: UnsafeCell::new([0; SMALL]), large: Cell::new(Vec::new()) });
+    OneThread(Received { small: UnsafeCell::new([0; SMALL]), is_read: Cell::new(false), large: Cell::new(Vec::new()) });
 
 /// A value that only one thread can reach.
 struct OneThread<T>(T);
@@ -100,13 +100,15 @@ unsafe impl<T> Sync for OneThread<T> {}
 /// Where the host writes what it passes to the filter.
 struct Received {
     small: UnsafeCell<[u8; SMALL]>,
+    /// Whether somebody reads `small`: the host must not write to it then.
+    is_read: Cell<bool>,
     large: Cell<Vec<u8>>,
 }
 
 impl Received {
     fn allocate(&self, len: usize) -> *mut u8 {
         if len <= SMALL {
-            return self.small.get().cast();
+            return if self.is_read.get() { null_mut() } else { self.small.get().cast() };
         }
         // A little more than requested: a snapshot that has grown a little then fits where an earlier one was. The memory of a
         // VM never shrinks, and would otherwise grow with each.
@@ -155,9 +157,13 @@ fn receive<R>(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32, read: impl FnO
     if len == 0 {
         read(Some(Bytes::Small(&[])))
     } else if len <= SMALL && core::ptr::eq(small, address) {
-        // SAFETY: `small` has SMALL bytes that are always valid. Only the host writes to them, in another call that passes
-        // bytes, and no `read` in this file makes such a call.
-        read(Some(Bytes::Small(unsafe { from_raw_parts(small, len) })))
+        // SAFETY: `small` has SMALL bytes that are always valid. While `is_read` is set, nobody writes to them: the host only
+        // writes where `allocate` told it to.
+        let bytes = unsafe { from_raw_parts(small, len) };
+        RECEIVED.0.is_read.set(true);
+        let result = read(Some(Bytes::Small(bytes)));
+        RECEIVED.0.is_read.set(false);
+        result
     } else {
         // The host has not written where it was told to.
         read(None)
@@ -225,6 +231,12 @@ impl ConfigurationHost for ProxyWasm {
         };
     }
 
+    /// The path of an attribute, which joins several headers with the name. `proxy_get_header_map_value` would only return the
+    /// first, which is whatever the client sent. Envoy's names of headers are in lower case.
+    fn header_key(&self, name: &str) -> Vec<u8> {
+        [REQUEST_HEADERS, name.to_ascii_lowercase().as_bytes()].concat()
+    }
+
     fn define_counter(&self, name: &str) -> Option<Metric> {
         define(COUNTER, name)
     }
@@ -256,8 +268,8 @@ impl ConfigurationHost for ProxyWasm {
 }
 
 impl RequestHost for ProxyWasm {
-    fn is_plugin(&self, name: &[u8]) -> bool {
-        self.attribute(PLUGIN_NAME, |found| found == Some(name))
+    fn with_plugin_name<R>(&self, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        self.attribute(PLUGIN_NAME, read)
     }
 
     fn source_address(&self) -> Option<IpAddr> {
@@ -268,13 +280,8 @@ impl RequestHost for ProxyWasm {
         self.attribute(CONNECTION_ADDRESS, |text| text.map(address::parse))
     }
 
-    fn with_header<R>(&self, name: &str, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
-        // The attribute joins several headers with the name. `proxy_get_header_map_value` would only return the first, which is
-        // whatever the client sent. Envoy's names of headers are in lower case.
-        let mut path = Vec::with_capacity(REQUEST_HEADERS.len().saturating_add(name.len()));
-        path.extend_from_slice(REQUEST_HEADERS);
-        path.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));
-        self.attribute(&path, read)
+    fn with_header<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        self.attribute(key, read)
     }
 
     fn set_filter_state(&self, name: &str, value: &str) {

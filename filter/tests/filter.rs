@@ -59,6 +59,10 @@ impl ConfigurationHost for FakeHost {
         self.validated.set(Some(fingerprint));
     }
 
+    fn header_key(&self, name: &str) -> Vec<u8> {
+        format!("key of {name}").into_bytes()
+    }
+
     fn define_counter(&self, name: &str) -> Option<Metric> {
         let mut metrics = self.metrics.borrow_mut();
         metrics.push((name.to_owned(), 0));
@@ -83,8 +87,8 @@ impl ConfigurationHost for FakeHost {
 }
 
 impl RequestHost for FakeHost {
-    fn is_plugin(&self, name: &[u8]) -> bool {
-        self.plugin == name
+    fn with_plugin_name<R>(&self, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        read(Some(&self.plugin))
     }
 
     fn source_address(&self) -> Option<IpAddr> {
@@ -95,8 +99,8 @@ impl RequestHost for FakeHost {
         self.connection
     }
 
-    fn with_header<R>(&self, name: &str, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
-        assert_eq!(name, "X-Real-IP");
+    fn with_header<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        assert_eq!(key, b"key of X-Real-IP");
         read(self.header.as_deref())
     }
 

@@ -21,7 +21,7 @@ use crate::keeper::{Keeper, PATIENCE, Role};
 use crate::modules::module_for;
 use crate::ship::ecds::FailurePolicy;
 use crate::ship::files::{Files, replace_file};
-use crate::ship::{Publisher, ShipError, Subscriber};
+use crate::ship::{Publisher, ShipError, Shipment, Subscriber};
 
 /// How long to wait for commands before looking for signals.
 const POLL: Duration = Duration::from_millis(100);
@@ -176,13 +176,15 @@ impl Server {
         self.metrics.next_offset.set(self.follower.fold.position().next_offset);
         self.metrics.rejected.set(self.follower.rejected);
         // Even without new commands: blocks expire by the wall clock.
-        match self.publisher.publish(&self.follower.fold, now()) {
-            Ok(shipment) if self.files.is_due(shipment) => {
-                let outcome = self.files.deliver(shipment, &self.metrics);
-                self.files.note(outcome, &self.metrics);
+        if !self.files.trouble.must_wait() {
+            match self.publisher.publish(&self.follower.fold, now()) {
+                Ok(shipment) if self.files.has(shipment) => {}
+                Ok(shipment) => {
+                    let outcome = self.files.deliver(shipment, &self.metrics);
+                    self.files.note(outcome, &self.metrics);
+                }
+                Err(error) => self.files.note(Err(error), &self.metrics),
             }
-            Ok(_) => {}
-            Err(error) => self.files.note(Err(error), &self.metrics),
         }
         Ok(())
     }
@@ -191,8 +193,8 @@ impl Server {
 /// A subscriber, what it has, and what keeps it from having more.
 struct Delivery<S> {
     subscriber: S,
-    /// The id of the last shipment that was delivered.
-    delivered: Option<String>,
+    /// The last shipment that was delivered.
+    delivered: Option<Arc<Shipment>>,
     trouble: Trouble,
 }
 
@@ -201,14 +203,14 @@ impl<S: Subscriber> Delivery<S> {
         Self { subscriber, delivered: None, trouble: Trouble::default() }
     }
 
-    fn is_due(&self, shipment: &Arc<crate::ship::Shipment>) -> bool {
-        self.delivered.as_ref() != Some(&shipment.id) && !self.trouble.must_wait()
+    fn has(&self, shipment: &Arc<Shipment>) -> bool {
+        self.delivered.as_ref().is_some_and(|delivered| Arc::ptr_eq(delivered, shipment))
     }
 
-    fn deliver(&mut self, shipment: &Arc<crate::ship::Shipment>, metrics: &Metrics) -> Result<(), ShipError> {
+    fn deliver(&mut self, shipment: &Arc<Shipment>, metrics: &Metrics) -> Result<(), ShipError> {
         let bytes = self.subscriber.deliver(shipment)?;
         info!("shipped generation {}: {bytes} bytes", shipment.version);
-        self.delivered = Some(shipment.id.clone());
+        self.delivered = Some(Arc::clone(shipment));
         metrics.shipped.inc();
         metrics.ranges.set(shipment.ranges);
         metrics.shipped_bytes.set(bytes);
@@ -273,4 +275,45 @@ pub enum ServeError {
     /// Signals cannot be handled.
     #[error("cannot handle signals: {0}")]
     Signal(io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use edgefold::{Fold, LogTime};
+
+    use super::*;
+
+    /// Fails as often as it is told to.
+    struct Disk {
+        failures: usize,
+        files: Vec<String>,
+    }
+
+    impl Subscriber for Disk {
+        fn deliver(&mut self, shipment: &Arc<Shipment>) -> Result<u64, ShipError> {
+            if self.failures > 0 {
+                self.failures -= 1;
+                return Err(ShipError::File { path: "disk".into(), source: io::ErrorKind::StorageFull.into() });
+            }
+            self.files.push(shipment.id.clone());
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn a_shipment_is_delivered_once_and_a_failed_one_stays_due() {
+        let metrics = Metrics::default();
+        let mut publisher = Publisher::new("edgefold", Settings::default(), b"module");
+        let shipment = Arc::clone(publisher.publish(&Fold::default(), LogTime::EPOCH).unwrap());
+        let mut delivery = Delivery::new(Disk { failures: 1, files: Vec::new() });
+        let outcome = delivery.deliver(&shipment, &metrics);
+        delivery.note(outcome, &metrics);
+        assert!(!delivery.has(&shipment) && delivery.trouble.must_wait());
+        assert_eq!((metrics.ship_failures.get(), metrics.shipped.get()), (1, 0));
+        let outcome = delivery.deliver(&shipment, &metrics);
+        delivery.note(outcome, &metrics);
+        assert!(delivery.has(&shipment) && !delivery.trouble.must_wait());
+        assert!(!delivery.has(&Arc::new(Shipment::clone(&shipment))), "an equal one is another shipment");
+        assert_eq!((metrics.shipped.get(), delivery.subscriber.files.len()), (1, 1));
+    }
 }

@@ -268,7 +268,7 @@ impl CommandReader for Commands {
         let count = topics.random.usize(..12).min(topics.commands.len() - from);
         let records = topics.commands[from..from + count].to_vec();
         self.next = records.last().map_or(self.next, |record| self.next.max(record.offset + 1));
-        Ok(Batch { at_end: from + count == topics.commands.len(), records, trouble: None })
+        Ok(Batch { at_end: from + count == topics.commands.len(), records, ..Batch::default() })
     }
 
     fn end(&self) -> u64 {

@@ -101,7 +101,7 @@ impl Edgefold {
         output.expect("the output of edgefold")
     }
 
-    /// Runs `init`. Returns this again, to go on with, as [`block`](Self::block) and [`allow`](Self::allow) do.
+    /// Runs `init`. Returns a clone for chaining, as [`block`](Self::block) and [`allow`](Self::allow) do.
     #[track_caller]
     pub fn init(&self) -> Self {
         self.run(&["init"]);
@@ -155,7 +155,7 @@ impl Edgefold {
 
     /// Like [`serve`](Self::serve), without waiting for anything.
     pub fn start_serve(&self, args: &[&str]) -> Serve {
-        // Another one that runs or ran here has files of its own, so an address is never another one's.
+        // Each has a folder of its own, so the address of an earlier one is never taken for its own.
         let files = tempfile::Builder::new().prefix("serve-").tempdir_in(self.directory.path()).expect("a folder");
         let admin_address_path = files.path().join("admin-address");
         let mut command = Command::new(&self.binary);
@@ -295,7 +295,7 @@ impl Serve {
 
 fn metric(admin_address_path: &Path, name: &str) -> Option<u64> {
     static CLIENT: LazyLock<reqwest::blocking::Client> = LazyLock::new(|| {
-        // A snapshotter that hangs accepts connections, and never answers. One that ended leaves its port to another one.
+        // A snapshotter that hangs accepts connections, but never answers. After one has ended, another may get its port.
         let builder = reqwest::blocking::Client::builder().timeout(Duration::from_secs(3)).pool_max_idle_per_host(0);
         builder.build().expect("an HTTP client")
     });

@@ -67,7 +67,7 @@ fn a_blocklist_is_dropped_soon_even_while_kafka_is_out_of_reach() {
     for interrupt in [Relay::hold as fn(&Relay), Relay::cut] {
         relay.mend();
         let blocklist = follow(&relay, "dropped");
-        await_contact(&blocklist);
+        // At once: before it has heard from Kafka that it is at the end.
         interrupt(&relay);
         await_trouble(&blocklist);
         let started = Instant::now();

@@ -1,12 +1,14 @@
 //! What the trait `edgefold::Log` promises, as one suite over both logs: SQLite, and a real Kafka.
 #![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use edgefold::view::{ViewError, read_view, records as view_records, stated_offset};
 use edgefold::{
-    Blocklist, Edits, Error, Fold, Follower, Log, LogTime, LogUrl, Moment, NewCommand, Record, now, replay,
+    Blocklist, CommandReader, Edits, Error, Fold, Follower, Log, LogTime, LogUrl, Moment, NewCommand, Record, now,
+    replay,
 };
 use edgefold_snapshotter::keeper::rebuild;
 use edgefold_tests::{Edgefold, Kafka, eventually};
@@ -48,6 +50,7 @@ conformance! {
     a_reader_follows_what_others_append,
     a_reader_knows_the_end_from_when_it_was_opened,
     an_idle_reader_confirms_again_that_it_is_at_the_end,
+    a_reader_of_a_busy_log_confirms_contact_too,
     an_offset_after_the_end_is_refused,
     a_view_is_read_back_as_it_was_written,
     a_view_reader_reports_how_far_the_view_is,
@@ -192,23 +195,43 @@ fn a_reader_knows_the_end_from_when_it_was_opened(open: Open<'_>) {
     assert_eq!((reader.end(), log.commands(0).unwrap().end()), (2, 3));
 }
 
+/// The moments of contact that a reader reports, until it reports one that is later than `wanted`.
+fn await_contact(reader: &mut dyn CommandReader, wanted: Instant) {
+    eventually("contact with the end of the log", || {
+        let batch = reader.read(Duration::from_millis(100)).unwrap();
+        assert_eq!(batch.trouble, None);
+        assert!(batch.contact.is_none_or(|contact| contact <= Instant::now()), "contact is in the past");
+        batch.contact.filter(|contact| *contact > wanted).map(drop)
+    });
+}
+
 /// Whoever follows a log learns from this that what it has is still all there is.
 fn an_idle_reader_confirms_again_that_it_is_at_the_end(open: Open<'_>) {
     let log = open();
     log.init().unwrap();
     log.append(&[command("BLACKLIST 10.0.0.1")]).unwrap();
     let mut reader = log.commands(0).unwrap();
-    let mut confirmations = 0;
-    // Kafka's reader asks its broker every second.
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(4) {
-        let batch = reader.read(Duration::from_millis(100)).unwrap();
-        assert_eq!(batch.trouble, None);
-        if started.elapsed() > Duration::from_secs(2) {
-            confirmations += u32::from(batch.at_end);
-        }
-    }
-    assert!(confirmations > 0);
+    await_contact(&mut *reader, Instant::now());
+    await_contact(&mut *reader, Instant::now());
+}
+
+/// A log that is never quiet for long enough to announce its end.
+fn a_reader_of_a_busy_log_confirms_contact_too(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    let writer = open();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                writer.append(&[command("BLACKLIST 10.0.0.1")]).unwrap();
+            }
+        });
+        let mut reader = log.commands(0).unwrap();
+        await_contact(&mut *reader, Instant::now());
+        await_contact(&mut *reader, Instant::now());
+        stop.store(true, Ordering::Relaxed);
+    });
 }
 
 fn an_offset_after_the_end_is_refused(open: Open<'_>) {

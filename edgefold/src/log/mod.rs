@@ -2,7 +2,7 @@
 //!
 //! SQLite is the embedded log, Kafka the distributed one. Both pass the same conformance suite.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{Error, LogTime, Record};
 
@@ -80,8 +80,10 @@ pub trait CommandReader: Send {
 pub struct Batch {
     /// The commands.
     pub records: Vec<Record>,
-    /// Whether the log has confirmed during this read that nothing follows them.
+    /// Whether the reader has reached the end of the log, and nothing has come since.
     pub at_end: bool,
+    /// The last moment at which the log confirmed that it had nothing beyond this batch and those before it.
+    pub contact: Option<Instant>,
     /// Why the log cannot be read at the moment.
     pub trouble: Option<String>,
 }

@@ -167,6 +167,7 @@ impl CommandReader for SqliteCommandReader {
     fn read(&mut self, timeout: Duration) -> Result<Batch, Error> {
         let deadline = Instant::now() + timeout;
         loop {
+            let asked = Instant::now();
             let version = self.connection.pragma_query_value(None, "data_version", |row| row.get(0));
             let version = Some(version.map_err(failed(&self.path))?);
             if version != self.seen {
@@ -184,12 +185,12 @@ impl CommandReader for SqliteCommandReader {
                     self.next += 1;
                 }
                 if !records.is_empty() || first_look {
-                    return Ok(Batch { records, at_end, trouble: None });
+                    return Ok(Batch { records, at_end, contact: at_end.then_some(asked), trouble: None });
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(Batch { at_end: true, ..Batch::default() });
+                return Ok(Batch { at_end: true, contact: Some(asked), ..Batch::default() });
             }
             std::thread::sleep(left.min(POLL_INTERVAL));
         }

@@ -171,7 +171,7 @@ impl CommandReader for Commands {
         state.hangs = false;
         let records = state.records[self.next..].to_vec();
         self.next = state.records.len();
-        Ok(Batch { records, at_end: true, trouble: None })
+        Ok(Batch { records, at_end: true, contact: Some(Instant::now()), trouble: None })
     }
 
     fn end(&self) -> u64 {

@@ -112,11 +112,8 @@ impl Subcommand {
 fn start_logging(serve: bool) {
     use tracing_subscriber::EnvFilter;
     // librdkafka's own messages come back as errors from the calls that fail.
-    let default = if serve {
-        "warn,librdkafka=off,edgefold=info".to_owned()
-    } else {
-        format!("error,librdkafka=off,edgefold=warn,{}=info", progress::TARGET)
-    };
+    let levels = if serve { "warn,edgefold=info" } else { "error,edgefold=warn" };
+    let default = format!("{levels},librdkafka=off,{}=info", progress::TARGET);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

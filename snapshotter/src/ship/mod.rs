@@ -51,6 +51,7 @@ pub struct Publisher {
     settings: Settings,
     module: &'static [u8],
     current: Option<(Key, Arc<Shipment>)>,
+    last_id: u64,
 }
 
 /// Two shipments with the same key would be equal.
@@ -59,7 +60,7 @@ type Key = (Generation, u64);
 impl Publisher {
     /// A publisher of the list with this name. The filter applies `settings`, and its code is `module`.
     pub fn new(list: &str, settings: Settings, module: &'static [u8]) -> Self {
-        Self { list: list.into(), settings, module, current: None }
+        Self { list: list.into(), settings, module, current: None, last_id: 0 }
     }
 
     /// The shipment that every Envoy should have at `now`. The same `Arc` is returned until something changes.
@@ -77,14 +78,16 @@ impl Publisher {
         Ok(&self.current.insert(current).1)
     }
 
-    fn cut(&self, fold: &Fold, now: LogTime, (generation, cut_at): Key) -> Result<Shipment, ShipError> {
+    fn cut(&mut self, fold: &Fold, now: LogTime, (generation, cut_at): Key) -> Result<Shipment, ShipError> {
+        // The time tells shipments of different processes apart. Two of one process may be cut in the same millisecond.
+        self.last_id = now.millis().max(self.last_id + 1);
         let (snapshot, ranges) = cut::cut(fold, &self.list, &self.settings, now)?;
         let fresh_from = self.settings.freshness.map(|_| cut_at);
         Ok(Shipment {
             list: Arc::clone(&self.list),
             generation,
             version: cut::version(generation, fresh_from),
-            id: now.millis().to_string(),
+            id: self.last_id.to_string(),
             snapshot: snapshot.into(),
             module: self.module,
             ranges,
@@ -156,6 +159,16 @@ mod tests {
         assert_eq!((next.version.as_str(), next.ranges), ("2@1970-01-01T00:00:10Z", 1));
         let snapshot = Snapshot::open(&next.snapshot).unwrap();
         assert!(snapshot.table().contains("10.0.0.2".parse().unwrap()));
+    }
+
+    /// Found by a review: the second of two commands within a millisecond was never shipped.
+    #[test]
+    fn two_shipments_in_one_millisecond_have_different_ids() {
+        let mut publisher = Publisher::new("edgefold", Settings::default(), b"module");
+        let mut id = |fold: &Fold, millis| publisher.publish(fold, time(millis)).unwrap().id.clone();
+        let (one, two) = (folded(&["BLACKLIST 10.0.0.1"]), folded(&["BLACKLIST 10.0.0.1", "BLACKLIST 10.0.0.2"]));
+        let ids = [id(&one, 5), id(&two, 5), id(&one, 4), id(&two, 9)];
+        assert_eq!(ids, ["5", "6", "7", "9"], "even if the clock goes back");
     }
 
     #[test]

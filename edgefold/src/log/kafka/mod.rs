@@ -14,6 +14,7 @@ use super::{CommandReader, Log, NewCommand, ViewReader, ViewWriter};
 use crate::Error;
 
 mod append;
+mod probe;
 mod reader;
 mod topics;
 mod writer;
@@ -46,7 +47,7 @@ const CONSUMER: [(&str, &str); 3] = [
 ];
 
 /// A log in two topics.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct KafkaLog {
     brokers: String,
     prefix: String,
@@ -90,8 +91,8 @@ impl KafkaLog {
         config.create_with_context(Context::default()).map_err(|error| self.failed("connect", error))
     }
 
-    /// A client that has checked that `topic` exists and has one partition.
-    fn client_of(&self, topic: &str) -> Result<BaseConsumer<Context>, Error> {
+    /// A client to read with.
+    fn consumer_client(&self) -> Result<BaseConsumer<Context>, Error> {
         let mut config = self.config.clone();
         for (key, value) in CONSUMER {
             if config.get(key).is_none() {
@@ -103,7 +104,12 @@ impl KafkaLog {
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed");
-        let consumer: BaseConsumer<Context> = self.connect(&config)?;
+        self.connect(&config)
+    }
+
+    /// A client that has checked that `topic` exists and has one partition.
+    fn client_of(&self, topic: &str) -> Result<BaseConsumer<Context>, Error> {
+        let consumer = self.consumer_client()?;
         let metadata = consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT);
         let metadata = metadata.map_err(|error| self.unreachable(&consumer, "ask for the topics", error))?;
         let partitions = metadata.topics().iter().find(|found| found.name() == topic).map(|found| {

@@ -7,7 +7,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use tracing::{info, warn};
 
-use super::{Context, KafkaLog, PARTITION};
+use super::probe::{Answer, Probe};
+use super::{Context, KafkaLog};
 use crate::log::{Batch, CommandReader, EachRecord, Progress, ViewReader};
 use crate::view::OFFSET_KEY;
 use crate::{Error, LogTime, Record};
@@ -17,18 +18,24 @@ const BATCH_RECORDS: usize = 10_000;
 const BATCH_BYTES: usize = 16 << 20;
 /// How often to repeat that Kafka cannot be read.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
-/// How often, and for how long at most, an idle reader asks the broker whether it still is at the end.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A reader that is open for longer than this probes the broker. One that only reads to the end does not.
+const PROBE_AFTER: Duration = Duration::from_secs(1);
 
 /// A consumer of one topic that rides out transient errors.
 struct Topic {
     brokers: String,
     name: String,
     consumer: BaseConsumer<Context>,
-    /// Why nothing can be read at the moment.
-    trouble: Option<String>,
+    /// Why nothing can be fetched at the moment.
+    trouble: Option<Trouble>,
     warned: Option<Instant>,
+}
+
+struct Trouble {
+    why: String,
+    since: Instant,
+    /// Whether the way to the broker is the problem, so that any answer of it ends the trouble.
+    is_connection: bool,
 }
 
 /// The outcome of a poll.
@@ -54,53 +61,30 @@ impl Topic {
             Some(Err(error)) if is_final(&error) => Polled::Lost(error),
             // librdkafka recovers by itself.
             Some(Err(error)) if !matches!(error, KafkaError::PartitionEOF(_)) => {
-                failed(brokers, name, consumer, &error, trouble, warned);
+                let why = consumer.context().last_error().unwrap_or_else(|| error.to_string());
+                if warned.is_none_or(|warned| warned.elapsed() > WARNING_INTERVAL) {
+                    warn!("Kafka at {brokers}: cannot read {name}: {why}; retrying");
+                    *warned = Some(Instant::now());
+                }
+                let is_connection = is_connection_error(&error);
+                *trouble = Some(Trouble { why, since: Instant::now(), is_connection });
                 Polled::Nothing
             }
             Some(polled) => {
-                recovered(brokers, name, trouble, warned);
+                *trouble = None;
+                if warned.take().is_some() {
+                    info!("Kafka at {brokers}: reading {name} again");
+                }
                 polled.map_or(Polled::End, Polled::Record)
             }
         }
     }
-
-    /// The end of the committed records, if the broker answers.
-    fn probe(&mut self) -> Option<i64> {
-        let Self { brokers, name, consumer, trouble, warned } = self;
-        match consumer.fetch_watermarks(name, PARTITION, PROBE_TIMEOUT) {
-            Ok((_, high)) => {
-                recovered(brokers, name, trouble, warned);
-                Some(high)
-            }
-            Err(error) => {
-                failed(brokers, name, consumer, &error, trouble, warned);
-                None
-            }
-        }
-    }
 }
 
-fn failed(
-    brokers: &str,
-    name: &str,
-    consumer: &BaseConsumer<Context>,
-    error: &KafkaError,
-    trouble: &mut Option<String>,
-    warned: &mut Option<Instant>,
-) {
-    let why = consumer.context().last_error().unwrap_or_else(|| error.to_string());
-    if warned.is_none_or(|warned| warned.elapsed() > WARNING_INTERVAL) {
-        warn!("Kafka at {brokers}: cannot read {name}: {why}; retrying");
-        *warned = Some(Instant::now());
-    }
-    *trouble = Some(why);
-}
-
-fn recovered(brokers: &str, name: &str, trouble: &mut Option<String>, warned: &mut Option<Instant>) {
-    *trouble = None;
-    if warned.take().is_some() {
-        info!("Kafka at {brokers}: reading {name} again");
-    }
+fn is_connection_error(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, RequestTimedOut, Resolve};
+    let codes = [AllBrokersDown, BrokerTransportFailure, OperationTimedOut, RequestTimedOut, Resolve];
+    error.rdkafka_error_code().is_some_and(|code| codes.contains(&code))
 }
 
 fn is_final(error: &KafkaError) -> bool {
@@ -112,43 +96,65 @@ fn is_final(error: &KafkaError) -> bool {
 }
 
 pub(super) struct KafkaCommandReader {
+    log: KafkaLog,
     topic: Topic,
+    opened: Instant,
     next: u64,
     end: u64,
     /// Whether the end was reached and no record has come since.
     at_end: bool,
-    probed: Instant,
-    /// The end that the last probe since then has seen.
-    probed_end: Option<i64>,
+    /// A reader that lives for longer than a moment probes the broker.
+    probe: Option<Probe>,
+    /// The first answer of the probe since the end was reached and no record has come.
+    first_since_end: Option<Answer>,
+    contact: Option<Instant>,
 }
 
 impl KafkaCommandReader {
     pub(super) fn open(log: &KafkaLog, from: u64) -> Result<Self, Error> {
-        let name = log.commands_topic();
+        let (name, opened) = (log.commands_topic(), Instant::now());
         let (consumer, low, end) = log.consumer(&name, Some(from))?;
         if from < low || from > end {
             return Err(Error::Gone { needed: from, found: format!("offsets {low} to {end}") });
         }
         let topic = Topic::new(log, name, consumer);
-        Ok(Self { topic, next: from, end, at_end: false, probed: Instant::now(), probed_end: None })
+        let contact = (from == end).then_some(opened);
+        let (at_end, probe, first_since_end) = (false, None, None);
+        Ok(Self { log: log.clone(), topic, opened, next: from, end, at_end, probe, first_since_end, contact })
     }
 
-    /// Whether an idle reader at the end still is there, by the broker's word: librdkafka does not say when it loses a broker
-    /// that goes silent. If the end has moved, a record or the new end is on its way.
-    fn confirm_end(&mut self) -> bool {
-        if self.probed.elapsed() < PROBE_INTERVAL {
-            return self.topic.trouble.is_none();
+    /// Takes the probe's last answer into account, and returns why the log cannot be read, if so.
+    fn check_contact(&mut self) -> Option<String> {
+        if self.probe.is_none() && self.opened.elapsed() > PROBE_AFTER {
+            self.probe = Some(Probe::start(&self.log, &self.topic.name));
         }
-        let found = self.topic.probe();
-        self.probed = Instant::now();
-        found.is_some_and(|end| *self.probed_end.get_or_insert(end) == end)
+        if let Some(answer) = self.probe.as_ref().and_then(Probe::last) {
+            let end = match &answer.end {
+                Ok(end) => *end,
+                Err(why) => return Some(why.clone()),
+            };
+            let is_over = |trouble: &mut Trouble| trouble.is_connection && trouble.since < answer.asked;
+            drop(self.topic.trouble.take_if(is_over));
+            let first = if self.at_end { self.first_since_end.get_or_insert_with(|| answer.clone()) } else { &answer };
+            // Transaction markers may lie between the last record and the end. Then the end has been reached if it was there at
+            // two probes in a row, with nothing to read in between.
+            let is_still = first.number < answer.number && first.end == answer.end;
+            if self.topic.trouble.is_none() && (end <= self.next || is_still) {
+                self.contact = self.contact.max(Some(answer.asked));
+            }
+            if first.end != answer.end {
+                self.first_since_end = None;
+            }
+        }
+        self.topic.trouble.as_ref().map(|trouble| trouble.why.clone())
     }
 }
 
 impl CommandReader for KafkaCommandReader {
     fn read(&mut self, timeout: Duration) -> Result<Batch, Error> {
         let mut batch = Batch::default();
-        let deadline = Instant::now() + timeout;
+        let started = Instant::now();
+        let deadline = started + timeout;
         let mut bytes = 0;
         while batch.records.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
             // Waits only for the first record. Those that are already there come with it.
@@ -158,6 +164,7 @@ impl CommandReader for KafkaCommandReader {
             match self.topic.poll(wait) {
                 Polled::Record(message) => {
                     self.at_end = false;
+                    self.first_since_end = None;
                     batch.at_end = false;
                     bytes += message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len);
                     let record = record(&message);
@@ -166,7 +173,8 @@ impl CommandReader for KafkaCommandReader {
                 }
                 Polled::End => {
                     batch.at_end = true;
-                    (self.probed, self.probed_end) = (Instant::now(), None);
+                    // The consumer got there before this call, or during it.
+                    self.contact = self.contact.max(Some(started));
                 }
                 Polled::Lost(error) => {
                     let found = format!("lost them while they were read ({error})");
@@ -177,10 +185,10 @@ impl CommandReader for KafkaCommandReader {
                 Polled::Nothing => break,
             }
         }
-        let is_idle = self.at_end && batch.records.is_empty();
-        self.at_end = batch.at_end || is_idle;
-        batch.at_end |= is_idle && self.confirm_end();
-        batch.trouble.clone_from(&self.topic.trouble);
+        batch.at_end |= self.at_end && batch.records.is_empty();
+        self.at_end = batch.at_end;
+        batch.trouble = self.check_contact();
+        batch.contact = self.contact;
         Ok(batch)
     }
 
