@@ -144,29 +144,36 @@ impl Bytes<'_> {
 fn receive<R>(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32, read: impl FnOnce(Option<Bytes<'_>>) -> R) -> R {
     let (mut address, mut len) = (null_mut(), 0);
     let status = call(&raw mut address, &raw mut len);
+    let bytes = received(status, address, len);
+    RECEIVED.0.is_read.set(true);
+    let result = read(bytes);
+    RECEIVED.0.is_read.set(false);
+    result
+}
+
+/// The bytes that a call has passed; `None` if it failed. Those in the small buffer may only be used while `is_read` is set. Not
+/// inlined, to keep the module small.
+#[inline(never)]
+fn received<'a>(status: u32, address: *mut u8, len: usize) -> Option<Bytes<'a>> {
     let mut large = RECEIVED.0.large.take();
     if status != OK {
-        return read(None);
+        return None;
     }
     if (SMALL..=large.capacity()).contains(&len) && core::ptr::eq(large.as_ptr(), address) {
         // SAFETY: this much is allocated, and according to its status the host has written it.
         unsafe { large.set_len(len) };
-        return read(Some(Bytes::Large(large)));
+        return Some(Bytes::Large(large));
     }
     let small = RECEIVED.0.small.get().cast::<u8>();
     if len == 0 {
-        read(Some(Bytes::Small(&[])))
+        Some(Bytes::Small(&[]))
     } else if len <= SMALL && core::ptr::eq(small, address) {
         // SAFETY: `small` has SMALL bytes that are always valid. While `is_read` is set, nobody writes to them: the host only
         // writes where `allocate` told it to.
-        let bytes = unsafe { from_raw_parts(small, len) };
-        RECEIVED.0.is_read.set(true);
-        let result = read(Some(Bytes::Small(bytes)));
-        RECEIVED.0.is_read.set(false);
-        result
+        Some(Bytes::Small(unsafe { from_raw_parts(small, len) }))
     } else {
         // The host has not written where it was told to.
-        read(None)
+        None
     }
 }
 
@@ -234,7 +241,9 @@ impl ConfigurationHost for ProxyWasm {
     /// The path of an attribute, which joins several headers with the name. `proxy_get_header_map_value` would only return the
     /// first, which is whatever the client sent. Envoy's names of headers are in lower case.
     fn header_key(&self, name: &str) -> Vec<u8> {
-        [REQUEST_HEADERS, name.to_ascii_lowercase().as_bytes()].concat()
+        let mut path = REQUEST_HEADERS.to_vec();
+        path.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));
+        path
     }
 
     fn define_counter(&self, name: &str) -> Option<Metric> {
