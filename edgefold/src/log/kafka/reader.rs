@@ -107,6 +107,8 @@ pub(super) struct KafkaCommandReader {
     probe: Option<Probe>,
     /// The first answer of the probe since the end was reached and no record has come.
     first_since_end: Option<Answer>,
+    /// When `read` was last called.
+    last_read: Instant,
     contact: Option<Instant>,
 }
 
@@ -119,8 +121,18 @@ impl KafkaCommandReader {
         }
         let topic = Topic::new(log, name, consumer);
         let contact = (from == end).then_some(opened);
-        let (at_end, probe, first_since_end) = (false, None, None);
-        Ok(Self { log: log.clone(), topic, opened, next: from, end, at_end, probe, first_since_end, contact })
+        Ok(Self {
+            log: log.clone(),
+            topic,
+            opened,
+            next: from,
+            end,
+            at_end: false,
+            probe: None,
+            first_since_end: None,
+            last_read: opened,
+            contact,
+        })
     }
 
     /// Takes the probe's last answer into account, and returns why the log cannot be read, if so.
@@ -153,8 +165,8 @@ impl KafkaCommandReader {
 impl CommandReader for KafkaCommandReader {
     fn read(&mut self, timeout: Duration) -> Result<Batch, Error> {
         let mut batch = Batch::default();
-        let started = Instant::now();
-        let deadline = started + timeout;
+        let last_read = std::mem::replace(&mut self.last_read, Instant::now());
+        let deadline = self.last_read + timeout;
         let mut bytes = 0;
         while batch.records.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
             // Waits only for the first record. Those that are already there come with it.
@@ -173,8 +185,8 @@ impl CommandReader for KafkaCommandReader {
                 }
                 Polled::End => {
                     batch.at_end = true;
-                    // The consumer got there before this call, or during it.
-                    self.contact = self.contact.max(Some(started));
+                    // The consumer got there at some time after the last call.
+                    self.contact = self.contact.max(Some(last_read));
                 }
                 Polled::Lost(error) => {
                     let found = format!("lost them while they were read ({error})");
