@@ -55,3 +55,39 @@ fn parse_position(value: &str) -> Option<Position> {
     let (next_offset, log_time) = value.split_once(' ')?;
     Some(Position { next_offset: next_offset.parse().ok()?, log_time: LogTime::parse(log_time).ok()? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Record;
+
+    #[test]
+    fn a_repair_writes_only_what_differs_and_ends_with_the_offset() {
+        let mut fold = Fold::default();
+        for (offset, text) in (0..).zip(["BLACKLIST 10.0.0.0/24", "BLACKLIST 192.0.2.1"]) {
+            let record = Record { offset, timestamp: LogTime::from_millis(0), key: None, value: Some(text.into()) };
+            fold.apply(&record, &mut Edits::default()).unwrap();
+        }
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        let offset = (bytes(OFFSET_KEY), Some("2 1970-01-01T00:00:00Z".to_owned()));
+        let mut current: BTreeMap<Vec<u8>, Vec<u8>> = [("10.0.0.0", "10.0.0.255"), ("192.0.2.1", "192.0.2.1")]
+            .into_iter()
+            .chain([(OFFSET_KEY, "2 1970-01-01T00:00:00Z")])
+            .map(|(key, value)| (bytes(key), bytes(value)))
+            .collect();
+        assert_eq!(repair(&current, &fold).collect::<Vec<_>>(), std::slice::from_ref(&offset));
+        current.insert(bytes("hello"), bytes("world"));
+        current.insert(bytes("10.0.0.0"), bytes("10.0.0.9"));
+        let expected = [(bytes("hello"), None), (bytes("10.0.0.0"), Some("10.0.0.255".to_owned())), offset];
+        assert_eq!(repair(&current, &fold).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn only_a_valid_offset_record_states_an_offset() {
+        let stated = |key: &str, value: &str| stated_offset(Some(key.as_bytes()), Some(value.as_bytes()));
+        assert_eq!(stated("@offset", "7 2026-01-01T00:00:00Z"), Some(7));
+        assert_eq!(stated("10.0.0.1", "7 2026-01-01T00:00:00Z"), None);
+        assert_eq!(stated("@offset", "7"), None);
+        assert_eq!((stated_offset(None, None), stated_offset(Some(b"@offset"), None)), (None, None));
+    }
+}
