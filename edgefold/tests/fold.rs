@@ -63,6 +63,13 @@ proptest! {
             // What has expired by log time is gone.
             prop_assert!(blocks.iter().all(|block| block.until.holds_at(fold.position().log_time)));
 
+            // The next and the newest expiry are ends of blocks.
+            let ends: Vec<LogTime> = blocks.iter().filter_map(|block| block.until.time()).collect();
+            for time in ends.iter().copied().chain([fold.position().log_time]) {
+                prop_assert_eq!(fold.next_expiry(time), ends.iter().copied().filter(|end| *end > time).min());
+                prop_assert_eq!(fold.newest_expiry(time), ends.iter().copied().filter(|end| *end <= time).max());
+            }
+
             // The net edits are exactly what changed.
             let starting_at =
                 |blocks: &[Block], first| blocks.iter().copied().find(|block| block.range.first() == first);
