@@ -56,9 +56,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Header, OpenError> {
         OpenError::Header(match error {
             DecodeError::UnexpectedEnd { .. } => "it ends early",
             DecodeError::LimitExceeded => "a text or list in it claims to be longer than the whole header may be",
-            DecodeError::UnexpectedVariant { .. } => "a setting has a value that this version does not know",
+            DecodeError::UnexpectedVariant { .. } => "a field in it has a value that this version does not know",
             DecodeError::Utf8 { .. } => "a text in it is not UTF-8",
-            DecodeError::InvalidBooleanValue(_) => "an optional field is neither present nor absent",
             DecodeError::Other(what) => what,
             _ => "a number in it is too large",
         })
