@@ -372,7 +372,13 @@ mod tests {
         all.reverse();
         let restored = Blocks::<Ipv4Addr, CAPACITY>::restore(all).unwrap();
         assert_eq!(restored, blocks);
+        assert_eq!(blocks == Blocks::default(), model.is_empty());
         assert_limits(&restored);
+        // Chunks that become sparse beside each other are joined.
+        for address in (0..SPACE).filter(|address| address % 8 != 0) {
+            blocks.allow(range(address, 1), &mut edits);
+            assert_limits(&blocks);
+        }
         let everything = range(0, SPACE);
         blocks.allow(everything, &mut edits);
         assert!(blocks.chunks.is_empty() && blocks.firsts.is_empty() && blocks.expiries.is_empty());
@@ -383,7 +389,7 @@ mod tests {
         #[test]
         fn the_blocks_are_those_of_single_addresses(commands in commands(), millis in 0..3_u64) {
             play::<4>(&commands, millis);
-            play::<16>(&commands, millis);
+            play::<32>(&commands, millis);
         }
     }
 }
