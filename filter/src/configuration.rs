@@ -143,6 +143,13 @@ mod tests {
     }
 
     #[test]
+    fn the_text_in_a_struct_has_any_length() {
+        for text in (0..300).map(|length| "A".repeat(length)) {
+            assert_eq!(text_of_struct(&as_struct(&text)), Some(text.as_bytes()));
+        }
+    }
+
+    #[test]
     fn the_error_says_what_is_wrong() {
         let refused = |configuration: &str| open(configuration.as_bytes().to_vec(), None).unwrap_err().to_string();
         assert!(refused("").contains("no bytes at all"));
