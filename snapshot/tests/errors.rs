@@ -1,7 +1,7 @@
 //! What an operator reads when a snapshot is damaged.
 #![allow(clippy::unwrap_used, reason = "a test helper may panic, like the test")]
 
-use edgefold_snapshot::Snapshot;
+use edgefold_snapshot::{ClientAddress, Generation, NewSnapshot, Settings, Snapshot, TrustedProxies};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The worked example of `docs/format.md`, which names its bytes.
@@ -18,9 +18,13 @@ fn error(bytes: &[u8]) -> String {
     Snapshot::open(bytes).unwrap_err().to_string()
 }
 
-/// The error after `bytes` were written at `offset`, with a checksum that is right.
+/// The error of the sample after `bytes` were written at `offset`, with a checksum that is right.
 fn error_with(offset: usize, bytes: &[u8]) -> String {
-    let mut content = SAMPLE[..SAMPLE.len() - 8].to_vec();
+    error_in(SAMPLE, offset, bytes)
+}
+
+fn error_in(snapshot: &[u8], offset: usize, bytes: &[u8]) -> String {
+    let mut content = snapshot[..snapshot.len() - 8].to_vec();
     content[offset..offset + bytes.len()].copy_from_slice(bytes);
     let checksum = xxh3_64(&content);
     error(&[content, checksum.to_le_bytes().to_vec()].concat())
@@ -61,6 +65,26 @@ fn a_header_with_other_fields_is_refused() {
     assert_eq!(undecodable(MODE, &[9]), unknown);
     let status = error_with(STATUS + 1, &42_u16.to_le_bytes());
     assert!(status.starts_with("the settings are invalid: ") && status.contains("42"), "{status}");
+}
+
+#[test]
+fn a_trusted_proxy_that_is_no_range_is_refused() {
+    let client_address = ClientAddress::Header {
+        name: "x-real-ip".to_owned(),
+        trusted_hops: 1,
+        trusted_proxies: TrustedProxies(vec!["10.0.0.0/24".parse().unwrap()]),
+    };
+    let (generation, settings) =
+        (Generation { next_offset: 0, expiry: None }, Settings { client_address, ..Settings::default() });
+    let new = NewSnapshot { list: "edgefold", generation, as_of: 0, settings: &settings, cut_at: 0 };
+    let snapshot = new.encode([]).unwrap();
+    // The family, and the bytes of the two addresses.
+    let first = [0, 10, 0, 0, 0, 0, 10, 0, 0, 255];
+    let at = snapshot.windows(first.len()).position(|bytes| bytes == first).unwrap();
+    let expected = "the header cannot be decoded: an address is neither IPv4 nor IPv6";
+    assert_eq!(error_in(&snapshot, at, &[2]), expected);
+    let expected = "the header cannot be decoded: two addresses are not a range";
+    assert_eq!(error_in(&snapshot, at + 1, &[11]), expected);
 }
 
 #[test]

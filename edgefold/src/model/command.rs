@@ -377,6 +377,11 @@ mod tests {
         for (text, seconds) in [("90s", 90), ("1h30m", 5400), ("2d", 172_800), ("1w", 604_800), ("0h1s", 1)] {
             assert_eq!(parse_ttl(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
+        assert_eq!(parse_ttl(""), Err(CommandError::Ttl { text: String::new() }));
+        let longest = LogTime::LAST.millis() / 1000;
+        assert_eq!(parse_ttl(&format!("{longest}s")), Ok(Duration::from_secs(longest)));
+        let text = format!("{}s", longest + 1);
+        assert_eq!(parse_ttl(&text), Err(CommandError::TtlOverflow { text }));
     }
 
     #[test]
