@@ -22,3 +22,17 @@ impl Fingerprint {
         bytes.try_into().ok().map(Self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_stored_and_read_back() {
+        let fingerprint = Fingerprint::new(7, 300);
+        assert_eq!(Fingerprint::from_bytes(fingerprint.as_bytes()), Some(fingerprint));
+        assert_ne!(fingerprint, Fingerprint::new(8, 300), "another checksum");
+        assert_ne!(fingerprint, Fingerprint::new(7, 301), "another length");
+        assert_eq!(Fingerprint::from_bytes(&fingerprint.as_bytes()[1..]), None);
+    }
+}

@@ -138,3 +138,27 @@ fn net<A: Address>(mut edits: Vec<Edit<A>>) -> impl Iterator<Item = NetEdit<A>> 
     });
     net.filter(|(_, before, after)| before != after)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::block::Until;
+    use super::*;
+
+    #[test]
+    fn edits_that_cancel_out_do_not_fill_the_memory() {
+        let mut edits = Edits::default();
+        let range = AddressRange::new(Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST).unwrap();
+        let block = Block { range, until: Until::FOREVER };
+        for _ in 0..200_000 {
+            edits.v4.added(block);
+            edits.v4.removed(block);
+            assert!(edits.v4.edits.len() <= FamilyEdits::<Ipv4Addr>::LEAST_LIMIT);
+        }
+        assert_eq!(edits.net().next(), None);
+
+        edits.v4.added(block);
+        assert_eq!(edits.net().next(), Some((range.first().into(), Some(block.into()))));
+        edits.clear();
+        assert_eq!(edits.net().next(), None);
+    }
+}
