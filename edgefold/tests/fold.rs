@@ -170,6 +170,7 @@ fn an_address_is_allowed_in_the_middle_of_a_blocked_range() {
             record(OFFSET_KEY, "2 2016-09-12T16:01:13Z"),
         ]
     );
+    assert_eq!(fold.position().to_string(), "offset 2 (log time 2016-09-12T16:01:13Z)");
     let blocked = |ip: &str| fold.find(ip.parse().unwrap(), LogTime::LAST).is_some();
     assert!(blocked("10.0.0.99") && blocked("10.0.0.101") && !blocked("10.0.0.100"));
 }
