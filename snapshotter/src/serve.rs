@@ -177,14 +177,12 @@ impl Server {
         self.metrics.rejected.set(self.follower.rejected);
         // Even without new commands: blocks expire by the wall clock.
         if !self.files.trouble.must_wait() {
-            match self.publisher.publish(&self.follower.fold, now()) {
-                Ok(shipment) if self.files.has(shipment) => {}
-                Ok(shipment) => {
-                    let outcome = self.files.deliver(shipment, &self.metrics);
-                    self.files.note(outcome, &self.metrics);
-                }
-                Err(error) => self.files.note(Err(error), &self.metrics),
-            }
+            let outcome = match self.publisher.publish(&self.follower.fold, now()) {
+                Ok(shipment) if self.files.has(shipment) => return Ok(()),
+                Ok(shipment) => self.files.deliver(shipment, &self.metrics),
+                Err(error) => Err(error),
+            };
+            self.files.note(outcome, &self.metrics);
         }
         Ok(())
     }

@@ -11,9 +11,8 @@ use edgefold_snapshot::{EncodeError, Generation, NewSnapshot, Settings};
 /// # Errors
 /// [`EncodeError`] if `list` or the settings are too long for the header, or the settings are invalid.
 pub fn cut(fold: &Fold, list: &str, settings: &Settings, time: LogTime) -> Result<(Vec<u8>, u64), EncodeError> {
-    let position = fold.position();
-    let as_of = fold.newest_expiry(time).unwrap_or_default().max(position.log_time).millis();
     let (generation, cut_at) = (generation(fold, time), cut_at(settings, time));
+    let as_of = fold.position().log_time.millis().max(generation.expiry.unwrap_or(0));
     let new = NewSnapshot { list, generation, as_of, settings, cut_at };
     let mut ranges = 0;
     let bytes = new.encode(fold.blocked_at(time).inspect(|_| ranges += 1))?;

@@ -49,7 +49,7 @@ impl Probe {
                 }
             }
         };
-        // Without the thread there is no contact, and the reader says so.
+        // Without the thread no contact is confirmed any more: the reader's last one stays what it was.
         let _started = thread::Builder::new().name("edgefold-probe".to_owned()).spawn(probe);
         Self { last, _stop: stop }
     }
