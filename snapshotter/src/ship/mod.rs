@@ -154,6 +154,8 @@ mod tests {
         assert!(Arc::ptr_eq(&first, publisher.publish(&one, time(9_999)).unwrap()));
         let expired = Arc::clone(publisher.publish(&one, time(10_000)).unwrap());
         assert_eq!((expired.version.as_str(), expired.ranges), ("1@1970-01-01T00:00:10Z", 0));
+        let as_of = |shipment: &Shipment| Snapshot::open(&shipment.snapshot).unwrap().header().as_of;
+        assert_eq!((as_of(&first), as_of(&expired)), (0, 10_000), "log time, or the newest expiry after it");
         let two = folded(&["BLACKLIST 10.0.0.1 ttl=10s", "BLACKLIST 10.0.0.2"]);
         let next = publisher.publish(&two, time(10_001)).unwrap();
         assert_eq!((next.version.as_str(), next.ranges), ("2@1970-01-01T00:00:10Z", 1));
