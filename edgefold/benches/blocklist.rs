@@ -14,7 +14,9 @@ use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use edgefold::{Batch, Blocklist, CommandReader, Error, Log, LogTime, NewCommand, Record, ViewReader, ViewWriter, now};
+use edgefold::{
+    Batch, Blocklist, CommandReader, Error, Log, LogTime, NewCommand, Position, Record, ViewReader, ViewWriter, now,
+};
 use fastrand::Rng;
 
 const RANGES: u32 = 1_000_000;
@@ -144,8 +146,8 @@ impl Log for Memory {
         Err(Error::Missing("memory".to_owned()))
     }
 
-    fn commands(&self, from: u64) -> Result<Box<dyn CommandReader>, Error> {
-        Ok(Box::new(Commands { writes: Arc::clone(&self.writes), next: from }))
+    fn commands(&self, from: Position) -> Result<Box<dyn CommandReader>, Error> {
+        Ok(Box::new(Commands { writes: Arc::clone(&self.writes), next: from.next_offset }))
     }
 
     fn view(&self) -> Result<Box<dyn ViewReader>, Error> {

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::clock::now;
 use crate::log::{Batch, CommandReader, Log};
-use crate::{Backoff, Block, Edits, Effect, Error, Fold, Follower, LogTime, Position, Record};
+use crate::{Backoff, Block, Edits, Effect, Error, Fold, Follower, LogTime, Position, Record, RecordHash};
 
 /// How long the thread waits for commands before it looks whether it should stop.
 const POLL: Duration = Duration::from_millis(100);
@@ -158,7 +158,7 @@ impl Writer {
         loop {
             let outcome = match &mut reader {
                 Some(reader) => reader.read(POLL),
-                None => log.commands(self.back.position().next_offset).map(|reopened| {
+                None => log.commands(self.back.position()).map(|reopened| {
                     reader = Some(reopened);
                     Batch::default()
                 }),
@@ -189,20 +189,23 @@ impl Writer {
     /// Folds `records` into both copies. Readers see either none or all of them.
     fn fold(&mut self, records: &[Record]) {
         let mut next_offset = self.back.position().next_offset;
-        let mut effects = Vec::with_capacity(records.len());
+        let mut new = Vec::with_capacity(records.len());
         for record in records {
             // A record that is delivered twice counts once.
             if record.offset >= next_offset {
                 next_offset = record.offset + 1;
-                effects.push(read(record));
+                new.push(read(record));
             }
         }
-        if effects.is_empty() {
+        if new.is_empty() {
             return;
         }
-        fold_all(&mut self.back, &effects);
-        let rejected = effects.iter().filter(|(_, effect)| effect.is_none()).count() as u64;
+        fold_all(&mut self.back, &new);
+        let rejected = new.iter().filter(|record| record.effect.is_none()).count() as u64;
         self.status(|status| status.rejected += rejected);
+        if rejected > 0 {
+            warn!("skipped {rejected} records that cannot be read");
+        }
         let mut front = self.shared.front.swap(Arc::new(std::mem::take(&mut self.back)));
         // Readers may still hold the old copy, but no new ones come.
         let mut wait = READER_POLL;
@@ -214,7 +217,7 @@ impl Writer {
             thread::sleep(wait);
             wait = (2 * wait).min(LONGEST_READER_POLL);
         };
-        fold_all(&mut retired, &effects);
+        fold_all(&mut retired, &new);
         self.back = retired;
     }
 
@@ -247,19 +250,24 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The offset of a record, and what it does; `None` if it is rejected.
-fn read(record: &Record) -> (u64, Option<Effect>) {
-    let effect =
-        record.effect().inspect_err(|reject| warn!("skipped the record at offset {}: {reject}", record.offset));
-    (record.offset, effect.ok())
+/// A record that was read once, for both copies.
+struct ReadRecord {
+    offset: u64,
+    hash: RecordHash,
+    /// `None` if the record is rejected.
+    effect: Option<Effect>,
 }
 
-fn fold_all(fold: &mut Fold, effects: &[(u64, Option<Effect>)]) {
+fn read(record: &Record) -> ReadRecord {
+    ReadRecord { offset: record.offset, hash: record.hash(), effect: record.effect().ok() }
+}
+
+fn fold_all(fold: &mut Fold, records: &[ReadRecord]) {
     let mut edits = Edits::default();
-    for (offset, effect) in effects {
-        match effect {
-            Some(effect) => fold.apply_effect(*offset, effect, &mut edits),
-            None => fold.skip(*offset),
+    for ReadRecord { offset, hash, effect } in records {
+        fold.advance(*offset, *hash);
+        if let Some(effect) = effect {
+            fold.apply_effect(effect, &mut edits);
         }
         edits.clear();
     }

@@ -22,12 +22,12 @@ pub enum Error {
         feature: &'static str,
     },
     /// A property that cannot be set.
-    #[error("the property {key}={value} is refused: {why}")]
+    ///
+    /// The value is not shown: a secret must not get into a log because its name was mistyped.
+    #[error("the property {key} is refused: {why}")]
     Property {
         /// Its name.
         key: String,
-        /// The value given.
-        value: String,
         /// Why.
         why: String,
     },
@@ -44,6 +44,15 @@ pub enum Error {
         /// What the log has, in words.
         found: String,
     },
+    /// The log is another one than before: it was deleted and created anew, or its name now leads somewhere else.
+    #[error(
+        "the record at offset {offset} is not the one that was there before: this is another log of the same name. Its commands \
+         are not mixed with those before. To accept it, rebuild the view of ranges"
+    )]
+    OtherLog {
+        /// The offset of the last record that was folded.
+        offset: u64,
+    },
     /// The log neither acknowledged nor refused the commands in time.
     #[error("the log did not acknowledge the command ({0}): it may or may not have been appended")]
     Unacknowledged(String),
@@ -57,19 +66,15 @@ pub enum Error {
     },
     /// Of several commands, some were appended, and others were not or may not have been.
     #[error(
-        "of {commands} commands, {} were appended, {refused} were refused, and {unknown} may or may not have been appended \
-         ({why})",
-        offsets.len()
+        "of {} commands, {} were appended, {} were refused, and {} may or may not have been appended ({why})",
+        outcomes.len(),
+        outcomes.iter().filter(|outcome| outcome.offset().is_some()).count(),
+        outcomes.iter().filter(|outcome| **outcome == Appended::Refused).count(),
+        outcomes.iter().filter(|outcome| **outcome == Appended::Unknown).count()
     )]
     Partly {
-        /// How many commands there were.
-        commands: usize,
-        /// The offsets of those that were appended.
-        offsets: Vec<u64>,
-        /// How many were refused.
-        refused: usize,
-        /// How many may or may not have been appended.
-        unknown: usize,
+        /// What became of each command, in their order.
+        outcomes: Vec<Appended>,
         /// Why the first of them was not appended.
         why: String,
     },
@@ -127,6 +132,17 @@ pub enum Error {
         /// How long, in seconds.
         seconds: u64,
     },
+    /// Not everything that was committed to the view is visible.
+    #[error(
+        "another producer has a transaction open on the ranges topic at offset {end}, which hides what was written up to offset \
+         {fence}: stop that producer, or abort its transaction with kafka-transactions.sh"
+    )]
+    HeldBack {
+        /// Where the visible records end: the last stable offset.
+        end: u64,
+        /// Up to where they must be visible.
+        fence: u64,
+    },
     /// The log has not reached a requested moment.
     #[error("the log ends at offset {end}: offset {wanted} is still to come")]
     NotYet {
@@ -135,6 +151,24 @@ pub enum Error {
         /// The next command's offset.
         end: u64,
     },
+}
+
+/// What became of a command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Appended {
+    /// It was appended, at this offset.
+    At(u64),
+    /// It was not appended.
+    Refused,
+    /// It may or may not have been appended.
+    Unknown,
+}
+
+impl Appended {
+    /// The offset of a command that was appended.
+    pub fn offset(self) -> Option<u64> {
+        if let Self::At(offset) = self { Some(offset) } else { None }
+    }
 }
 
 impl Error {
@@ -148,12 +182,17 @@ impl Error {
                 | Self::Kafka { .. }
                 | Self::Stalled { .. }
                 | Self::StalledView { .. }
+                | Self::HeldBack { .. }
         )
     }
 
     /// Whether the view is missing or invalid, so that it has to be rebuilt from the commands. `false` if the log itself, or
-    /// the way to it, has failed.
+    /// the way to it, has failed, and for a view that only a newer edgefold may write.
     pub fn is_unusable_view(&self) -> bool {
-        matches!(self, Self::View(_) | Self::Missing(_) | Self::Settings(_))
+        match self {
+            Self::View(error) => !matches!(error, ViewError::Newer { .. }),
+            Self::Missing(_) | Self::Settings(_) => true,
+            _ => false,
+        }
     }
 }

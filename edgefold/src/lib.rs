@@ -56,8 +56,8 @@ pub use backoff::Backoff;
 pub use blocklist::{Blocklist, Status};
 pub use clock::now;
 pub use edgefold_table::{AddressRange, IpRange, ParseRangeError, RangeError, parse_address};
-pub use error::Error;
-pub use follow::Follower;
+pub use error::{Appended, Error};
+pub use follow::{Follower, FoundView};
 #[cfg(feature = "kafka")]
 pub use log::KafkaLog;
 #[cfg(feature = "sqlite")]
@@ -67,9 +67,9 @@ pub use log::{
     ViewRecord, ViewWriter,
 };
 pub use model::block::{Block, Until};
-pub use model::command::{Action, Command, CommandError, MAX_COMMAND_BYTES, Term, parse_ttl};
+pub use model::command::{Action, Command, CommandError, GRAMMAR, MAX_COMMAND_BYTES, Term, parse_ttl};
 pub use model::edits::Edits;
 pub use model::fold::{Fold, Position};
-pub use model::record::{Effect, Record, Reject};
+pub use model::record::{Effect, MAX_SKEW, Record, RecordHash, Reject};
 pub use model::time::{LogTime, TimeError};
 pub use replay::{Moment, each_command, replay};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::follow::apply;
 use crate::log::{CommandReader, Log};
-use crate::{Edits, Error, Fold, LogTime, Record};
+use crate::{Edits, Error, Fold, LogTime, Position, Record};
 
 /// How long reading may make no progress before it gives up.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ pub enum Moment {
 pub fn replay(log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
     let mut fold = Fold::default();
     let (mut edits, mut stopped) = (Edits::default(), false);
-    read_to_end(&mut *log.commands(0)?, 0, |record| {
+    read_to_end(&mut *log.commands(Position::default())?, 0, |record| {
         stopped = match moment {
             Moment::Offset(until) => record.offset >= until,
             Moment::Time(until) => record.effect().is_ok_and(|effect| effect.time > until),
@@ -45,15 +45,12 @@ pub fn replay(log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
     }
 }
 
-/// Passes all commands to `each`, from offset 0 up to the end of the log.
+/// Passes all commands to `each`, from offset 0 up to the end of the log or until it returns false.
 ///
 /// # Errors
 /// Those of the log, [`Error::Gone`] if it does not start at offset 0, and [`Error::Stalled`].
-pub fn each_command(log: &dyn Log, mut each: impl FnMut(&Record)) -> Result<(), Error> {
-    read_to_end(&mut *log.commands(0)?, 0, |record| {
-        each(record);
-        true
-    })
+pub fn each_command(log: &dyn Log, each: impl FnMut(&Record) -> bool) -> Result<(), Error> {
+    read_to_end(&mut *log.commands(Position::default())?, 0, each)
 }
 
 /// Passes the records of `reader`, which starts at offset `start`, to `each`, up to the end of the log or until it returns

@@ -3,10 +3,8 @@
 
 mod oracle;
 
-use std::collections::BTreeMap;
-
 use edgefold::view::{OFFSET_KEY, ViewContent, records, repair};
-use edgefold::{Block, Edits, Fold, IpRange, LogTime, Position, Record, Until, ViewRecord};
+use edgefold::{Block, Edits, Fold, GRAMMAR, IpRange, LogTime, Record, Until, ViewRecord};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -27,8 +25,8 @@ fn folded(draws: &[Draw]) -> Fold {
 }
 
 /// Writes `edits` into `view`, as the writer of the view does.
-fn write(view: &mut ViewContent, edits: &Edits, position: Position) {
-    read(view, records(edits, position));
+fn write(view: &mut ViewContent, edits: &Edits, fold: &Fold) {
+    read(view, records(edits, fold));
 }
 
 fn read(view: &mut ViewContent, records: impl Iterator<Item = ViewRecord>) {
@@ -78,7 +76,7 @@ proptest! {
                 prop_assert_ne!(block, starting_at(&before, first), "{} did not change", first);
             }
 
-            write(&mut view, &edits, fold.position());
+            write(&mut view, &edits, &fold);
         }
         // The view reads back as the fold.
         prop_assert_eq!(view.into_fold().unwrap(), fold);
@@ -95,7 +93,7 @@ proptest! {
             for (record, _) in batch {
                 let _rejected = fold.apply(record, &mut edits);
             }
-            write(&mut view, &edits, fold.position());
+            write(&mut view, &edits, &fold);
         }
         prop_assert_eq!(view.into_fold().unwrap(), fold);
     }
@@ -106,15 +104,14 @@ proptest! {
         junk in proptest::collection::vec((any::<Index>(), any::<Index>()), 0..20),
     ) {
         let texts = ["@offset", "hello", "10.0.0.1", "0.0.0.3", "::5", "ffff::", "", "7 2026-01-01T00:00:00Z", "::FF"];
-        let mut current = BTreeMap::new();
-        let mut view = ViewContent::default();
+        let (mut current, mut view) = (ViewContent::default(), ViewContent::default());
         for (key, value) in &junk {
             let (key, value) = (texts[key.index(texts.len())], texts[value.index(texts.len())]);
             view.read(Some(key.as_bytes()), Some(value.as_bytes()));
-            current.insert(key.as_bytes().to_vec(), value.as_bytes().to_vec());
+            current.read(Some(key.as_bytes()), Some(value.as_bytes()));
         }
         let fold = folded(&draws);
-        read(&mut view, repair(&current, &fold));
+        read(&mut view, repair(current, &fold));
         prop_assert_eq!(view.into_fold().unwrap(), fold);
     }
 
@@ -122,9 +119,9 @@ proptest! {
     fn the_edits_since_any_other_fold_lead_from_it_to_this_one(one in draws(), other in draws()) {
         let (one, other) = (folded(&one), folded(&other));
         let mut view = ViewContent::default();
-        write(&mut view, &one.edits_since(&Fold::default()), one.position());
+        write(&mut view, &one.edits_since(&Fold::default()), &one);
         let edits = other.edits_since(&one);
-        write(&mut view, &edits, other.position());
+        write(&mut view, &edits, &other);
         prop_assert_eq!(view.into_fold().unwrap(), other.clone());
 
         // Nothing is written that is the same in both.
@@ -142,7 +139,9 @@ fn play(commands: &[(&str, &str)]) -> (Fold, Vec<Vec<ViewRecord>>) {
         let record = Record { offset, timestamp: None, key: Some((*key).into()), value: Some((*value).into()) };
         let mut edits = Edits::default();
         fold.apply(&record, &mut edits).unwrap();
-        written.push(records(&edits, fold.position()).collect());
+        let mut records: Vec<ViewRecord> = records(&edits, &fold).collect();
+        assert_eq!(records.pop().map(|(key, _)| key), Some(OFFSET_KEY.into()), "it is the last");
+        written.push(records);
     }
     (fold, written)
 }
@@ -161,14 +160,13 @@ fn an_address_is_allowed_in_the_middle_of_a_blocked_range() {
         ("2016-09-12 15:32:00", "BLACKLIST 10.0.0.1-10.0.0.255"),
         ("2016-09-12 16:01:13", "WHITELIST 10.0.0.100/32"),
     ]);
-    assert_eq!(written[0], [record("10.0.0.1", "10.0.0.255"), record(OFFSET_KEY, "1 2016-09-12T15:32:00Z")]);
+    assert_eq!(written[0], [record("10.0.0.1", "10.0.0.255")]);
+    assert_eq!(written[1], [record("10.0.0.1", "10.0.0.99"), record("10.0.0.101", "10.0.0.255")]);
+    // The example of docs/semantics.md.
+    let (_, offset) = records(&Edits::default(), &fold).last().unwrap();
     assert_eq!(
-        written[1],
-        [
-            record("10.0.0.1", "10.0.0.99"),
-            record("10.0.0.101", "10.0.0.255"),
-            record(OFFSET_KEY, "2 2016-09-12T16:01:13Z"),
-        ]
+        offset.unwrap(),
+        "2 2016-09-12T16:01:13Z format=2 grammar=2 ranges=eaced9d393788081 last=dc5ed5e1f6ee65f5"
     );
     assert_eq!(fold.position().to_string(), "offset 2 (log time 2016-09-12T16:01:13Z)");
     let blocked = |ip: &str| fold.find(ip.parse().unwrap(), LogTime::LAST).is_some();
@@ -195,10 +193,7 @@ fn a_block_that_has_expired_by_log_time_leaves_the_view() {
         ("2026-01-01T01:00:00Z", "BLACKLIST 192.0.2.1"),
     ]);
     assert_eq!(written[0][0], record("10.0.0.0", "10.0.0.255 until=2026-01-01T01:00:00Z"));
-    assert_eq!(
-        written[1],
-        [tombstone("10.0.0.0"), record("192.0.2.1", "192.0.2.1"), record(OFFSET_KEY, "2 2026-01-01T01:00:00Z")]
-    );
+    assert_eq!(written[1], [tombstone("10.0.0.0"), record("192.0.2.1", "192.0.2.1")]);
 }
 
 #[test]
@@ -218,14 +213,34 @@ fn a_view_that_no_fold_writes_is_refused() {
         }
         view.into_fold().map(|_| ()).map_err(|error| error.to_string())
     };
-    let offset = (OFFSET_KEY, "3 2026-01-01T00:00:00Z");
+    let (fold, _) =
+        play(&[("2026-01-01T00:00:00Z", "BLOCK 10.0.0.1-10.0.0.9"), ("2026-01-01T00:00:01Z", "BLOCK 10.0.0.11")]);
+    let (_, value) = records(&Edits::default(), &fold).last().unwrap();
+    let value = value.unwrap();
+    let offset = (OFFSET_KEY, &*value);
     assert_eq!(outcome(&[]), Ok(()));
-    assert_eq!(outcome(&[offset, ("10.0.0.1", "10.0.0.9"), ("10.0.0.11", "10.0.0.12")]), Ok(()));
+    assert_eq!(outcome(&[offset, ("10.0.0.1", "10.0.0.9"), ("10.0.0.11", "10.0.0.11")]), Ok(()));
+    let hash = "a range was lost, added or changed";
+    let next = GRAMMAR + 1;
+    let newer = format!("9 2026-01-01T00:00:00Z format=2 grammar={next} lists=7");
     let foreign = "edgefold did not write the record";
     for (records, words) in [
         (&[("10.0.0.1", "10.0.0.9")][..], "1 ranges, but no record with the key @offset"),
         (&[offset, ("10.0.0.1", "10.0.0.9"), ("10.0.0.9", "10.0.0.12")], "10.0.0.9-10.0.0.12 overlaps"),
         (&[offset, ("10.0.0.1", "10.0.0.9"), ("10.0.0.10", "10.0.0.12")], "should be joined with it"),
+        (&[offset], hash),
+        (&[offset, ("10.0.0.1", "10.0.0.9"), ("10.0.0.11", "10.0.0.12")], hash),
+        (&[offset, ("10.0.0.1", "10.0.0.9"), ("10.0.0.11", "10.0.0.11 until=2027-01-01T00:00:00Z")], hash),
+        (&[offset, ("10.0.0.1", "10.0.0.9"), ("10.0.0.11", "10.0.0.11"), ("192.0.2.1", "192.0.2.1")], hash),
+        (&[(OFFSET_KEY, "3 2026-01-01T00:00:00Z")], "an older edgefold has written it (format 1, grammar 1)"),
+        (
+            &[("new", "?"), (OFFSET_KEY, &newer)],
+            "a newer edgefold has written the view of ranges (format 2, grammar 3)",
+        ),
+        (
+            &[("new", "?"), (OFFSET_KEY, "9 2026-01-01T00:00:00Z format=3 ?")],
+            "(format 3, grammar 2), and this one only knows",
+        ),
         (&[offset, ("10.0.0.1", "10.0.0.0")], foreign),
         (&[offset, ("10.0.0.1", "10.0.0.2 until=never")], foreign),
         (&[offset, ("hello", "10.0.0.2")], foreign),

@@ -106,6 +106,9 @@ pub enum ConfigurationError {
     /// The text is not base64.
     #[error("the snapshot in the configuration is not base64")]
     Base64,
+    /// A newer snapshot was accepted before.
+    #[error("it is older than the newest one accepted: raise the epoch to go back on purpose")]
+    Older,
 }
 
 #[cfg(test)]
@@ -114,7 +117,7 @@ mod tests {
     use edgefold_snapshot::{Generation, NewSnapshot, Settings};
 
     fn snapshot() -> Vec<u8> {
-        let generation = Generation { next_offset: 7, expiry: None };
+        let generation = Generation { epoch: 0, next_offset: 7, expiry: None };
         let settings = &Settings::default();
         NewSnapshot { list: "edgefold", generation, as_of: 0, settings, cut_at: 0 }.encode([]).unwrap()
     }

@@ -56,7 +56,9 @@ pub fn decide<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, is_stale: bool, address: O
 /// Finding the range takes longer than finding out whether there is one, so this is only done for a refusal.
 #[cold]
 fn reason<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, ip: IpAddr) -> Reason {
-    snapshot.table().range(ip).map_or(Reason::NoAddress, Reason::Range)
+    // A table that contains an address has a range with it. If it is damaged in memory, at least the address is named.
+    let range = snapshot.table().range(ip).or_else(|| IpRange::new(ip, ip).ok());
+    range.map_or(Reason::NoAddress, Reason::Range)
 }
 
 /// Whether the snapshot is stale at `now`, in milliseconds since 1970-01-01T00:00:00Z.
@@ -76,7 +78,7 @@ mod tests {
     fn snapshot(settings: Settings) -> Snapshot<Vec<u8>> {
         let range = |first: &str, last: &str| IpRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap();
         let ranges = [range("10.0.0.0", "10.0.0.255"), range("2001:db8::", "2001:db8::ffff")];
-        let generation = Generation { next_offset: 1, expiry: None };
+        let generation = Generation { epoch: 0, next_offset: 1, expiry: None };
         let cut_at = settings.freshness.map_or(0, |freshness| freshness.cut_at);
         let new = NewSnapshot { list: "edgefold", generation, as_of: 0, settings: &settings, cut_at };
         Snapshot::open(new.encode(ranges).unwrap()).unwrap()

@@ -8,17 +8,16 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::net::IpAddr;
 
-use edgefold_snapshot::{ClientAddress, Mode, Quoted, Settings, Snapshot};
+use edgefold_snapshot::{ClientAddress, Fingerprint, Generation, Mode, Quoted, Settings, Snapshot};
 
 use crate::client::client_of_request;
 use crate::configuration::{ConfigurationError, open};
 use crate::decision::{Reason, Verdict, decide, is_stale};
 use crate::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost};
 
-/// How often gauges are set, and stale snapshots are noticed.
-const TICK_MILLIS: u32 = 1000;
 /// The filter state of a request with a verdict.
 const REQUEST_VERDICT: &str = "edgefold";
 /// The filter state of a connection with a verdict. The connection's requests see it too, and would overwrite it under the same
@@ -40,15 +39,24 @@ pub struct Filter {
     plugins: Vec<Plugin>,
 }
 
-/// What the plugins with one name serve.
+/// The plugins with one name.
 #[derive(Debug)]
 struct Plugin {
     name: Vec<u8>,
+    metrics: Metrics,
+    /// `None` if no snapshot was accepted yet.
+    in_force: Option<InForce>,
+}
+
+/// What the plugins with one name serve.
+#[derive(Debug)]
+struct InForce {
     snapshot: Snapshot<Vec<u8>>,
-    is_stale: bool,
     /// The host's key for the header of [`ClientAddress::Header`].
     header_key: Vec<u8>,
     metrics: Metrics,
+    /// Whether the gauges say that this snapshot is in force.
+    is_exported: Cell<bool>,
 }
 
 /// The metrics of a plugin. They are defined once, because a host returns a new number for each definition.
@@ -58,12 +66,15 @@ struct Metrics {
     denied_connections: Option<Metric>,
     shadow_denied: Option<Metric>,
     shadow_denied_connections: Option<Metric>,
+    unavailable: Option<Metric>,
     no_address: Option<Metric>,
     stale: Option<Metric>,
     snapshot_rejected: Option<Metric>,
+    snapshot_kept: Option<Metric>,
     generation: Option<Metric>,
     ranges: Option<Metric>,
-    age: Option<Metric>,
+    as_of: Option<Metric>,
+    fresh_from: Option<Metric>,
 }
 
 impl Filter {
@@ -72,151 +83,218 @@ impl Filter {
         Self { plugins: Vec::new() }
     }
 
-    /// A plugin is configured. `false` rejects its configuration, and what served before keeps serving. The outcome depends
-    /// only on the configuration, because Envoy configures a canary first and then every worker.
+    /// A plugin is configured. `false` rejects its configuration.
+    ///
+    /// Envoy configures a canary first, a VM in which no plugin has a snapshot yet. A rejection there leaves everything as it was.
+    /// After a rejection by a worker, Envoy would let all requests on it pass. So where a snapshot is in force, it stays in force
+    /// when the next one is refused, and the configuration is accepted.
     pub fn on_configure(&mut self, host: &impl ConfigurationHost) -> bool {
-        let name = host.plugin_name();
-        let place = self.plugins.iter().position(|plugin| plugin.name == name);
-        let metrics = place.and_then(|place| self.plugins.get(place)).map(|plugin| plugin.metrics);
-        let metrics = metrics.unwrap_or_else(|| Metrics::new(&name, host));
+        // If the host does not say, it is the only one there is.
+        let name =
+            host.plugin_name().or_else(|| self.plugins.first().map(|only| only.name.clone())).unwrap_or_default();
+        if self.plugins.iter().all(|plugin| plugin.name != name) {
+            let metrics = Metrics::new(&name, host);
+            self.plugins.push(Plugin { name: name.clone(), metrics, in_force: None });
+        }
+        // It is always there.
+        let Some(Plugin { metrics, in_force, .. }) = self.plugins.iter_mut().find(|plugin| plugin.name == name) else {
+            return false;
+        };
         let validated = host.validated();
-        let configuration = host.configuration().ok_or(ConfigurationError::NotProvided);
-        let snapshot = match configuration.and_then(|bytes| open(bytes, validated)) {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                increment(host, metrics.snapshot_rejected);
-                host.log(Level::Error, &format!("edgefold: snapshot refused: {error}"));
-                return false;
+        match next_snapshot(&name, in_force.as_ref(), validated, host) {
+            Ok(snapshot) => {
+                let is_canary = validated != Some(snapshot.fingerprint());
+                if is_canary {
+                    host.share_validated(snapshot.fingerprint());
+                }
+                host.share_newest_generation(&name, order(snapshot.header().generation));
+                host.log(Level::Info, &summary(&snapshot));
+                let header_key = match &snapshot.header().settings.client_address {
+                    ClientAddress::Header { name, .. } => host.header_key(name),
+                    ClientAddress::Envoy | ClientAddress::Connection => Vec::new(),
+                };
+                let next = InForce { snapshot, header_key, metrics: *metrics, is_exported: Cell::new(false) };
+                if !is_canary {
+                    next.export(host);
+                }
+                *in_force = Some(next);
+                true
             }
-        };
-        if validated != Some(snapshot.fingerprint()) {
-            host.share_validated(snapshot.fingerprint());
-        }
-        let header = snapshot.header();
-        let ranges = u64::from(header.ipv4_ranges).saturating_add(header.ipv6_ranges.into());
-        set_gauge(host, metrics.generation, header.generation.next_offset);
-        set_gauge(host, metrics.ranges, ranges);
-        host.log(Level::Info, &summary(&snapshot));
-        let header_key = match &header.settings.client_address {
-            ClientAddress::Header { name, .. } => host.header_key(name),
-            ClientAddress::Envoy | ClientAddress::Connection => Vec::new(),
-        };
-        let mut plugin = Plugin { name, snapshot, is_stale: false, header_key, metrics };
-        plugin.check_age(host);
-        match place.and_then(|place| self.plugins.get_mut(place)) {
-            Some(before) => *before = plugin,
-            None => self.plugins.push(plugin),
-        }
-        host.set_tick_period(TICK_MILLIS);
-        true
-    }
-
-    /// Some time has passed.
-    pub fn on_tick(&mut self, host: &impl ConfigurationHost) {
-        for plugin in &mut self.plugins {
-            plugin.check_age(host);
+            Err(error) => {
+                let keeps = in_force.is_some();
+                increment(host, if keeps { metrics.snapshot_kept } else { metrics.snapshot_rejected });
+                host.log(Level::Error, &format!("edgefold: snapshot refused: {error}"));
+                keeps
+            }
         }
     }
 
     /// The headers of a request have arrived.
     pub fn on_request(&self, host: &impl RequestHost) -> Action {
-        let Some(plugin) = self.plugin(host) else {
+        let Some(in_force) = self.in_force(host) else {
             // Envoy sends no requests to a plugin whose configuration was rejected. If a host does, they must not pass
             // unchecked.
             respond_unavailable(host, b"edgefold has no snapshot\n", Reason::NoSnapshot);
             return Action::Stop;
         };
-        let settings = plugin.settings();
-        let client = client_of_request(&settings.client_address, &plugin.header_key, host);
-        let Some(reason) = plugin.judge(client, host) else {
+        let settings = in_force.settings();
+        let Some(reason) = in_force.judge(in_force.client(host), host) else {
             return Action::Continue;
         };
         if settings.mode == Mode::Shadow {
-            increment(host, plugin.metrics.shadow_denied);
+            increment(host, in_force.metrics.shadow_denied);
             host.set_filter_state(REQUEST_VERDICT, &shadow_details(reason));
             return Action::Continue;
         }
-        increment(host, plugin.metrics.denied);
         if reason == Reason::Stale {
             // This is not the client's fault.
+            increment(host, in_force.metrics.unavailable);
             respond_unavailable(host, b"edgefold has no fresh snapshot\n", reason);
         } else {
+            increment(host, in_force.metrics.denied);
             respond_refusal(host, settings, reason);
         }
         Action::Stop
     }
 
+    /// Bytes have arrived for a request that was let pass, and is to be rechecked: it may be a WebSocket, or a call that lasts
+    /// for days. Only a refusal is counted: everything else was counted at its headers.
+    pub fn on_request_data(&self, host: &impl RequestHost) -> Action {
+        let Some(in_force) = self.in_force(host) else {
+            host.reset_request();
+            return Action::Stop;
+        };
+        let Some(reason) = in_force.recheck(|| in_force.client(host), host) else { return Action::Continue };
+        increment(host, if reason == Reason::Stale { in_force.metrics.unavailable } else { in_force.metrics.denied });
+        host.set_filter_state(REQUEST_VERDICT, &details(reason));
+        host.reset_request();
+        Action::Stop
+    }
+
     /// A connection has been opened.
     pub fn on_connection(&self, host: &impl RequestHost) -> Action {
-        let Some(plugin) = self.plugin(host) else {
+        let Some(in_force) = self.in_force(host) else {
             host.close_connection();
             return Action::Stop;
         };
-        let Some(reason) = plugin.judge(host.source_address(), host) else { return Action::Continue };
-        if plugin.settings().mode == Mode::Shadow {
-            increment(host, plugin.metrics.shadow_denied_connections);
+        let Some(reason) = in_force.judge(host.source_address(), host) else { return Action::Continue };
+        if in_force.settings().mode == Mode::Shadow {
+            increment(host, in_force.metrics.shadow_denied_connections);
             host.set_filter_state(CONNECTION_VERDICT, &shadow_details(reason));
             return Action::Continue;
         }
-        plugin.refuse_connection(reason, host)
+        in_force.refuse_connection(reason, host)
     }
 
     /// Bytes have arrived on a connection that is to be rechecked. Only a refusal is counted: everything else was counted when
     /// the connection was opened.
     pub fn on_data(&self, host: &impl RequestHost) -> Action {
-        let Some(plugin) = self.plugin(host) else {
+        let Some(in_force) = self.in_force(host) else {
             host.close_connection();
             return Action::Stop;
         };
-        if plugin.settings().mode == Mode::Shadow {
-            return Action::Continue;
-        }
-        match decide(&plugin.snapshot, plugin.is_stale, host.source_address()) {
-            Verdict::Pass => Action::Continue,
-            Verdict::Deny(reason) => plugin.refuse_connection(reason, host),
+        match in_force.recheck(|| host.source_address(), host) {
+            None => Action::Continue,
+            Some(reason) => in_force.refuse_connection(reason, host),
         }
     }
 
-    /// The plugin that a request or connection belongs to.
-    fn plugin(&self, host: &impl RequestHost) -> Option<&Plugin> {
-        match self.plugins.as_slice() {
+    /// What the plugin serves that a request or connection belongs to.
+    fn in_force(&self, host: &impl RequestHost) -> Option<&InForce> {
+        let plugin = match self.plugins.as_slice() {
             [only] => Some(only),
             several => host.with_plugin_name(|name| several.iter().find(|plugin| Some(&*plugin.name) == name)),
-        }
+        };
+        plugin?.in_force.as_ref()
     }
 }
 
-impl Plugin {
+/// The snapshot that the plugin is configured with, if it may replace the one `in_force`.
+fn next_snapshot(
+    name: &[u8],
+    in_force: Option<&InForce>,
+    validated: Option<Fingerprint>,
+    host: &impl ConfigurationHost,
+) -> Result<Snapshot<Vec<u8>>, ConfigurationError> {
+    let bytes = host.configuration().ok_or(ConfigurationError::NotProvided)?;
+    let snapshot = open(bytes, validated)?;
+    let found = order(snapshot.header().generation);
+    let shared = host.newest_generation(name).unwrap_or_default();
+    let in_force = in_force.map_or(found, |in_force| order(in_force.snapshot.header().generation));
+    if in_force > found || shared > found {
+        return Err(ConfigurationError::Older);
+    }
+    Ok(snapshot)
+}
+
+/// A number for each generation, in their order. No offset or time is ever as large as what is cut off here.
+fn order(generation: Generation) -> u128 {
+    const MOST: u64 = (1 << 48) - 1;
+    let expiry = generation.expiry.map_or(0, |expiry| expiry.saturating_add(1));
+    let [epoch, next_offset, expiry] =
+        [generation.epoch.into(), generation.next_offset.min(MOST), expiry.min(MOST)].map(u128::from);
+    epoch << 96 | next_offset << 48 | expiry
+}
+
+impl InForce {
     fn settings(&self) -> &Settings {
         &self.snapshot.header().settings
     }
 
-    fn check_age(&mut self, host: &impl ConfigurationHost) {
-        let now = host.now();
-        self.is_stale = is_stale(&self.snapshot, now);
+    /// The address of the client of a request.
+    fn client(&self, host: &impl RequestHost) -> Option<IpAddr> {
+        client_of_request(&self.settings().client_address, &self.header_key, host)
+    }
+
+    /// Whether the snapshot is too old. The clock is only read if that matters.
+    fn is_stale(&self, host: &impl RequestHost) -> bool {
+        self.settings().freshness.is_some() && is_stale(&self.snapshot, host.now())
+    }
+
+    /// Sets the gauges, once: what they say is in force then. A canary never serves, so it must not.
+    fn export(&self, host: &impl MetricsHost) {
+        if self.is_exported.replace(true) {
+            return;
+        }
         let header = self.snapshot.header();
-        let true_at = header.settings.freshness.map_or(header.as_of, |freshness| freshness.cut_at);
-        // An empty log has no time.
-        let age = if true_at == 0 { 0 } else { now.saturating_sub(true_at) / 1000 };
-        set_gauge(host, self.metrics.age, age);
+        let ranges = u64::from(header.ipv4_ranges).saturating_add(header.ipv6_ranges.into());
+        set_gauge(host, self.metrics.generation, header.generation.next_offset);
+        set_gauge(host, self.metrics.ranges, ranges);
+        set_gauge(host, self.metrics.as_of, header.as_of / 1000);
+        let fresh_from = header.settings.freshness.map_or(0, |freshness| freshness.cut_at);
+        set_gauge(host, self.metrics.fresh_from, fresh_from / 1000);
     }
 
     fn refuse_connection(&self, reason: Reason, host: &impl RequestHost) -> Action {
-        increment(host, self.metrics.denied_connections);
+        let metrics = self.metrics;
+        increment(host, if reason == Reason::Stale { metrics.unavailable } else { metrics.denied_connections });
         host.set_filter_state(CONNECTION_VERDICT, &details(reason));
         host.close_connection();
         Action::Stop
     }
 
     /// Why this client must not pass, if so. Counts everything that does not depend on the verdict.
-    fn judge(&self, client: Option<IpAddr>, host: &impl MetricsHost) -> Option<Reason> {
+    fn judge(&self, client: Option<IpAddr>, host: &impl RequestHost) -> Option<Reason> {
+        self.export(host);
+        let is_stale = self.is_stale(host);
         if client.is_none() {
             increment(host, self.metrics.no_address);
         }
-        if self.is_stale {
+        if is_stale {
             increment(host, self.metrics.stale);
         }
-        match decide(&self.snapshot, self.is_stale, client) {
+        match decide(&self.snapshot, is_stale, client) {
+            Verdict::Pass => None,
+            Verdict::Deny(reason) => Some(reason),
+        }
+    }
+
+    /// Why a client that was let pass before must not any more, if so.
+    fn recheck(&self, client: impl FnOnce() -> Option<IpAddr>, host: &impl RequestHost) -> Option<Reason> {
+        if self.settings().mode == Mode::Shadow {
+            return None;
+        }
+        match decide(&self.snapshot, self.is_stale(host), client()) {
             Verdict::Pass => None,
             Verdict::Deny(reason) => Some(reason),
         }
@@ -265,9 +343,17 @@ fn summary(snapshot: &Snapshot<Vec<u8>>) -> String {
 impl Metrics {
     /// The metrics of a plugin. Its name is the second part of theirs, so that Envoy's `stats_tags` can turn it into a label.
     fn new(plugin: &[u8], host: &impl ConfigurationHost) -> Self {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        let plugin: String = plugin.iter().map(|&byte| if is_plain(byte) { char::from(byte) } else { '_' }).collect();
-        let name = |name: &str| format!("edgefold_filter.{plugin}.{name}");
+        let mut name = String::new();
+        for &byte in plugin {
+            // A dot would end the label. What is written instead must differ for different names.
+            if byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' {
+                name.push(char::from(byte));
+            } else {
+                name.push('%');
+                name.extend([byte >> 4, byte & 0xf].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')));
+            }
+        }
+        let name = |of: &str| format!("edgefold_filter.{name}.{of}");
         let counter = |of: &str| host.define_counter(&name(of));
         let gauge = |of: &str| host.define_gauge(&name(of));
         Self {
@@ -275,12 +361,15 @@ impl Metrics {
             denied_connections: counter("denied_connections"),
             shadow_denied: counter("shadow_denied"),
             shadow_denied_connections: counter("shadow_denied_connections"),
+            unavailable: counter("unavailable"),
             no_address: counter("no_address"),
             stale: counter("stale"),
             snapshot_rejected: counter("snapshot_rejected"),
+            snapshot_kept: counter("snapshot_kept"),
             generation: gauge("generation"),
             ranges: gauge("ranges"),
-            age: gauge("age_seconds"),
+            as_of: gauge("as_of_timestamp_seconds"),
+            fresh_from: gauge("fresh_from_timestamp_seconds"),
         }
     }
 }

@@ -21,7 +21,7 @@ pub trait MetricsHost {
 /// What the filter asks of its host while a plugin is configured.
 pub trait ConfigurationHost: MetricsHost {
     /// The name of the plugin.
-    fn plugin_name(&self) -> Vec<u8>;
+    fn plugin_name(&self) -> Option<Vec<u8>>;
     /// The plugin's configuration.
     fn configuration(&self) -> Option<Vec<u8>>;
     /// The fingerprint of the last snapshot that any VM of the plugin has validated. Envoy validates in a canary before it
@@ -35,10 +35,10 @@ pub trait ConfigurationHost: MetricsHost {
     fn define_counter(&self, name: &str) -> Option<Metric>;
     /// Defines a gauge.
     fn define_gauge(&self, name: &str) -> Option<Metric>;
-    /// Milliseconds since 1970-01-01T00:00:00Z.
-    fn now(&self) -> u64;
-    /// Requests calls of [`Filter::on_tick`](crate::filter::Filter::on_tick) at this interval, in milliseconds.
-    fn set_tick_period(&self, millis: u32);
+    /// The number of the newest generation that any VM has accepted for the plugin with this name.
+    fn newest_generation(&self, plugin: &[u8]) -> Option<u128>;
+    /// Shares the number of the newest generation that was accepted with all VMs.
+    fn share_newest_generation(&self, plugin: &[u8], generation: u128);
     /// Logs a line.
     fn log(&self, level: Level, line: &str);
 }
@@ -68,6 +68,10 @@ pub trait RequestHost: MetricsHost {
     fn set_filter_state(&self, name: &str, value: &str);
     /// Answers the request.
     fn respond(&self, response: &LocalResponse<'_>);
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    fn now(&self) -> u64;
+    /// Ends a request that was let pass before, with whatever it has turned into, such as a WebSocket.
+    fn reset_request(&self);
     /// Closes the client's connection.
     fn close_connection(&self);
 }

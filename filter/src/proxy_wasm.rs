@@ -32,6 +32,7 @@ const SMALL: usize = 256;
 
 const OK: u32 = 0;
 const PLUGIN_CONFIGURATION: u32 = 7;
+const HTTP_REQUEST: u32 = 0;
 const DOWNSTREAM: u32 = 2;
 const COUNTER: u32 = 0;
 const GAUGE: u32 = 1;
@@ -47,7 +48,11 @@ const CONNECTION_ADDRESS: &[u8] = b"filter_state\0edgefold.connection_address";
 const PLUGIN_NAME: &[u8] = b"plugin_name";
 const REQUEST_HEADERS: &[u8] = b"request\0headers\0";
 /// The key under which VMs share the fingerprint of the last snapshot that one of them has validated.
-const VALIDATED: &[u8] = b"edgefold.validated";
+///
+/// Another version of the filter may validate less.
+const VALIDATED: &str = concat!("edgefold.validated.", env!("CARGO_PKG_VERSION"));
+/// The key under which VMs share the newest generation that a plugin has accepted, without its name.
+const NEWEST_GENERATION: &[u8] = b"edgefold.generation.";
 
 // The compiler calls `memcmp` and the like. Without std, nothing else links them.
 #[link(name = "c")]
@@ -82,7 +87,6 @@ unsafe extern "C" {
     fn proxy_increment_metric(metric: u32, by: i64) -> u32;
     fn proxy_record_metric(metric: u32, value: u64) -> u32;
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
-    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
 }
 
 #[global_allocator]
@@ -204,8 +208,8 @@ impl MetricsHost for ProxyWasm {
 }
 
 impl ConfigurationHost for ProxyWasm {
-    fn plugin_name(&self) -> Vec<u8> {
-        self.attribute(PLUGIN_NAME, |name| name.unwrap_or_default().to_vec())
+    fn plugin_name(&self) -> Option<Vec<u8>> {
+        self.attribute(PLUGIN_NAME, |name| name.map(<[u8]>::to_vec))
     }
 
     fn configuration(&self) -> Option<Vec<u8>> {
@@ -220,22 +224,11 @@ impl ConfigurationHost for ProxyWasm {
     }
 
     fn validated(&self) -> Option<Fingerprint> {
-        let mut compare = 0;
-        receive(
-            // SAFETY: the pointers are those of a slice, of two variables of `receive` and of one here.
-            |value, len| unsafe {
-                proxy_get_shared_data(VALIDATED.as_ptr(), VALIDATED.len(), value, len, &raw mut compare)
-            },
-            |bytes| Fingerprint::from_bytes(bytes?.as_slice()),
-        )
+        shared(VALIDATED.as_bytes(), |bytes| Fingerprint::from_bytes(bytes?))
     }
 
     fn share_validated(&self, fingerprint: Fingerprint) {
-        let value = fingerprint.as_bytes();
-        // SAFETY: the pointers are those of slices.
-        let _set = unsafe {
-            proxy_set_shared_data(VALIDATED.as_ptr(), VALIDATED.len(), value.as_ptr(), value.len(), NO_COMPARE)
-        };
+        share(VALIDATED.as_bytes(), fingerprint.as_bytes());
     }
 
     /// The path of an attribute, which joins several headers with the name. `proxy_get_header_map_value` would only return the
@@ -254,16 +247,12 @@ impl ConfigurationHost for ProxyWasm {
         define(GAUGE, name)
     }
 
-    fn now(&self) -> u64 {
-        let mut nanoseconds = 0;
-        // SAFETY: the pointer is that of a variable.
-        let _status = unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
-        nanoseconds / 1_000_000
+    fn newest_generation(&self, plugin: &[u8]) -> Option<u128> {
+        shared(&generation_key(plugin), |bytes| bytes?.try_into().ok().map(u128::from_le_bytes))
     }
 
-    fn set_tick_period(&self, millis: u32) {
-        // SAFETY: there are no pointers.
-        let _set = unsafe { proxy_set_tick_period_milliseconds(millis) };
+    fn share_newest_generation(&self, plugin: &[u8], generation: u128) {
+        share(&generation_key(plugin), &generation.to_le_bytes());
     }
 
     fn log(&self, level: Level, line: &str) {
@@ -317,6 +306,18 @@ impl RequestHost for ProxyWasm {
         };
     }
 
+    fn now(&self) -> u64 {
+        let mut nanoseconds = 0;
+        // SAFETY: the pointer is that of a variable.
+        let _status = unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
+        nanoseconds / 1_000_000
+    }
+
+    fn reset_request(&self) {
+        // SAFETY: there are no pointers.
+        let _reset = unsafe { proxy_close_stream(HTTP_REQUEST) };
+    }
+
     fn close_connection(&self) {
         // SAFETY: there are no pointers.
         let _closed = unsafe { proxy_close_stream(DOWNSTREAM) };
@@ -340,6 +341,25 @@ fn encode_headers(content_type: Option<&str>, headers: &[(String, String)]) -> V
         encoded.push(0);
     }
     encoded
+}
+
+fn generation_key(plugin: &[u8]) -> Vec<u8> {
+    [NEWEST_GENERATION, plugin].concat()
+}
+
+/// Passes what VMs share under `key` to `read`.
+fn shared<R>(key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> R {
+    let mut compare = 0;
+    receive(
+        // SAFETY: the pointers are those of a slice, of two variables of `receive` and of one here.
+        |value, len| unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), value, len, &raw mut compare) },
+        |bytes| read(bytes.as_ref().map(Bytes::as_slice)),
+    )
+}
+
+fn share(key: &[u8], value: &[u8]) {
+    // SAFETY: the pointers are those of slices.
+    let _set = unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), NO_COMPARE) };
 }
 
 fn define(kind: u32, name: &str) -> Option<Metric> {
@@ -380,11 +400,6 @@ extern "C" fn proxy_on_configure(_root_context: u32, _configuration_len: u32) ->
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_tick(_root_context: u32) {
-    with_filter((), |filter| filter.on_tick(&ProxyWasm));
-}
-
-#[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_headers(_context: u32, _headers: u32, _end_of_stream: u32) -> u32 {
     status(with_filter(Action::Stop, |filter| filter.on_request(&ProxyWasm)))
 }
@@ -394,7 +409,14 @@ extern "C" fn proxy_on_new_connection(_context: u32) -> u32 {
     status(with_filter(Action::Stop, |filter| filter.on_connection(&ProxyWasm)))
 }
 
-/// Only one of the two modules exports this: Envoy calls it for all bytes of every connection.
+/// Only one of the two modules exports this: Envoy calls it for all bytes of every request.
+#[cfg(feature = "recheck")]
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_body(_context: u32, _len: u32, _end_of_stream: u32) -> u32 {
+    status(with_filter(Action::Stop, |filter| filter.on_request_data(&ProxyWasm)))
+}
+
+/// As above, for all bytes of every connection.
 #[cfg(feature = "recheck")]
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_downstream_data(_context: u32, _len: u32, _end_of_stream: u32) -> u32 {

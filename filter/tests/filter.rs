@@ -21,7 +21,8 @@ struct FakeHost {
     plugin: Vec<u8>,
     configuration: Option<Vec<u8>>,
     validated: Cell<Option<Fingerprint>>,
-    now: u64,
+    newest: RefCell<BTreeMap<Vec<u8>, u128>>,
+    now: Cell<Option<u64>>,
     source: Option<IpAddr>,
     connection: Option<Option<IpAddr>>,
     header: Option<Vec<u8>>,
@@ -29,6 +30,7 @@ struct FakeHost {
     filter_state: RefCell<BTreeMap<String, String>>,
     response: RefCell<Option<Response>>,
     is_closed: Cell<bool>,
+    is_reset: Cell<bool>,
     log: RefCell<Vec<(Level, String)>>,
 }
 
@@ -43,8 +45,8 @@ impl MetricsHost for FakeHost {
 }
 
 impl ConfigurationHost for FakeHost {
-    fn plugin_name(&self) -> Vec<u8> {
-        self.plugin.clone()
+    fn plugin_name(&self) -> Option<Vec<u8>> {
+        Some(self.plugin.clone())
     }
 
     fn configuration(&self) -> Option<Vec<u8>> {
@@ -73,12 +75,12 @@ impl ConfigurationHost for FakeHost {
         self.define_counter(name)
     }
 
-    fn now(&self) -> u64 {
-        self.now
+    fn newest_generation(&self, plugin: &[u8]) -> Option<u128> {
+        self.newest.borrow().get(plugin).copied()
     }
 
-    fn set_tick_period(&self, millis: u32) {
-        assert!((100..=10_000).contains(&millis));
+    fn share_newest_generation(&self, plugin: &[u8], generation: u128) {
+        self.newest.borrow_mut().insert(plugin.to_vec(), generation);
     }
 
     fn log(&self, level: Level, line: &str) {
@@ -113,6 +115,14 @@ impl RequestHost for FakeHost {
         let content_type = content_type.map(str::to_owned);
         let before = self.response.replace(Some((status, content_type, body.to_vec(), details.to_owned())));
         assert_eq!(before, None, "a request is answered once");
+    }
+
+    fn now(&self) -> u64 {
+        self.now.get().expect("the clock is not read unless the settings limit the age")
+    }
+
+    fn reset_request(&self) {
+        self.is_reset.set(true);
     }
 
     fn close_connection(&self) {
@@ -150,7 +160,10 @@ impl FakeHost {
 
 /// A snapshot in which 10.0.0.0/24 is blocked.
 fn snapshot(settings: &Settings) -> Vec<u8> {
-    let generation = Generation { next_offset: 7, expiry: None };
+    snapshot_of(Generation { epoch: 0, next_offset: 7, expiry: None }, settings)
+}
+
+fn snapshot_of(generation: Generation, settings: &Settings) -> Vec<u8> {
     let cut_at = settings.freshness.map_or(0, |freshness| freshness.cut_at);
     let new = NewSnapshot { list: "edgefold", generation, as_of: 5_000, settings, cut_at };
     new.encode(["10.0.0.0/24".parse().unwrap()]).unwrap()
@@ -173,7 +186,8 @@ fn blocked_clients_are_refused_and_counted() {
     assert!(!host.connects(&filter, "10.0.0.7") && host.connects(&filter, "10.0.1.7"));
     assert_eq!(host.filter_state.borrow().get("edgefold_connection").map(String::as_str), Some(DENIED));
     let metrics = ["denied", "denied_connections", "shadow_denied", "no_address", "generation", "ranges"];
-    assert_eq!(metrics.map(|name| host.metric(&format!("my_list.{name}"))), [1, 1, 0, 0, 7, 1]);
+    assert_eq!(host.metric("my%2elist.as_of_timestamp_seconds"), 5);
+    assert_eq!(metrics.map(|name| host.metric(&format!("my%2elist.{name}"))), [1, 1, 0, 0, 7, 1]);
     host.source = "10.0.0.7".parse().ok();
     filter.on_request(&host);
     let (_, content_type, body, _) = host.response.take().unwrap();
@@ -187,9 +201,28 @@ fn bytes_of_a_connection_are_judged_by_the_newest_snapshot() {
     assert_eq!((filter.on_data(&host), host.is_closed.get()), (Action::Continue, false));
     host.source = "10.0.0.7".parse().ok();
     assert_eq!((filter.on_data(&host), host.is_closed.get()), (Action::Stop, true));
+    assert_eq!(host.metric("my%2elist.denied_connections"), 1);
     let (filter, mut host) = configured(&Settings { mode: Mode::Shadow, ..Settings::default() });
     host.source = "10.0.0.7".parse().ok();
     assert_eq!((filter.on_data(&host), host.is_closed.get()), (Action::Continue, false));
+    assert_eq!((filter.on_request_data(&host), host.is_reset.get()), (Action::Continue, false));
+}
+
+#[test]
+fn bytes_of_a_request_are_judged_by_the_address_that_its_headers_were() {
+    let client_address = ClientAddress::Header {
+        name: "X-Real-IP".to_owned(),
+        trusted_hops: 1,
+        trusted_proxies: TrustedProxies::default(),
+    };
+    let (filter, mut host) = configured(&Settings { client_address, ..Settings::default() });
+    (host.source, host.header) = ("10.0.0.7".parse().ok(), Some(b"10.0.1.7".to_vec()));
+    assert_eq!((filter.on_request_data(&host), host.is_reset.get()), (Action::Continue, false));
+    host.header = Some(b"10.0.0.7".to_vec());
+    assert_eq!((filter.on_request_data(&host), host.is_reset.get()), (Action::Stop, true));
+    assert_eq!((host.metric("my%2elist.denied"), host.metric("my%2elist.no_address")), (1, 0));
+    assert_eq!(host.filter_state.borrow().get("edgefold").map(String::as_str), Some(DENIED));
+    assert!(host.response.take().is_none(), "its response may have begun");
 }
 
 #[test]
@@ -199,18 +232,22 @@ fn in_shadow_mode_clients_pass_with_a_filter_state() {
     assert_eq!(host.filter_state.borrow().get("edgefold").cloned(), Some(format!("shadow_{DENIED}")));
     assert!(host.connects(&filter, "10.0.0.7"));
     let metrics = ["shadow_denied", "shadow_denied_connections", "denied", "denied_connections"];
-    assert_eq!(metrics.map(|name| host.metric(&format!("my_list.{name}"))), [1, 1, 0, 0]);
+    assert_eq!(metrics.map(|name| host.metric(&format!("my%2elist.{name}"))), [1, 1, 0, 0]);
     assert!(host.log.borrow()[0].1.ends_with("1 IPv4 and 0 IPv6 ranges, in shadow mode"), "{:?}", host.log);
 }
 
 #[test]
 fn a_rejected_configuration_leaves_the_last_one_in_place() {
     let (mut filter, mut host) = configured(&Settings::default());
-    host.configuration = Some(b"EDGEFOLD".to_vec());
-    assert!(!filter.on_configure(&host));
-    host.configuration = None;
-    assert!(!filter.on_configure(&host));
-    assert_eq!(host.metric("my_list.snapshot_rejected"), 2);
+    for configuration in [Some(b"EDGEFOLD".to_vec()), None] {
+        host.configuration = configuration;
+        assert!(
+            !Filter::new().on_configure(&FakeHost { configuration: host.configuration.clone(), ..FakeHost::default() })
+        );
+        // Envoy would let every request on this worker pass.
+        assert!(filter.on_configure(&host), "a worker that serves keeps serving");
+    }
+    assert_eq!((host.metric("my%2elist.snapshot_rejected"), host.metric("my%2elist.snapshot_kept")), (0, 2));
     assert_eq!(host.log.borrow().iter().filter(|(level, _)| *level == Level::Error).count(), 2);
     assert!(host.request(&filter, "10.0.0.7").is_some());
     assert_eq!(host.request(&filter, "10.0.1.7"), None);
@@ -222,6 +259,59 @@ fn without_a_snapshot_nothing_passes() {
     assert_eq!(host.request(&filter, "10.0.1.7"), Some((503, "edgefold_denied[no_snapshot]".to_owned())));
     assert!(!host.connects(&filter, "10.0.1.7"));
     assert_eq!((filter.on_data(&host), host.is_closed.get()), (Action::Stop, true));
+    assert_eq!((filter.on_request_data(&host), host.is_reset.get()), (Action::Stop, true));
+}
+
+#[test]
+fn an_older_snapshot_does_not_replace_a_newer_one() {
+    let generation = |epoch, next_offset, expiry| Generation { epoch, next_offset, expiry };
+    let before = generation(1, 7, Some(500));
+    for (next, is_accepted) in [
+        (before, true),
+        (generation(1, 8, None), true),
+        (generation(1, 7, Some(501)), true),
+        (generation(2, 0, None), true),
+        (generation(1, 7, Some(499)), false),
+        (generation(1, 7, None), false),
+        (generation(1, 6, Some(900)), false),
+        (generation(0, 9, Some(900)), false),
+    ] {
+        let (mut filter, mut host) = (Filter::new(), FakeHost { plugin: b"my.list".to_vec(), ..FakeHost::default() });
+        host.configuration = Some(snapshot_of(before, &Settings::default()));
+        assert!(filter.on_configure(&host));
+        // A canary knows it from the data that VMs share, and a worker also without.
+        host.configuration = Some(snapshot_of(next, &Settings { mode: Mode::Shadow, ..Settings::default() }));
+        assert_eq!(Filter::new().on_configure(&host), is_accepted, "{next:?} in a canary");
+        host.newest = RefCell::default();
+        assert!(filter.on_configure(&host));
+        assert_eq!(host.request(&filter, "10.0.0.7").is_none(), is_accepted, "{next:?} is in shadow mode");
+        let refused = "it is older than the newest one accepted";
+        assert_eq!(host.log.borrow().iter().any(|(_, line)| line.contains(refused)), !is_accepted);
+        // Another plugin has generations of its own.
+        host.plugin = b"other".to_vec();
+        assert!(Filter::new().on_configure(&host));
+    }
+}
+
+/// A canary accepts a snapshot before any worker serves it, and some time may pass in between.
+#[test]
+fn gauges_say_what_is_in_force() {
+    let (mut canary, mut host) = (Filter::new(), FakeHost { plugin: b"my.list".to_vec(), ..FakeHost::default() });
+    let generation =
+        |next_offset| snapshot_of(Generation { next_offset, ..Generation::default() }, &Settings::default());
+    host.configuration = Some(generation(7));
+    assert!(canary.on_configure(&host));
+    assert_eq!(host.metric("my%2elist.generation"), 0);
+    host.metrics = RefCell::default();
+    let mut worker = Filter::new();
+    assert!(worker.on_configure(&host));
+    assert_eq!(host.metric("my%2elist.generation"), 7);
+    // A host that has no canary: whoever serves a request serves.
+    host.configuration = Some(generation(8));
+    assert!(worker.on_configure(&host));
+    assert_eq!(host.metric("my%2elist.generation"), 7);
+    assert_eq!(host.request(&worker, "10.0.1.7"), None);
+    assert_eq!(host.metric("my%2elist.generation"), 8);
 }
 
 #[test]
@@ -229,7 +319,7 @@ fn plugins_in_one_vm_are_told_apart_by_their_names() {
     let (mut filter, mut host) = configured(&Settings::default());
     host.plugin = b"other".to_vec();
     let empty = Settings { no_address: NoAddress::Deny, ..Settings::default() };
-    let generation = Generation { next_offset: 9, expiry: None };
+    let generation = Generation { epoch: 0, next_offset: 9, expiry: None };
     let new = NewSnapshot { list: "other", generation, as_of: 0, settings: &empty, cut_at: 0 };
     host.configuration = Some(new.encode([]).unwrap());
     assert!(filter.on_configure(&host));
@@ -239,24 +329,23 @@ fn plugins_in_one_vm_are_told_apart_by_their_names() {
     assert!(host.request(&filter, "10.0.0.7").is_some());
     host.plugin = b"third".to_vec();
     assert_eq!(host.request(&filter, "10.0.1.7").map(|(status, _)| status), Some(503));
-    assert_eq!((host.metric("other.no_address"), host.metric("my_list.no_address")), (1, 0));
+    assert_eq!((host.metric("other.no_address"), host.metric("my%2elist.no_address")), (1, 0));
 }
 
 #[test]
-fn a_stale_snapshot_is_noticed_at_a_tick() {
+fn a_stale_snapshot_is_noticed_by_the_clock() {
     let freshness = Some(Freshness { cut_at: 10_000, max_age: 5_000, when_stale: WhenStale::Deny });
-    let (mut filter, mut host) = configured(&Settings { freshness, ..Settings::default() });
-    host.now = 15_000;
-    filter.on_tick(&host);
-    assert_eq!((host.request(&filter, "10.0.1.7"), host.metric("my_list.age_seconds")), (None, 5));
-    host.now = 15_001;
-    filter.on_tick(&host);
+    let (filter, mut host) = configured(&Settings { freshness, ..Settings::default() });
+    host.now.set(Some(15_000));
+    assert_eq!(host.request(&filter, "10.0.1.7"), None);
+    assert_eq!(host.metric("my%2elist.fresh_from_timestamp_seconds"), 10);
+    assert_eq!((filter.on_request_data(&host), filter.on_data(&host)), (Action::Continue, Action::Continue));
+    host.now.set(Some(15_001));
     assert_eq!(host.request(&filter, "10.0.1.7"), Some((503, "edgefold_denied[stale]".to_owned())));
-    assert_eq!(host.metric("my_list.stale"), 1);
-    let (mut filter, mut host) = configured(&Settings::default());
-    host.now = 8_000;
-    filter.on_tick(&host);
-    assert_eq!(host.metric("my_list.age_seconds"), 3, "since the last moment of the log that it accounts for");
+    assert!(!host.connects(&filter, "10.0.1.7"));
+    assert_eq!((filter.on_request_data(&host), filter.on_data(&host)), (Action::Stop, Action::Stop));
+    let metrics = ["stale", "unavailable", "denied", "denied_connections"];
+    assert_eq!(metrics.map(|name| host.metric(&format!("my%2elist.{name}"))), [2, 4, 0, 0]);
 }
 
 #[test]

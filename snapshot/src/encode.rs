@@ -6,7 +6,9 @@ use bincode::Encode;
 use edgefold_table::IpRange;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::header::{self, CHECKSUM_BYTES, Generation, HEADER_OFFSET, MAGIC, MAX_HEADER_BYTES, VERSION};
+use crate::header::{
+    self, CHECKSUM_BYTES, Generation, HEADER_OFFSET, MAGIC, MAX_HEADER_BYTES, MAX_SNAPSHOT_BYTES, VERSION,
+};
 use crate::settings::{ClientAddress, Freshness, Mode, NoAddress, OpenConnections, Refusal};
 use crate::{Settings, SettingsError};
 
@@ -52,7 +54,8 @@ impl NewSnapshot<'_> {
     /// requires.
     ///
     /// # Errors
-    /// [`EncodeError`]: ranges out of order, invalid settings, or a header over [`MAX_HEADER_BYTES`].
+    /// [`EncodeError`]: ranges out of order, invalid settings, a header over [`MAX_HEADER_BYTES`], or a snapshot over
+    /// [`MAX_SNAPSHOT_BYTES`].
     pub fn encode(&self, ranges: impl IntoIterator<Item = IpRange>) -> Result<Vec<u8>, EncodeError> {
         let Self { list, generation, as_of, settings, cut_at } = *self;
         settings.check().map_err(EncodeError::Settings)?;
@@ -74,7 +77,11 @@ impl NewSnapshot<'_> {
             return Err(EncodeError::Header);
         }
         let header_bytes = u32::try_from(header.len()).unwrap_or(u32::MAX);
-        let mut bytes = Vec::with_capacity(HEADER_OFFSET + header.len() + table.len() + CHECKSUM_BYTES);
+        let length = HEADER_OFFSET + header.len() + table.len() + CHECKSUM_BYTES;
+        if length > MAX_SNAPSHOT_BYTES {
+            return Err(EncodeError::TooLong { length });
+        }
+        let mut bytes = Vec::with_capacity(length);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&header_bytes.to_le_bytes());
@@ -95,6 +102,14 @@ pub enum EncodeError {
     /// The settings are invalid.
     #[error(transparent)]
     Settings(SettingsError),
+    /// The snapshot would be longer than [`MAX_SNAPSHOT_BYTES`].
+    #[error(
+        "the snapshot would have {length} bytes, but no filter opens more than {MAX_SNAPSHOT_BYTES}: split the list"
+    )]
+    TooLong {
+        /// Its bytes.
+        length: usize,
+    },
     /// The header does not fit into [`MAX_HEADER_BYTES`].
     #[error(
         "the header does not fit into {MAX_HEADER_BYTES} bytes: use a shorter list name or body, or fewer headers or trusted proxies"

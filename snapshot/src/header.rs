@@ -8,9 +8,12 @@ use bincode::{Decode, Encode};
 use crate::{OpenError, Settings};
 
 /// The format version that this crate writes and reads.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// The longest encoded header in bytes. The body of a refusal is part of it.
 pub const MAX_HEADER_BYTES: usize = 65536;
+/// The longest snapshot in bytes. A VM of Envoy has 1 GiB, and while it changes from one snapshot to the next it has to hold both,
+/// and the second also as base64 if it came in JSON. A canary, which holds only one, must not accept what a worker cannot take.
+pub const MAX_SNAPSHOT_BYTES: usize = 256 << 20;
 
 pub(crate) const MAGIC: &[u8; 8] = b"EDGEFOLD";
 pub(crate) const VERSION_OFFSET: usize = MAGIC.len();
@@ -36,9 +39,22 @@ pub struct Header {
     pub settings: Settings,
 }
 
-/// Which state of the log a snapshot is. It is derived only from the log, so it is equal on every replica.
-#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+/// Which state of which log a snapshot is. It is equal on every replica.
+///
+/// Generations are ordered: a filter refuses a snapshot of an older generation than the one that it serves.
+///
+/// ```
+/// use edgefold_snapshot::Generation;
+///
+/// let before = Generation { epoch: 0, next_offset: 7, expiry: Some(1_473_694_320_000) };
+/// assert!(before < Generation { next_offset: 8, expiry: None, ..before });
+/// assert!(before < Generation { epoch: 1, next_offset: 5, ..before }, "to go back on purpose");
+/// ```
+#[derive(Clone, Copy, Debug, Decode, Default, Encode, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Generation {
+    /// Whoever runs the snapshotter raises this to replace snapshots by others that would be older: those of an earlier moment,
+    /// or of another log. Otherwise 0.
+    pub epoch: u32,
     /// The snapshot is the fold of all commands below this offset.
     pub next_offset: u64,
     /// The newest expiry that was applied beyond the log's own time, in milliseconds since 1970-01-01T00:00:00Z.

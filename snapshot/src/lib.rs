@@ -6,7 +6,7 @@
 //!
 //! let new = NewSnapshot {
 //!     list: "edgefold",
-//!     generation: Generation { next_offset: 1, expiry: None },
+//!     generation: Generation { epoch: 0, next_offset: 1, expiry: None },
 //!     as_of: 1_473_694_320_000, // 2016-09-12T15:32:00Z
 //!     settings: &Settings::default(),
 //!     cut_at: 0,
@@ -35,7 +35,7 @@ mod settings;
 
 pub use encode::{EncodeError, NewSnapshot};
 pub use fingerprint::Fingerprint;
-pub use header::{Generation, Header, MAX_HEADER_BYTES, VERSION};
+pub use header::{Generation, Header, MAX_HEADER_BYTES, MAX_SNAPSHOT_BYTES, VERSION};
 pub use named::Named;
 pub use open::{OpenError, Snapshot, TableBytes};
 pub use quoted::Quoted;

@@ -7,7 +7,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::fingerprint::Fingerprint;
 use crate::header::{
-    self, CHECKSUM_BYTES, HEADER_LENGTH_OFFSET, HEADER_OFFSET, Header, MAGIC, MAX_HEADER_BYTES, VERSION, VERSION_OFFSET,
+    self, CHECKSUM_BYTES, HEADER_LENGTH_OFFSET, HEADER_OFFSET, Header, MAGIC, MAX_HEADER_BYTES, MAX_SNAPSHOT_BYTES,
+    VERSION, VERSION_OFFSET,
 };
 use crate::settings::SettingsError;
 
@@ -44,7 +45,6 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
 
     /// Like [`Snapshot::open`], but trusts the table if `known` is the fingerprint of `bytes`: then somebody has validated
     /// them before. Only the checksum, the header and the index of the table are read again.
-    /// [`Table::find`](edgefold_table::Table::find) then takes longer.
     ///
     /// A `known` of other bytes makes no difference. If somebody forges it for an invalid snapshot, lookups return wrong
     /// answers, as they would for a valid snapshot that the same person wrote. They never panic.
@@ -64,6 +64,9 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
         let version = u32_at(slice, VERSION_OFFSET).ok_or(truncated(HEADER_OFFSET + CHECKSUM_BYTES))?;
         if version != VERSION {
             return Err(OpenError::Version { found: version });
+        }
+        if found > MAX_SNAPSHOT_BYTES {
+            return Err(OpenError::TooLong);
         }
         let Some((content, checksum)) = slice.split_last_chunk().filter(|(content, _)| content.len() >= HEADER_OFFSET)
         else {
@@ -132,6 +135,9 @@ pub enum OpenError {
         /// The version found.
         found: u32,
     },
+    /// Longer than [`MAX_SNAPSHOT_BYTES`](crate::MAX_SNAPSHOT_BYTES): a VM could not change to it.
+    #[error("longer than 256 MiB, and two snapshots must fit into a VM: split the list")]
+    TooLong,
     /// The bytes end early.
     #[error("truncated: {found} bytes, but at least {needed} are needed")]
     Truncated {

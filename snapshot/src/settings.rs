@@ -222,6 +222,12 @@ impl Settings {
             if *trusted_hops == 0 {
                 return Err(SettingsError::TrustedHops);
             }
+            if name.eq_ignore_ascii_case("forwarded") {
+                return Err(SettingsError::Forwarded);
+            }
+            if name.eq_ignore_ascii_case("x-forwarded-for") {
+                return Err(SettingsError::ForwardedFor);
+            }
         }
         if self.freshness.is_some_and(|freshness| freshness.max_age < 1000) {
             return Err(SettingsError::MaxAge);
@@ -284,6 +290,17 @@ pub enum SettingsError {
         "reading the client address from a header takes at least one trusted hop: the proxy that writes the header"
     )]
     TrustedHops,
+    /// The header that has a grammar of its own.
+    #[error(
+        "Forwarded (RFC 7239) is not a list of addresses: let your proxy write the address into a header of its own, such as X-Real-IP"
+    )]
+    Forwarded,
+    /// The header that Envoy reads, and appends to, itself.
+    #[error(
+        "Envoy reads X-Forwarded-For itself, and may append your proxy to it: use client_address \"envoy\", and \
+         original_ip_detection_extensions in Envoy"
+    )]
+    ForwardedFor,
     /// The snapshot would be stale at once.
     #[error("the maximum age of a snapshot must be at least one second")]
     MaxAge,
@@ -356,6 +373,9 @@ mod tests {
         assert_eq!(with("X-Real-IP", 1), Ok(()));
         assert_eq!(with("X-Real-IP", 0), Err(SettingsError::TrustedHops));
         assert_eq!(with("X Real IP", 1), Err(SettingsError::Header { name: "X Real IP".to_owned() }));
+        // No client would have an address, or all of them that of the proxy: nobody would be blocked.
+        assert_eq!(with("forwarded", 1), Err(SettingsError::Forwarded));
+        assert_eq!(with("X-Forwarded-For", 1), Err(SettingsError::ForwardedFor));
     }
 
     #[test]

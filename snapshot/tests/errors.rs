@@ -1,18 +1,20 @@
 //! What an operator reads when a snapshot is damaged.
 #![allow(clippy::unwrap_used, reason = "a test helper may panic, like the test")]
 
-use edgefold_snapshot::{ClientAddress, Generation, NewSnapshot, Settings, Snapshot, TrustedProxies};
+use edgefold_snapshot::{
+    ClientAddress, Generation, MAX_SNAPSHOT_BYTES, NewSnapshot, Settings, Snapshot, TrustedProxies,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The worked example of `docs/format.md`, which names its bytes.
-const SAMPLE: &[u8] = include_bytes!("fixtures/v3.snapshot");
+const SAMPLE: &[u8] = include_bytes!("fixtures/v4.snapshot");
 const HEADER_LENGTH: usize = 12;
 const LIST: usize = 16;
-const NEXT_OFFSET: usize = 25;
-const EXPIRY: usize = 26;
-const IPV4_RANGES: usize = 36;
-const MODE: usize = 38;
-const STATUS: usize = 39;
+const NEXT_OFFSET: usize = 26;
+const EXPIRY: usize = 27;
+const IPV4_RANGES: usize = 37;
+const MODE: usize = 39;
+const STATUS: usize = 40;
 
 fn error(bytes: &[u8]) -> String {
     Snapshot::open(bytes).unwrap_err().to_string()
@@ -45,9 +47,9 @@ fn bytes_that_end_early_are_counted() {
 fn a_header_of_another_length_is_refused() {
     let length = |bytes: u32| error_with(HEADER_LENGTH, &bytes.to_le_bytes());
     assert_eq!(length(65537), "the header claims 65537 bytes, but at most 65536 are allowed");
-    assert_eq!(length(65536), "truncated: 234 bytes, but at least 65560 are needed");
-    assert_eq!(length(52), "the header cannot be decoded: it ends early");
-    assert_eq!(length(54), "the header claims 54 bytes, but ends after 53");
+    assert_eq!(length(65536), "truncated: 235 bytes, but at least 65560 are needed");
+    assert_eq!(length(53), "the header cannot be decoded: it ends early");
+    assert_eq!(length(55), "the header claims 55 bytes, but ends after 54");
 }
 
 #[test]
@@ -75,7 +77,7 @@ fn a_trusted_proxy_that_is_no_range_is_refused() {
         trusted_proxies: TrustedProxies(vec!["10.0.0.0/24".parse().unwrap()]),
     };
     let (generation, settings) =
-        (Generation { next_offset: 0, expiry: None }, Settings { client_address, ..Settings::default() });
+        (Generation { epoch: 0, next_offset: 0, expiry: None }, Settings { client_address, ..Settings::default() });
     let new = NewSnapshot { list: "edgefold", generation, as_of: 0, settings: &settings, cut_at: 0 };
     let snapshot = new.encode([]).unwrap();
     // The family, and the bytes of the two addresses.
@@ -85,6 +87,16 @@ fn a_trusted_proxy_that_is_no_range_is_refused() {
     assert_eq!(error_in(&snapshot, at, &[2]), expected);
     let expected = "the header cannot be decoded: two addresses are not a range";
     assert_eq!(error_in(&snapshot, at + 1, &[11]), expected);
+}
+
+/// Its checksum is not even computed.
+#[test]
+fn a_snapshot_that_a_vm_could_not_change_to_is_refused() {
+    let mut long = SAMPLE.to_vec();
+    long.resize(MAX_SNAPSHOT_BYTES, 0);
+    assert!(error(&long).starts_with("damaged or truncated"));
+    long.push(0);
+    assert_eq!(error(&long), "longer than 256 MiB, and two snapshots must fit into a VM: split the list");
 }
 
 #[test]

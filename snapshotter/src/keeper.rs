@@ -3,18 +3,24 @@
 //! No one assigns the writer. A standby watches the position of the view, and takes over when the view has been behind the
 //! commands without moving for a while, whether its writer died, hangs or is cut off. Taking over fences the old writer, so that
 //! it cannot write again. After any failure everything is dropped and restarted from what the view contains: a failed writer
-//! is like a new process.
+//! is like a new process. A view that a newer edgefold has written is left alone.
 //!
 //! The keeper has its own fold and reader, so shipping never waits for a commit.
 
 use std::time::{Duration, Instant};
 
-use edgefold::view::{ViewContent, read_raw_view, read_view, records, repair, stated_offset, watch_view};
-use edgefold::{Backoff, Error, Fold, Follower, Log, ViewReader, ViewWriter};
-use tracing::{info, warn};
+use edgefold::view::{
+    Stated, Version, ViewContent, ViewError, read_content, read_view_after, records, repair, stated, watch_view,
+};
+use edgefold::{Error, Fold, Follower, FoundView, Log, ViewReader, ViewWriter};
+use tracing::{error, info, warn};
+
+use crate::retry::Retry;
 
 /// How long the view may stay behind the commands, without moving, before a standby takes over.
 pub const PATIENCE: Duration = Duration::from_secs(3);
+/// Each standby waits this much longer at most, and each another time, so that they do not all take over at once.
+pub const MOST_JITTER: Duration = Duration::from_secs(2);
 /// A standby that was fenced waits twice as long the next time, up to this, so that a writer with much to write in one
 /// transaction can finish.
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
@@ -35,8 +41,9 @@ pub struct Keeper {
     state: State,
     least_patience: Duration,
     patience: Duration,
-    backoff: Backoff,
+    retry: Retry,
     view_offset: u64,
+    unusable_views: u64,
 }
 
 enum State {
@@ -47,7 +54,9 @@ enum State {
     /// Watching the view, if there is one. It has been behind the commands or invalid, without moving, since `behind`.
     Standby {
         view: Option<Box<dyn ViewReader>>,
-        valid: bool,
+        seen: Seen,
+        /// How far the reader has come: it moves whenever another writer takes over.
+        read_to: u64,
         behind: Option<Instant>,
     },
     TakingOver,
@@ -57,12 +66,33 @@ enum State {
     },
 }
 
+/// What a standby has seen in the view.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Seen {
+    Valid,
+    Invalid,
+    /// A newer edgefold has written it. `told` is whether the log says so.
+    Newer {
+        version: Version,
+        told: bool,
+    },
+}
+
 impl Keeper {
-    /// A standby that starts at `now`. It waits for [`PATIENCE`] and `jitter`, so that not all standbys take over at once.
+    /// A standby that starts at `now`. It waits for [`PATIENCE`] and `jitter`, a random time up to [`MOST_JITTER`].
     pub fn new(now: Instant, jitter: Duration) -> Self {
         let patience = PATIENCE + jitter;
-        let (state, backoff) = (State::Resting { until: now }, Backoff::default());
-        Self { state, least_patience: patience, patience, backoff, view_offset: 0 }
+        let (state, retry) = (State::Resting { until: now }, Retry::default());
+        Self { state, least_patience: patience, patience, retry, view_offset: 0, unusable_views: 0 }
+    }
+
+    /// A standby that starts at `now` with a view that was just read, so that it need not be read again.
+    pub fn continuing(view: FoundView, now: Instant, jitter: Duration) -> Self {
+        let FoundView { reader, next_offset, is_usable } = view;
+        let mut this = Self::new(now, jitter);
+        let seen = if is_usable { Seen::Valid } else { Seen::Invalid };
+        this.watch_from(Some(reader), next_offset, seen);
+        this
     }
 
     /// Whether it writes the view.
@@ -79,14 +109,26 @@ impl Keeper {
         self.view_offset
     }
 
-    /// Does what there is to do. It waits at most `wait` for that, plus whatever calls to the log take. The log is known to
-    /// have the commands below offset `folded`. Failures are logged and retried: only the next start needs the view.
+    /// How many views it has found that had to be rebuilt.
+    pub fn unusable_views(&self) -> u64 {
+        self.unusable_views
+    }
+
+    /// Whether there is nothing to wait for at `now` but time: [`Keeper::step`] returns at once then.
+    pub fn has_to_rest(&self, now: Instant) -> bool {
+        match &self.state {
+            State::Resting { until } => now < *until,
+            State::Standby { view, .. } => view.is_none(),
+            State::TakingOver | State::Writer { .. } => false,
+        }
+    }
+
+    /// Does what there is to do at `now`. It waits at most `wait` for the log to have something, plus whatever calls to the log
+    /// take. The log is known to have the commands below offset `folded`. Failures are logged and retried: only the next start
+    /// needs the view.
     pub fn step(&mut self, log: &dyn Log, folded: u64, now: Instant, wait: Duration) {
         let done = match &mut self.state {
-            State::Resting { until } if now < *until => {
-                std::thread::sleep(wait.min(*until - now));
-                Ok(())
-            }
+            State::Resting { until } if now < *until => Ok(()),
             State::Resting { .. } => self.stand_by(log),
             State::Standby { .. } => self.watch(folded, now, wait),
             State::TakingOver => self.take_over(log),
@@ -100,7 +142,7 @@ impl Keeper {
                 self.state = State::Resting { until: now };
             }
             Err(error) => {
-                let delay = self.backoff.delay();
+                let delay = self.retry.failed(now);
                 warn!("cannot write the view of ranges: {error}; trying again in {} s", delay.as_secs());
                 self.state = State::Resting { until: now + delay };
             }
@@ -114,57 +156,90 @@ impl Keeper {
             Err(error) if error.is_unusable_view() => None,
             Err(error) => return Err(error),
         };
-        if content.next_offset() > self.view_offset {
+        let next_offset = content.stated().map_or(0, |stated| stated.next_offset);
+        if next_offset > self.view_offset {
             // The writer makes progress, so there is no reason for more patience than usual.
             self.patience = (self.patience / 2).max(self.least_patience);
         }
-        self.view_offset = content.next_offset();
-        let valid = view.is_some() && content.into_fold().is_ok();
-        info!("on standby, with the view of ranges at offset {}", self.view_offset);
-        self.state = State::Standby { view, valid, behind: None };
+        let seen = match content.into_fold() {
+            Err(ViewError::Newer { version }) => Seen::Newer { version, told: false },
+            Ok(_) if view.is_some() => Seen::Valid,
+            _ => Seen::Invalid,
+        };
+        self.watch_from(view, next_offset, seen);
         Ok(())
     }
 
+    fn watch_from(&mut self, view: Option<Box<dyn ViewReader>>, next_offset: u64, seen: Seen) {
+        self.view_offset = next_offset;
+        info!(
+            "watching the view of ranges, which is at offset {}; taking over in {} s if nobody writes it",
+            self.view_offset,
+            self.patience.as_secs()
+        );
+        let read_to = view.as_ref().map_or(0, |view| view.progress().done);
+        self.state = State::Standby { view, seen, read_to, behind: None };
+    }
+
     fn watch(&mut self, folded: u64, now: Instant, wait: Duration) -> Result<(), Error> {
-        let State::Standby { view, valid, behind } = &mut self.state else { return Ok(()) };
-        let mut written = None;
-        match view {
-            Some(view) => drop(view.read(wait, &mut |key, value| written = stated_offset(key, value).or(written))?),
-            None => std::thread::sleep(wait),
+        let State::Standby { view, seen, read_to, behind } = &mut self.state else { return Ok(()) };
+        let mut written: Option<Stated> = None;
+        let mut has_moved = false;
+        if let Some(view) = view {
+            view.read(wait, &mut |key, value| written = stated(key, value).or(written))?;
+            has_moved = std::mem::replace(read_to, view.progress().done) != view.progress().done;
         }
-        if !*valid && written.is_some_and(|written| written != self.view_offset) {
-            // Somebody else has written the view, which may be valid now.
-            self.state = State::Resting { until: now };
-            return Ok(());
+        if let Some(Stated { next_offset, version }) = written {
+            if version.is_newer() && !matches!(seen, Seen::Newer { .. }) {
+                *seen = Seen::Newer { version, told: false };
+            } else if !version.is_newer() && *seen != Seen::Valid && next_offset != self.view_offset {
+                // Somebody else has written the view, which may be one for this edgefold now.
+                self.state = State::Resting { until: now };
+                return Ok(());
+            }
         }
-        let seen = written.unwrap_or(self.view_offset);
-        if seen > self.view_offset {
+        let next_offset = written.map_or(self.view_offset, |written| written.next_offset);
+        if next_offset > self.view_offset {
             self.patience = (self.patience / 2).max(self.least_patience);
         }
-        if seen >= folded && *valid {
+        if next_offset >= folded && *seen != Seen::Invalid {
             *behind = None;
-        } else if seen != self.view_offset || behind.is_none() {
+        } else if next_offset != self.view_offset || has_moved || behind.is_none() {
             *behind = Some(now);
         }
-        self.view_offset = seen;
-        if behind.is_some_and(|since| now.saturating_duration_since(since) >= self.patience) {
-            if *valid {
-                info!("the view of ranges has stopped at offset {seen}, and the commands are at {folded}: taking over");
-            } else {
-                info!("the view of ranges cannot be used, and nobody has rewritten it: taking over");
-            }
-            self.state = State::TakingOver;
+        self.view_offset = next_offset;
+        if behind.is_none_or(|since| now.saturating_duration_since(since) < self.patience) {
+            return Ok(());
         }
+        match seen {
+            Seen::Newer { told: true, .. } => return Ok(()),
+            Seen::Newer { version, told } => {
+                *told = true;
+                let error = ViewError::Newer { version: *version };
+                warn!(
+                    "the view of ranges has stopped at offset {next_offset}, and the commands are at {folded}: {error}"
+                );
+                return Ok(());
+            }
+            Seen::Valid => {
+                info!(
+                    "the view of ranges has stopped at offset {next_offset}, and the commands are at {folded}: taking over"
+                );
+            }
+            Seen::Invalid => info!("the view of ranges cannot be used, and nobody has rewritten it: taking over"),
+        }
+        self.state = State::TakingOver;
         Ok(())
     }
 
     fn take_over(&mut self, log: &dyn Log) -> Result<(), Error> {
         // This comes first, so that nobody else changes the view that is read here.
         let writer = log.view_writer()?;
-        let (writer, follower) = match read_view(log) {
+        let (writer, follower) = match read_view_after(log, writer.fence()) {
             Ok(fold) => (writer, Follower::resume(log, fold)?),
             Err(error) if error.is_unusable_view() => {
-                warn!("rebuilding the view of ranges from the commands: {error}");
+                error!("rebuilding the view of ranges from the commands: {error}");
+                self.unusable_views += 1;
                 rebuild(log)?
             }
             Err(error) => return Err(error),
@@ -182,10 +257,10 @@ impl Keeper {
         follower.follow(wait)?;
         let position = follower.fold.position();
         if position.next_offset > self.view_offset {
-            writer.write(&mut records(&follower.edits, position))?;
+            writer.write(&mut records(&follower.edits, &follower.fold))?;
             follower.edits.clear();
             self.view_offset = position.next_offset;
-            (self.patience, self.backoff) = (self.least_patience, Backoff::default());
+            (self.patience, self.retry) = (self.least_patience, Retry::default());
         }
         Ok(())
     }
@@ -195,15 +270,19 @@ impl Keeper {
 /// a follower that continues from there.
 ///
 /// # Errors
-/// Those of the log, and [`Error::Gone`] if it does not start at offset 0.
+/// Those of the log, [`Error::Gone`] if it does not start at offset 0, and [`Error::View`] if a newer edgefold writes the view.
 pub fn rebuild(log: &dyn Log) -> Result<(Box<dyn ViewWriter>, Follower), Error> {
     // The replay comes before the takeover, because it takes long: a standby would take over in the meantime.
     let mut follower = Follower::resume(log, Fold::default())?;
     follower.catch_up()?;
     let mut writer = log.view_writer()?;
-    let current = read_raw_view(log)?;
-    follower.follow(Duration::ZERO)?;
-    follower.edits.clear();
-    writer.write(&mut repair(&current, &follower.fold))?;
+    let current = read_content(log, writer.fence())?;
+    if let Some(version) = current.stated().map(|stated| stated.version).filter(|version| version.is_newer()) {
+        return Err(ViewError::Newer { version }.into());
+    }
+    // Up to the end that the log has now: the writer before may have come further than the replay.
+    follower.reopen(log)?;
+    follower.catch_up()?;
+    writer.write(&mut repair(current, &follower.fold))?;
     Ok((writer, follower))
 }

@@ -11,5 +11,6 @@ mod admin;
 pub mod cli;
 pub mod keeper;
 pub mod modules;
+mod retry;
 pub mod serve;
 pub mod ship;

@@ -42,4 +42,4 @@ pub use ipnet::IpNet;
 pub use parse::{ParseRangeError, parse_address};
 pub use range::{AddressRange, IPV4_MAPPED, IpRange, RangeError};
 pub use shorten::shorten;
-pub use table::{EncodeError, Match, Table, TableError, encode};
+pub use table::{EncodeError, Table, TableError, encode};

@@ -8,9 +8,6 @@ use crate::columns::OVERREAD;
 use crate::order::{Bits, Order, Pairs};
 use crate::{Address, AddressRange};
 
-/// The most marks that [`Section::find`] can start to count from: a bound on what a section allocates.
-const MOST_MARKS: usize = 4096;
-
 /// Where the parts of a section are, and how to read them. On bytes that are not a valid section, a method returns
 /// `None`, an error or a wrong answer, but never panics.
 pub(crate) trait Layout: Copy {
@@ -26,9 +23,6 @@ pub(crate) trait Layout: Copy {
 
     /// The number of chunks.
     fn chunks(&self) -> usize;
-
-    /// The chunk of `address`, which must be in a range.
-    fn chunk_of(&self, address: Self::Bits) -> usize;
 
     /// Whether `address` is in a range.
     fn contains(&self, table: &[u8], address: Self::Bits) -> Option<bool>;
@@ -129,9 +123,6 @@ pub(crate) struct Section<L: Layout> {
     /// `None` if there are no ranges.
     layout: Option<L>,
     ranges: usize,
-    /// How many ranges have ended before every `stride`-th chunk, as [`Section::open`] computes it. Empty if the chunks
-    /// were not read.
-    marks: Vec<u32>,
 }
 
 /// Why a section is refused.
@@ -142,20 +133,15 @@ pub(crate) struct Refused {
 }
 
 impl<L: Layout> Section<L> {
-    /// Validates the section at `bytes` of the table, in one pass and with at most [`MOST_MARKS`] marks.
+    /// Validates the section at `bytes` of the table, in one pass.
     pub(crate) fn open(table: &[u8], bytes: Range<usize>) -> Result<Self, Refused> {
         if bytes.is_empty() {
-            return Ok(Self { layout: None, ranges: 0, marks: Vec::new() });
+            return Ok(Self { layout: None, ranges: 0 });
         }
         let layout = L::open(table, bytes).map_err(|what| Refused { chunk: None, what })?;
-        let stride = layout.chunks().div_ceil(MOST_MARKS);
-        let mut marks = Vec::with_capacity(layout.chunks().div_ceil(stride));
         let mut order = Order::new();
         for chunk in 0..layout.chunks() {
             let refused = |what| Refused { chunk: Some(chunk), what };
-            if chunk % stride == 0 {
-                marks.push(order.ended);
-            }
             if layout.goes_on(table, chunk) != Some(order.begun) {
                 return Err(refused("the index and the previous chunk disagree on whether a range continues into it"));
             }
@@ -171,7 +157,7 @@ impl<L: Layout> Section<L> {
         if order.ended == 0 {
             return Err(whole("it has no ranges but is not empty"));
         }
-        Ok(Self { layout: Some(layout), ranges: order.ended as usize, marks })
+        Ok(Self { layout: Some(layout), ranges: order.ended as usize })
     }
 
     /// Opens the section at `bytes` of the table, which is known to be valid and to have this many ranges. Checks only
@@ -179,7 +165,7 @@ impl<L: Layout> Section<L> {
     pub(crate) fn open_known(table: &[u8], bytes: Range<usize>, ranges: usize) -> Result<Self, Refused> {
         let layout = if bytes.is_empty() { None } else { Some(L::open(table, bytes)) };
         let layout = layout.transpose().map_err(|what| Refused { chunk: None, what })?;
-        Ok(Self { layout, ranges, marks: Vec::new() })
+        Ok(Self { layout, ranges })
     }
 
     /// The number of ranges.
@@ -223,20 +209,6 @@ impl<L: Layout> Section<L> {
                 ControlFlow::Continue(_) => return None,
             }
         }
-    }
-
-    /// The range that contains `address`, and its index among the ranges.
-    pub(crate) fn find(&self, table: &[u8], address: L::Bits) -> Option<(AddressRange<L::Address>, usize)> {
-        let range = self.range(table, address)?;
-        let layout = self.layout.as_ref()?;
-        let (chunk, stride) = (layout.chunk_of(address), layout.chunks().div_ceil(MOST_MARKS));
-        let place = if self.marks.is_empty() { 0 } else { chunk / stride };
-        let mut index = self.marks.get(place).map_or(0, |&mark| mark as usize);
-        for chunk in place * stride..=chunk {
-            let count = |edge, begins: bool| index += usize::from(!begins & (edge < address));
-            layout.edges(table, chunk, count).ok()?;
-        }
-        Some((range, index))
     }
 
     /// All ranges, in order.

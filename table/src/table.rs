@@ -22,18 +22,9 @@ pub struct Table<B> {
     v6: Section<v6::Layout>,
 }
 
-/// A range that contains the requested address.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Match {
-    /// The range.
-    pub range: IpRange,
-    /// Its index among the table's ranges of the same family, from 0.
-    pub index: usize,
-}
-
 impl<B: AsRef<[u8]>> Table<B> {
     /// Validates `bytes` as one whole table: everything that lookups rely on, and that the ranges are sorted, disjoint and not
-    /// touching. It takes one pass, and allocates at most 32 KiB whatever the size of the table.
+    /// touching. It takes one pass, and allocates nothing.
     ///
     /// # Errors
     /// [`TableError`] says which chunk of which family is wrong, and how.
@@ -74,22 +65,6 @@ impl<B: AsRef<[u8]>> Table<B> {
         match ip.to_canonical() {
             IpAddr::V4(address) => self.v4.range(bytes, address.to_bits()).map(IpRange::from),
             IpAddr::V6(address) => self.v6.range(bytes, address.to_bits()).map(IpRange::from),
-        }
-    }
-
-    /// The range that contains `ip`, and its index. An IPv4-mapped IPv6 address is looked up as the IPv4 address in it.
-    ///
-    /// If there is such a range, this reads from one of at most 4096 marks up to the end of the chunk of `ip`. That takes
-    /// microseconds, or milliseconds where ranges are crowded. [`Table::range`] does not count, and is fast everywhere.
-    pub fn find(&self, ip: IpAddr) -> Option<Match> {
-        let bytes = self.bytes.as_ref();
-        match ip.to_canonical() {
-            IpAddr::V4(address) => {
-                self.v4.find(bytes, address.to_bits()).map(|(range, index)| Match { range: range.into(), index })
-            }
-            IpAddr::V6(address) => {
-                self.v6.find(bytes, address.to_bits()).map(|(range, index)| Match { range: range.into(), index })
-            }
         }
     }
 

@@ -112,9 +112,10 @@ def join_edges(chunks):  # Accepts a range of one address with one edge or with 
 
 def decode(data):
     stream = io.BytesIO(data[:-8])
-    check(stream.read(12) == b"EDGEFOLD\3\0\0\0", "it does not begin like a snapshot of version 3")
+    check(stream.read(12) == b"EDGEFOLD\4\0\0\0", "it does not begin like a snapshot of version 4")
     header_length, = struct.unpack("<I", stream.read(4))
-    name, next_offset, has_expiry = read_text(stream), read_number(stream), read_choice(stream, False, True)
+    name, epoch, next_offset = read_text(stream), read_number(stream), read_number(stream)
+    has_expiry = read_choice(stream, False, True)
     expiry = read_number(stream) if has_expiry else "none"
     as_of, ipv4, ipv6 = (read_number(stream) for _ in range(3))
     settings = [*read_settings(stream)]
@@ -122,7 +123,7 @@ def decode(data):
     sections = (read_ipv4, stream.read(*struct.unpack("<I", stream.read(4)))), (read_ipv6, stream.read())
     ranges4, ranges6 = ([*join_edges(read(section))] if section else [] for read, section in sections)
     check((len(ranges4), len(ranges6)) == (ipv4, ipv6), "the header counts other ranges than the table has")
-    print(f"# list={name} next_offset={next_offset} expiry={expiry} as_of={as_of} ipv4={ipv4} ipv6={ipv6}")
+    print(f"# list={name} epoch={epoch} next_offset={next_offset} expiry={expiry} as_of={as_of} ipv4={ipv4} ipv6={ipv6}")
     print("#", json.dumps(dict(settings)))
     for address, ranges in ((ipaddress.IPv4Address, ranges4), (ipaddress.IPv6Address, ranges6)):
         for first, last in ranges:

@@ -275,6 +275,18 @@ impl Serve {
         self.process.stop()
     }
 
+    /// Waits until it ends by itself, and returns its exit status and what it has logged.
+    #[track_caller]
+    pub fn wait_to_end(mut self) -> (ExitStatus, String) {
+        (self.process.wait_to_end(), self.output())
+    }
+
+    /// The status with which its admin server answers a request for `path`; `None` if it does not answer.
+    pub fn probe(&self, path: &str) -> Option<u16> {
+        let address = std::fs::read_to_string(&self.admin_address_path).ok()?;
+        Some(CLIENT.get(format!("http://{address}/{path}")).send().ok()?.status().as_u16())
+    }
+
     /// Ends it at once, as `kill -9` does, and returns what it has logged.
     #[track_caller]
     pub fn kill(mut self) -> String {
@@ -293,12 +305,13 @@ impl Serve {
     }
 }
 
+static CLIENT: LazyLock<reqwest::blocking::Client> = LazyLock::new(|| {
+    // A snapshotter that hangs accepts connections, but never answers. After one has ended, another may get its port.
+    let builder = reqwest::blocking::Client::builder().timeout(Duration::from_secs(3)).pool_max_idle_per_host(0);
+    builder.build().expect("an HTTP client")
+});
+
 fn metric(admin_address_path: &Path, name: &str) -> Option<u64> {
-    static CLIENT: LazyLock<reqwest::blocking::Client> = LazyLock::new(|| {
-        // A snapshotter that hangs accepts connections, but never answers. After one has ended, another may get its port.
-        let builder = reqwest::blocking::Client::builder().timeout(Duration::from_secs(3)).pool_max_idle_per_host(0);
-        builder.build().expect("an HTTP client")
-    });
     let address = std::fs::read_to_string(admin_address_path).ok()?;
     let text = CLIENT.get(format!("http://{address}/metrics")).send().ok()?.text().ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -17,6 +17,8 @@ use crate::{eventually, tool, workspace};
 pub enum Example {
     /// The HTTP filter.
     Http,
+    /// The HTTP filter behind proxies, whose addresses are known.
+    BehindProxies,
     /// The network filter.
     Network,
     /// Both filters.
@@ -27,6 +29,7 @@ impl Example {
     fn file_name(self) -> &'static str {
         match self {
             Self::Http => "envoy.yaml",
+            Self::BehindProxies => "envoy-behind-proxies.yaml",
             Self::Network => "envoy-network.yaml",
             Self::Both => "envoy-both.yaml",
         }
@@ -103,7 +106,7 @@ impl Envoy {
         if example != Example::Network {
             replace("/var/lib/edgefold/edgefold.pb }", &format!("{} }}", ecds_file.display()));
         }
-        if example != Example::Http {
+        if matches!(example, Example::Network | Example::Both) {
             replace("/var/lib/edgefold/edgefold-network.pb }", &format!("{} }}", network_ecds_file.display()));
         }
         // Beside its port, the listener gets a Unix domain socket: a client there has no IP address.

@@ -53,6 +53,12 @@ impl Process {
         eventually(&format!("{} to stop", self.name), || self.child.try_wait().expect("the state of a child"))
     }
 
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub(crate) fn wait_to_end(&mut self) -> ExitStatus {
+        eventually(&format!("{} to end", self.name), || self.child.try_wait().expect("the state of a child"))
+    }
+
     /// Ends it at once, with SIGKILL. Panics if it had ended by itself.
     #[track_caller]
     pub(crate) fn kill(&mut self) {

@@ -25,12 +25,13 @@ fn commands_print_data_and_nothing_else_on_stdout() {
     let edgefold = Edgefold::uninitialized();
     assert!(edgefold.run(&["init"]).starts_with("created "));
     assert!(edgefold.run(&["init"]).ends_with("edgefold.db exists already\n"));
-    let block = ["block", "10.0.0.0/24", "2001:DB8::/48", "--ttl", "4h", "--origin", "waf", "--reason", "a \"test\""];
-    let expected = "0\tBLACKLIST 10.0.0.0/24 ttl=14400s origin=\"waf\" reason=\"a \\\"test\\\"\"\n\
-                    1\tBLACKLIST 2001:db8::/48 ttl=14400s origin=\"waf\" reason=\"a \\\"test\\\"\"\n";
-    assert_eq!(edgefold.run(&[&block[..], &["--at", "2090-01-01T00:00:00Z"]].concat()), expected);
-    edgefold.allow(&["10.0.0.100", "--at", "2090-01-01T00:00:01Z"]).block(&["9.0.0.0-9.0.0.1"]);
     let until = "2090-01-01T04:00:00Z";
+    let block =
+        ["block", "10.0.0.0/24", "2001:DB8::/48", "--until", until, "--origin", "waf", "--reason", "a \"test\""];
+    let expected = "0\tBLACKLIST 10.0.0.0/24 until=2090-01-01T04:00:00Z origin=\"waf\" reason=\"a \\\"test\\\"\"\n\
+                    1\tBLACKLIST 2001:db8::/48 until=2090-01-01T04:00:00Z origin=\"waf\" reason=\"a \\\"test\\\"\"\n";
+    assert_eq!(edgefold.run(&[&block[..], &["--at", "2016-01-01T00:00:00Z"]].concat()), expected);
+    edgefold.allow(&["10.0.0.100", "--at", "2016-01-01T00:00:01Z"]).block(&["9.0.0.0-9.0.0.1"]);
     assert_eq!(
         edgefold.run(&["list", "-o", "raw"]),
         format!(
@@ -103,7 +104,6 @@ fn serve_refuses_settings_that_no_filter_applies() {
     for (args, words) in [
         (&["serve"][..], "--network-ecds-file"),
         (&["serve", "--ecds-file", file, "--network-ecds-file", file], "must be different files"),
-        (&["serve", "--ecds-file", file, "--open-connections", "recheck"], "add --network-ecds-file"),
         (&["serve", "--network-ecds-file", file, "--status", "429"], "apply to the HTTP filter: add --ecds-file"),
         (&["serve", "--ecds-file", file, "--admin-address-path", "address"], "--admin <"),
     ] {
@@ -120,13 +120,24 @@ fn check_reports_by_its_exit_status() {
     for (ip, expected, words) in [
         ("10.0.1.1", 0, "10.0.1.1 is not blocked\n"),
         ("10.0.0.1", VERDICT, "10.0.0.1 is blocked forever, by 10.0.0.0-10.0.0.255\n"),
-        ("::ffff:10.0.0.1", VERDICT, "::ffff:10.0.0.1 is blocked forever, by 10.0.0.0-10.0.0.255\n"),
+        ("::ffff:10.0.0.1", VERDICT, "10.0.0.1 is blocked forever, by 10.0.0.0-10.0.0.255\n"),
+        ("10.0.0.0/24", VERDICT, "10.0.0.0/24 is blocked forever, by 10.0.0.0-10.0.0.255\n"),
+        ("10.0.0.0/23", VERDICT, "10.0.0.0/23 is partly blocked:\n  10.0.0.0-10.0.0.255 forever\n"),
+        ("2001:db8::/32", 0, "2001:db8::/32 is not blocked\n"),
         ("192.0.2.1", VERDICT, "192.0.2.1 is blocked until 2090-01-01T00:00:00Z, by 192.0.2.1\n"),
     ] {
         let Outcome { status, stdout, stderr } = edgefold.outcome(&["check", ip]);
         assert_eq!((status, stdout.as_str(), stderr.as_str()), (expected, words, ""));
     }
     assert_eq!(edgefold.outcome(&["check", "10.0.1.1", "10.0.0.1"]).status, VERDICT, "one of several");
+    let json = edgefold.outcome(&["check", "10.0.0.0/23", "10.0.1.1", "-o", "json"]).stdout;
+    let until = Value::Null;
+    let block = json!({ "first": "10.0.0.0", "last": "10.0.0.255", "until": until });
+    let expected = json!([
+        { "range": "10.0.0.0/23", "blocked": "some", "blocks": [block] },
+        { "range": "10.0.1.1", "blocked": "none", "blocks": [] },
+    ]);
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), expected);
 }
 
 #[test]
@@ -177,6 +188,8 @@ fn the_time_machine_shows_every_moment() {
 fn rejects_are_listed_with_their_reasons() {
     let edgefold = Edgefold::sqlite().block(&["10.0.0.1"]);
     assert_eq!(edgefold.run(&["rejects", "-o", "raw"]), "");
+    assert_eq!(edgefold.run(&["rejects", "-o", "json"]), "[]\n");
+    assert_eq!(edgefold.run(&["rejects"]), "every record of the log is a valid command\n");
     let database = database(&edgefold);
     let insert = |offset: i64, key: Option<&[u8]>, value: Option<&[u8]>| {
         let row = rusqlite::params![offset, 1000, key, value];
@@ -186,15 +199,19 @@ fn rejects_are_listed_with_their_reasons() {
     insert(2, Some(b"no time"), Some(b"\xffhello\n\x1b[31m"));
     insert(3, None, None);
     insert(4, None, Some(&[b'x'; 100_000]));
+    insert(5, Some(b"yesterday"), Some(b"WHITELIST 10.0.0.9"));
     let raw = edgefold.run(&["rejects", "-o", "raw"]);
     let lines: Vec<&str> = raw.lines().collect();
-    assert_eq!(lines.len(), 4);
+    assert_eq!(lines.len(), 5);
     assert!(lines[0].starts_with("1\t2026-11-23T00:00:00Z\tBLACKLIST 10.0.0.5/24\t10.0.0.5/24 has host bits set"));
     assert_eq!(lines[1], "2\t1970-01-01T00:00:01Z\t\u{fffd}hello\\n\\u{1b}[31m\tthe value is not UTF-8 text");
     assert!(lines[2].contains("the record has no value"), "{}", lines[2]);
     assert!(lines[3].len() < 5000, "only as much is shown as a command may have");
+    let not_rejected = "not rejected, but its key \"yesterday\" is not a time: its timestamp is used";
+    assert_eq!(lines[4], format!("5\t1970-01-01T00:00:01Z\tWHITELIST 10.0.0.9\t{}", not_rejected.escape_debug()));
     let rejects: Value = serde_json::from_str(&edgefold.run(&["rejects", "-o", "json"])).unwrap();
     assert_eq!((&rejects[0]["offset"], &rejects[0]["text"]), (&1.into(), &"BLACKLIST 10.0.0.5/24".into()));
+    assert_eq!((&rejects[0]["rejected"], &rejects[4]["rejected"]), (&true.into(), &false.into()));
     assert!(edgefold.run(&["rejects"]).contains("1  2026-11-23T00:00:00Z  BLACKLIST 10.0.0.5/24\n    10.0.0.5/24 has"));
     assert_eq!(edgefold.run(&["list", "-o", "raw"]), "10.0.0.1\t10.0.0.1\t-\n", "they change nothing");
 }
@@ -251,6 +268,8 @@ fn a_usage_error_names_the_flag_and_the_value_and_appends_nothing() {
         (&["block", "10.0.0.1", "--ttl", "0s"], &["--ttl", "0s", "a ttl of zero blocks nothing"]),
         (&["block", "10.0.0.1", "--ttl", "1h", "--until", "2090-01-01T00:00:00Z"], &["--ttl", "--until"]),
         (&["block", "10.0.0.1", "--until", "2020-01-01T00:00:00Z"], &["--until", "it would block nothing"]),
+        (&["block", "10.0.0.1", "--at", "2090-01-01T00:00:00Z"], &["--at", "every reader would reject the command"]),
+        (&["list", "--log", "sqlite://edgefold.db"], &["--log", "without two slashes"]),
         (&["block", "10.0.0.1", "--at", "yesterday"], &["--at", "yesterday", "write RFC 3339"]),
         (&["block", "10.0.0.1", "--reason", ""], &["reason has no value"]),
         (&["block", "10.0.0.1", "--reason", "a\nb"], &["control character"]),
@@ -300,10 +319,18 @@ fn a_kafka_that_cannot_be_reached_is_an_error() {
 #[test]
 fn a_property_that_cannot_be_set_is_a_usage_error() {
     let edgefold = Edgefold::over("kafka://127.0.0.1:1/edgefold");
-    let fixed = "-X acks=0: edgefold's guarantees depend on its own value";
+    let fixed = "-X acks: edgefold's guarantees depend on its own value";
     edgefold.outcome(&["list", "-X", "acks=0"]).assert_failed(USAGE_ERROR, fixed);
-    let unknown = "-X no.such.property=1: No such configuration property";
+    let unknown = "-X no.such.property: No such configuration property";
     edgefold.outcome(&["list", "-X", "no.such.property=1"]).assert_failed(USAGE_ERROR, unknown);
+    let mistyped = edgefold.outcome(&["list", "-X", "sasl.pasword=secret"]);
+    mistyped.assert_failed(USAGE_ERROR, "-X sasl.pasword: ");
+    assert!(!mistyped.stderr.contains("secret"), "{}", mistyped.stderr);
+    let brokers = "-X bootstrap.servers: the URL of the log names the brokers";
+    edgefold.outcome(&["list", "-X", "bootstrap.servers=other:9092"]).assert_failed(USAGE_ERROR, brokers);
+    edgefold
+        .outcome(&["block", "10.0.0.1", "-X", "delivery.timeout.ms=1"])
+        .assert_failed(USAGE_ERROR, "-X delivery.timeout.ms: ");
     let file = edgefold.path("properties");
     std::fs::write(&file, "# a comment\n\nacks = 0\n").unwrap();
     edgefold.outcome(&["list", "-F", &file]).assert_failed(USAGE_ERROR, fixed);

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use edgefold::view::{ViewError, read_view, records as view_records, stated_offset};
+use edgefold::view::{ViewError, read_view, records as view_records, stated};
 use edgefold::{
-    Blocklist, CommandReader, Edits, Error, Fold, Follower, Log, LogTime, LogUrl, Moment, NewCommand, Record, now,
-    replay,
+    Blocklist, CommandReader, Edits, Error, Fold, Follower, Log, LogTime, LogUrl, Moment, NewCommand, Position, Record,
+    now, replay,
 };
 use edgefold_snapshotter::keeper::rebuild;
 use edgefold_tests::{Edgefold, Kafka, eventually};
@@ -52,6 +52,7 @@ conformance! {
     an_idle_reader_confirms_again_that_it_is_at_the_end,
     a_reader_of_a_busy_log_confirms_contact_too,
     an_offset_after_the_end_is_refused,
+    a_reader_that_resumes_proves_the_log,
     a_view_is_read_back_as_it_was_written,
     a_view_reader_reports_how_far_the_view_is,
     a_second_view_writer_fences_the_first,
@@ -65,9 +66,13 @@ fn command(text: &str) -> NewCommand {
     NewCommand { time: LogTime::parse("2016-09-12T15:32:00Z").unwrap(), text: text.to_owned() }
 }
 
+fn at(next_offset: u64) -> Position {
+    Position { next_offset, ..Position::default() }
+}
+
 /// Reads from `from` to the end of the log.
 fn read_all(log: &dyn Log, from: u64) -> Vec<Record> {
-    let mut reader = log.commands(from).unwrap();
+    let mut reader = log.commands(at(from)).unwrap();
     let mut records = Vec::new();
     eventually("the end of the log", || {
         let batch = reader.read(Duration::from_millis(100)).unwrap();
@@ -97,7 +102,7 @@ fn a_log_that_was_never_created_is_missing(open: Open<'_>) {
         assert!(error.to_string().starts_with("there is no log at "), "{error}");
     };
     assert_missing(log.append(&[command("BLACKLIST 10.0.0.1")]).map(drop));
-    assert_missing(log.commands(0).map(drop));
+    assert_missing(log.commands(at(0)).map(drop));
     assert_missing(log.view().map(drop));
     assert_missing(log.check().map(drop));
 }
@@ -168,7 +173,7 @@ fn several_may_append_at_once(open: Open<'_>) {
 fn a_reader_follows_what_others_append(open: Open<'_>) {
     let log = open();
     log.init().unwrap();
-    let mut reader = log.commands(0).unwrap();
+    let mut reader = log.commands(at(0)).unwrap();
     for round in 0..3 {
         let offsets = open().append(&[command("BLACKLIST 10.0.0.1"), command("WHITELIST 10.0.0.1")]).unwrap();
         let mut read = Vec::new();
@@ -188,11 +193,11 @@ fn a_reader_follows_what_others_append(open: Open<'_>) {
 fn a_reader_knows_the_end_from_when_it_was_opened(open: Open<'_>) {
     let log = open();
     log.init().unwrap();
-    assert_eq!(log.commands(0).unwrap().end(), 0);
+    assert_eq!(log.commands(at(0)).unwrap().end(), 0);
     log.append(&["BLACKLIST 10.0.0.1", "BLACKLIST 10.0.0.2"].map(command)).unwrap();
-    let reader = log.commands(1).unwrap();
+    let reader = log.commands(at(1)).unwrap();
     log.append(&[command("BLACKLIST 10.0.0.3")]).unwrap();
-    assert_eq!((reader.end(), log.commands(0).unwrap().end()), (2, 3));
+    assert_eq!((reader.end(), log.commands(at(0)).unwrap().end()), (2, 3));
 }
 
 /// The moments of contact that a reader reports, until it reports one that is later than `wanted`.
@@ -210,7 +215,7 @@ fn an_idle_reader_confirms_again_that_it_is_at_the_end(open: Open<'_>) {
     let log = open();
     log.init().unwrap();
     log.append(&[command("BLACKLIST 10.0.0.1")]).unwrap();
-    let mut reader = log.commands(0).unwrap();
+    let mut reader = log.commands(at(0)).unwrap();
     await_contact(&mut *reader, Instant::now());
     await_contact(&mut *reader, Instant::now());
 }
@@ -227,7 +232,7 @@ fn a_reader_of_a_busy_log_confirms_contact_too(open: Open<'_>) {
                 writer.append(&[command("BLACKLIST 10.0.0.1")]).unwrap();
             }
         });
-        let mut reader = log.commands(0).unwrap();
+        let mut reader = log.commands(at(0)).unwrap();
         await_contact(&mut *reader, Instant::now());
         await_contact(&mut *reader, Instant::now());
         stop.store(true, Ordering::Relaxed);
@@ -238,9 +243,34 @@ fn an_offset_after_the_end_is_refused(open: Open<'_>) {
     let log = open();
     log.init().unwrap();
     log.append(&[command("BLACKLIST 10.0.0.1")]).unwrap();
-    let error = log.commands(5).map(drop).unwrap_err();
+    let error = log.commands(at(5)).map(drop).unwrap_err();
     assert!(matches!(error, Error::Gone { needed: 5, .. }), "{error}");
     assert!(error.to_string().starts_with("commands from offset 5 on are needed, but the log has "), "{error}");
+}
+
+fn a_reader_that_resumes_proves_the_log(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    log.append(&["BLACKLIST 10.0.0.1", "hello", "BLACKLIST 10.0.0.2"].map(command)).unwrap();
+    let records = read_all(&*log, 0);
+    for end in 1..=records.len() {
+        let (fold, _) = folded(&records[..end]);
+        let mut follower = Follower::resume(&*log, fold.clone()).unwrap();
+        follower.catch_up().unwrap();
+        assert_eq!(follower.fold, folded(&read_all(&*log, 0)).0, "after {end} commands");
+        log.append(&[command("hello")]).unwrap();
+        eventually("a record after the proof", || {
+            (!follower.follow(Duration::from_millis(100)).unwrap().records.is_empty()).then_some(())
+        });
+
+        // Another log with the same offsets.
+        let mut others = records.clone();
+        others[end - 1].timestamp = LogTime::from_millis(7);
+        let (other, _) = folded(&others[..end]);
+        let mut follower = Follower::resume(&*log, other).unwrap();
+        let error = eventually("an error", || follower.follow(Duration::from_millis(100)).err());
+        assert!(matches!(error, Error::OtherLog { offset } if offset == end as u64 - 1), "{error}");
+    }
 }
 
 fn a_view_is_read_back_as_it_was_written(open: Open<'_>) {
@@ -254,7 +284,7 @@ fn a_view_is_read_back_as_it_was_written(open: Open<'_>) {
     for record in read_all(&*log, 0) {
         let mut edits = Edits::default();
         fold.apply(&record, &mut edits).unwrap();
-        writer.write(&mut view_records(&edits, fold.position())).unwrap();
+        writer.write(&mut view_records(&edits, &fold)).unwrap();
         assert_eq!(view(&*open()), fold, "after offset {}", record.offset);
     }
     let ranges: Vec<_> = fold.blocks().map(|block| block.range.to_string()).collect();
@@ -271,10 +301,12 @@ fn a_view_reader_reports_how_far_the_view_is(open: Open<'_>) {
         log.append(&[command(&format!("BLACKLIST 10.0.{round}.0/24"))]).unwrap();
         let mut edits = Edits::default();
         fold.apply(&read_all(&*log, round - 1)[0], &mut edits).unwrap();
-        writer.write(&mut view_records(&edits, fold.position())).unwrap();
+        writer.write(&mut view_records(&edits, &fold)).unwrap();
         eventually("the offset", || {
             let wait = Duration::from_secs(1);
-            reader.read(wait, &mut |key, value| reported.extend(stated_offset(key, value))).unwrap();
+            reader
+                .read(wait, &mut |key, value| reported.extend(stated(key, value).map(|stated| stated.next_offset)))
+                .unwrap();
             (reported.last() == Some(&round)).then_some(())
         });
     }
@@ -290,8 +322,8 @@ fn a_second_view_writer_fences_the_first(open: Open<'_>) {
     let mut old = log.view_writer().unwrap();
     let other = open();
     let mut new = other.view_writer().unwrap();
-    new.write(&mut view_records(&both_edits, both.position())).unwrap();
-    let error = old.write(&mut view_records(&first_edits, first.position())).unwrap_err();
+    new.write(&mut view_records(&both_edits, &both)).unwrap();
+    let error = old.write(&mut view_records(&first_edits, &first)).unwrap_err();
     assert!(matches!(error, Error::Fenced), "{error}");
     assert_eq!(view(&*log), both, "the old writer wrote nothing");
 }
@@ -302,9 +334,9 @@ fn a_rebuild_fences_the_view_writer(open: Open<'_>) {
     log.append(&[command("BLACKLIST 10.0.0.0/24")]).unwrap();
     let (fold, edits) = folded(&read_all(&*log, 0));
     let mut writer = log.view_writer().unwrap();
-    writer.write(&mut view_records(&edits, fold.position())).unwrap();
+    writer.write(&mut view_records(&edits, &fold)).unwrap();
     rebuild(&*open()).unwrap();
-    let error = writer.write(&mut view_records(&edits, fold.position())).unwrap_err();
+    let error = writer.write(&mut view_records(&edits, &fold)).unwrap_err();
     assert!(matches!(error, Error::Fenced), "{error}");
 }
 
@@ -354,7 +386,7 @@ fn a_start_from_the_view_at_any_offset_equals_a_replay(open: Open<'_>) {
         assert_eq!(then, fold);
         let mut edits = Edits::default();
         let _rejected = fold.apply(record, &mut edits);
-        writer.write(&mut view_records(&edits, fold.position())).unwrap();
+        writer.write(&mut view_records(&edits, &fold)).unwrap();
     }
     assert_eq!(Follower::load(&*open()).unwrap().fold, replayed);
     let error = replay(&*open(), Moment::Offset(99)).unwrap_err();

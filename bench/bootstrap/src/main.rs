@@ -26,7 +26,7 @@ fn main() {
     let fold = fold();
     let started = Instant::now();
     let edits = fold.edits_since(&Fold::default());
-    log.view_writer().unwrap().write(&mut records(&edits, fold.position())).unwrap();
+    log.view_writer().unwrap().write(&mut records(&edits, &fold)).unwrap();
     let written = started.elapsed();
 
     let (mut bootstraps, mut counts) = (Vec::new(), Vec::new());
@@ -55,8 +55,8 @@ fn fold() -> Fold {
         let [first, last] = [first, last].map(|bits| Ipv4Addr::from_bits(bits).into());
         Block { range: IpRange::new(first, last).unwrap(), until }
     });
-    let position =
-        Position { next_offset: u64::from(RANGES), log_time: LogTime::from_millis(1_800_000_000_000).unwrap() };
+    let log_time = LogTime::from_millis(1_800_000_000_000).unwrap();
+    let position = Position { next_offset: u64::from(RANGES), log_time, last_record: None };
     Fold::resume(position, blocks).unwrap()
 }
 

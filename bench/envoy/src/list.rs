@@ -37,7 +37,7 @@ impl List {
 
     /// The snapshot of one version.
     pub(crate) fn snapshot(&self, version: u32) -> Vec<u8> {
-        let generation = Generation { next_offset: version.into(), expiry: None };
+        let generation = Generation { epoch: 0, next_offset: version.into(), expiry: None };
         let ranges = self.version(version).into_iter().map(|range| {
             let [first, last] = range.map(|number| Ipv4Addr::from_bits(number).into());
             IpRange::new(first, last).unwrap()

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Error, LogTime, Record};
+use crate::{Error, LogTime, Position, Record};
 
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -40,11 +40,12 @@ pub trait Log: Send + Sync {
     /// [`Error::Unacknowledged`] and [`Error::Partly`] say what is known. After any other error nothing was appended.
     fn append(&self, commands: &[NewCommand]) -> Result<Vec<u64>, Error>;
 
-    /// Reads the commands from offset `from` on.
+    /// Reads the commands from `from` on. The reader proves, before it returns any and from time to time, that the log still has
+    /// the record before them, [`Position::last_record`]: see [`CommandReader::read`].
     ///
     /// # Errors
-    /// [`Error::Gone`] if the log does not have the commands from `from` on.
-    fn commands(&self, from: u64) -> Result<Box<dyn CommandReader>, Error>;
+    /// [`Error::Gone`] if the log does not have the commands from there on.
+    fn commands(&self, from: Position) -> Result<Box<dyn CommandReader>, Error>;
 
     /// Reads the view from its start on.
     ///
@@ -68,7 +69,8 @@ pub trait CommandReader: Send {
     /// Waits at most `timeout` for commands, and returns those that are there, up to some thousands.
     ///
     /// # Errors
-    /// Those after which reading on is useless. Transient trouble is reported in the [`Batch`], and the reader retries.
+    /// Those after which reading on is useless, such as [`Error::OtherLog`]. Transient trouble is reported in the [`Batch`], and
+    /// the reader retries.
     fn read(&mut self, timeout: Duration) -> Result<Batch, Error>;
 
     /// The offset after the last command, as it was when this reader was opened.
@@ -84,6 +86,8 @@ pub struct Batch {
     pub at_end: bool,
     /// The last moment at which the log confirmed that it had nothing beyond this batch and those before it.
     pub contact: Option<Instant>,
+    /// The offset after the last command of the log, as far as is known.
+    pub end: Option<u64>,
     /// Why the log cannot be read at the moment.
     pub trouble: Option<String>,
 }
@@ -97,7 +101,7 @@ pub trait ViewReader: Send {
     /// Those after which reading on is useless. Transient trouble is logged, and the reader retries.
     fn read(&mut self, timeout: Duration, each: &mut EachRecord<'_>) -> Result<bool, Error>;
 
-    /// How far this reader has come.
+    /// How far this reader has come. It also moves whenever another writer takes over, even if that one has written nothing yet.
     fn progress(&self) -> Progress;
 }
 
@@ -115,6 +119,10 @@ pub type ViewRecord = (Vec<u8>, Option<String>);
 
 /// Writes the view.
 pub trait ViewWriter: Send {
+    /// Everything that the writers before this one have committed lies before this point, in the unit of [`Progress`]. A reader
+    /// whose [`Progress::total`] is less does not see all of it.
+    fn fence(&self) -> u64;
+
     /// Writes all of `records` or none. The last one is `@offset`.
     ///
     /// # Errors

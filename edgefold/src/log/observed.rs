@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Batch, CommandReader, EachRecord, Log, NewCommand, Progress, ViewReader, ViewWriter};
-use crate::Error;
+use crate::{Error, Position};
 
 /// What a reader reads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,9 +48,9 @@ impl Log for Observed {
         self.log.append(commands)
     }
 
-    fn commands(&self, from: u64) -> Result<Box<dyn CommandReader>, Error> {
+    fn commands(&self, from: Position) -> Result<Box<dyn CommandReader>, Error> {
         let reader = self.log.commands(from)?;
-        let total = reader.end().saturating_sub(from);
+        let total = reader.end().saturating_sub(from.next_offset);
         Ok(Box::new(self.reader(reader, Reading::Commands, total)))
     }
 

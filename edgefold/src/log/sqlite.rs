@@ -1,6 +1,8 @@
 //! The embedded log: a SQLite database, for a first try, for tests, and for a single machine. Several processes may append and
 //! follow at the same time.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 use super::{Batch, CommandReader, EachRecord, Log, NewCommand, Progress, ViewReader, ViewRecord, ViewWriter};
 use crate::clock::now;
 use crate::view::OFFSET_KEY;
-use crate::{Error, LogTime, Record};
+use crate::{Error, LogTime, Position, Record, RecordHash};
 
 /// "edge" in ASCII. It tells a log from another program's database.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"edge");
@@ -114,20 +116,24 @@ impl Log for SqliteLog {
         })
     }
 
-    fn commands(&self, from: u64) -> Result<Box<dyn CommandReader>, Error> {
+    fn commands(&self, from: Position) -> Result<Box<dyn CommandReader>, Error> {
         let connection = self.open()?;
+        let inode = inode(&self.path)?;
         let end = end(&connection).map_err(failed(&self.path))?;
-        if end < from {
-            return Err(Error::Gone { needed: from, found: format!("none after offset {}", end.saturating_sub(1)) });
+        let Position { next_offset: next, last_record, .. } = from;
+        if end < next {
+            return Err(Error::Gone { needed: next, found: format!("none after offset {}", end.saturating_sub(1)) });
         }
-        Ok(Box::new(SqliteCommandReader { path: self.path.clone(), connection, next: from, end, seen: None }))
+        let path = self.path.clone();
+        Ok(Box::new(SqliteCommandReader { path, inode, connection, next, last_record, end, seen: None }))
     }
 
     fn view(&self) -> Result<Box<dyn ViewReader>, Error> {
         let connection = self.open()?;
         let total = connection.query_one("SELECT count(*) FROM ranges", [], |row| row.get(0));
         let progress = Progress { done: 0, total: total.map_err(failed(&self.path))? };
-        Ok(Box::new(SqliteViewReader { path: self.path.clone(), connection, seen: None, progress }))
+        let epoch = epoch(&connection).map_err(failed(&self.path))?;
+        Ok(Box::new(SqliteViewReader { path: self.path.clone(), connection, seen: None, epoch, progress }))
     }
 
     fn view_writer(&self) -> Result<Box<dyn ViewWriter>, Error> {
@@ -154,10 +160,22 @@ fn end(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_one("SELECT coalesce(max(offset) + 1, 0) FROM commands", [], |row| row.get(0))
 }
 
+/// Identifies the file at `path`, as long as somebody has it open.
+fn inode(path: &Path) -> Result<u64, Error> {
+    std::fs::metadata(path).map(|file| file.ino()).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::Missing(path.display().to_string()),
+        _ => Error::Io { path: path.to_owned(), source: error },
+    })
+}
+
 struct SqliteCommandReader {
     path: PathBuf,
+    /// That of the file when it was opened.
+    inode: u64,
     connection: Connection,
     next: u64,
+    /// The hash of the record before `next`, if it is known.
+    last_record: Option<RecordHash>,
     end: u64,
     /// SQLite's data version when there was nothing more to read. While it stays the same, there still is not.
     seen: Option<i64>,
@@ -171,8 +189,9 @@ impl CommandReader for SqliteCommandReader {
             let version = self.connection.pragma_query_value(None, "data_version", |row| row.get(0));
             let version = Some(version.map_err(failed(&self.path))?);
             if version != self.seen {
-                let records = self.query().map_err(failed(&self.path))?;
+                let mut records = self.query().map_err(failed(&self.path))?;
                 let at_end = records.len() < BATCH_RECORDS;
+                self.prove(&mut records)?;
                 // The first read returns at once to say that there is nothing more. Later ones wait until there is.
                 let first_look = self.seen.is_none();
                 if at_end {
@@ -184,13 +203,19 @@ impl CommandReader for SqliteCommandReader {
                     }
                     self.next += 1;
                 }
+                self.last_record = records.last().map(Record::hash).or(self.last_record);
                 if !records.is_empty() || first_look {
-                    return Ok(Batch { records, at_end, contact: at_end.then_some(asked), trouble: None });
+                    let end = at_end.then_some(self.next);
+                    return Ok(Batch { records, at_end, contact: at_end.then_some(asked), end, trouble: None });
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(Batch { at_end: true, contact: Some(asked), ..Batch::default() });
+                // A file that was deleted never changes again for those who have it open.
+                if inode(&self.path)? != self.inode {
+                    return Err(Error::OtherLog { offset: self.next.saturating_sub(1) });
+                }
+                return Ok(Batch { at_end: true, contact: Some(asked), end: Some(self.next), ..Batch::default() });
             }
             std::thread::sleep(left.min(POLL_INTERVAL));
         }
@@ -202,18 +227,30 @@ impl CommandReader for SqliteCommandReader {
 }
 
 impl SqliteCommandReader {
+    /// Takes the record before `next` from the front of `records`, if it is known, and compares it.
+    fn prove(&self, records: &mut Vec<Record>) -> Result<(), Error> {
+        let Some((offset, hash)) = self.next.checked_sub(1).zip(self.last_record) else { return Ok(()) };
+        if records.first().is_none_or(|record| record.hash() != hash) {
+            return Err(Error::OtherLog { offset });
+        }
+        records.remove(0);
+        Ok(())
+    }
+
+    /// The next records, after the one before `next` if that is known.
     fn query(&self) -> rusqlite::Result<Vec<Record>> {
         let sql = "SELECT offset, timestamp, key, value FROM commands WHERE offset >= ? ORDER BY offset LIMIT ?";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map(params![self.next, BATCH_RECORDS], |row| {
-            let timestamp = row.get::<_, i64>(1)?;
-            Ok(Record {
-                offset: row.get(0)?,
-                timestamp: u64::try_from(timestamp).ok().and_then(LogTime::from_millis),
-                key: row.get(2)?,
-                value: row.get(3)?,
-            })
-        })?;
+        let rows =
+            statement.query_map(params![self.next - u64::from(self.last_record.is_some()), BATCH_RECORDS], |row| {
+                let timestamp = row.get::<_, i64>(1)?;
+                Ok(Record {
+                    offset: row.get(0)?,
+                    timestamp: u64::try_from(timestamp).ok().and_then(LogTime::from_millis),
+                    key: row.get(2)?,
+                    value: row.get(3)?,
+                })
+            })?;
         rows.collect()
     }
 }
@@ -223,6 +260,8 @@ struct SqliteViewReader {
     connection: Connection,
     /// SQLite's data version when the view was last read.
     seen: Option<i64>,
+    /// The number of writers that the view has had, when it was last read.
+    epoch: i32,
     progress: Progress,
 }
 
@@ -234,8 +273,9 @@ impl ViewReader for SqliteViewReader {
             let version = Some(version.map_err(failed(&self.path))?);
             if version != self.seen {
                 // Everything at first, later only how far the view has come. One statement sees one state.
-                let key = self.seen.map(|_| OFFSET_KEY);
-                self.query(key, each).map_err(failed(&self.path))?;
+                self.query(self.seen.is_some(), each).map_err(failed(&self.path))?;
+                let epoch = epoch(&self.connection).map_err(failed(&self.path))?;
+                self.progress.done += u64::from(std::mem::replace(&mut self.epoch, epoch) != epoch);
                 self.seen = version;
                 return Ok(true);
             }
@@ -253,14 +293,17 @@ impl ViewReader for SqliteViewReader {
 }
 
 impl SqliteViewReader {
-    fn query(&mut self, key: Option<&str>, each: &mut EachRecord<'_>) -> rusqlite::Result<()> {
-        let sql = "SELECT key, value FROM ranges WHERE ?1 IS NULL OR key = ?1";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query([key])?;
+    fn query(&mut self, only_offset: bool, each: &mut EachRecord<'_>) -> rusqlite::Result<()> {
+        let all = "SELECT key, value FROM ranges";
+        let mut statement = match only_offset {
+            true => self.connection.prepare_cached(&format!("{all} WHERE key = '{OFFSET_KEY}'"))?,
+            false => self.connection.prepare_cached(all)?,
+        };
+        let mut rows = statement.query([])?;
+        self.progress.done = self.progress.done.max(self.progress.total);
         while let Some(row) = rows.next()? {
             each(Some(row.get_ref(0)?.as_bytes()?), Some(row.get_ref(1)?.as_bytes()?));
         }
-        self.progress.done = self.progress.total;
         Ok(())
     }
 }
@@ -272,6 +315,11 @@ struct SqliteViewWriter {
 }
 
 impl ViewWriter for SqliteViewWriter {
+    /// What is committed is visible at once.
+    fn fence(&self) -> u64 {
+        0
+    }
+
     fn write(&mut self, records: &mut dyn Iterator<Item = ViewRecord>) -> Result<(), Error> {
         let mut write = || {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

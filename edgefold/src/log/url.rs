@@ -45,9 +45,9 @@ impl LogUrl {
     pub fn open_with(&self, properties: &[(String, String)]) -> Result<Box<dyn Log>, Error> {
         match self {
             Self::Sqlite(path) => {
-                if let Some((key, value)) = properties.first() {
+                if let Some((key, _)) = properties.first() {
                     let why = "librdkafka's properties apply only to kafka:// logs".to_owned();
-                    return Err(Error::Property { key: key.clone(), value: value.clone(), why });
+                    return Err(Error::Property { key: key.clone(), why });
                 }
                 open_sqlite(path)
             }
@@ -81,7 +81,7 @@ impl FromStr for LogUrl {
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
         if let Some(path) = text.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
-            return Ok(Self::Sqlite(path.into()));
+            return if path.starts_with("//") { Err(UrlError::Slashes) } else { Ok(Self::Sqlite(path.into())) };
         }
         let rest = text.strip_prefix("kafka://").ok_or(UrlError::Scheme)?;
         let (brokers, prefix) = rest.split_once('/').ok_or(UrlError::NoPrefix)?;
@@ -104,6 +104,11 @@ pub enum UrlError {
     /// Neither of the two schemes.
     #[error("write sqlite:PATH or kafka://HOST:PORT/PREFIX")]
     Scheme,
+    /// A path that is probably not the one that was meant.
+    #[error(
+        "after sqlite: comes a path, without two slashes: write sqlite:edgefold.db, or sqlite:/var/lib/edgefold/edgefold.db"
+    )]
+    Slashes,
     /// A Kafka URL without a host.
     #[error("a host is missing: write kafka://HOST:PORT[,HOST:PORT]/PREFIX")]
     NoBroker,
@@ -127,6 +132,7 @@ mod tests {
         for (text, error) in [
             ("edgefold.db", UrlError::Scheme),
             ("sqlite:", UrlError::Scheme),
+            ("sqlite://edgefold.db", UrlError::Slashes),
             ("kafka://a:9092", UrlError::NoPrefix),
             ("kafka:///p", UrlError::NoBroker),
             ("kafka://a:9092,/p", UrlError::NoBroker),

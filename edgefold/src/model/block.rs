@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use edgefold_table::{AddressRange, IpRange};
+use edgefold_table::{Address, AddressRange, IpRange};
 
 use super::time::LogTime;
 
@@ -75,4 +75,18 @@ impl fmt::Display for Until {
             None => f.write_str("forever"),
         }
     }
+}
+
+/// `ranges`, which are sorted, with those that touch joined.
+pub(super) fn joined<A: Address>(
+    ranges: impl Iterator<Item = AddressRange<A>>,
+) -> impl Iterator<Item = AddressRange<A>> {
+    let mut ranges = ranges.peekable();
+    std::iter::from_fn(move || {
+        let mut range = ranges.next()?;
+        while let Some(next) = ranges.next_if(|next| range.touches(*next)) {
+            range = AddressRange::new(range.first(), next.last()).unwrap_or(range);
+        }
+        Some(range)
+    })
 }

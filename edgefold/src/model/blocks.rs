@@ -5,9 +5,11 @@
 //! the two.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::ops::Bound;
 
 use edgefold_table::{Address, AddressRange, IpRange};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::block::{Block, Until};
 use super::edits::FamilyEdits;
@@ -22,6 +24,8 @@ pub(crate) struct Blocks<A, const CAPACITY: usize = 64> {
     chunks: Vec<Vec<Block<AddressRange<A>>>>,
     /// The blocks that end, by their end.
     expiries: BTreeSet<(LogTime, A)>,
+    /// The sum of [`block_hash`] over all blocks.
+    hash: u64,
 }
 
 /// The blocks from `index` in `chunk` up to, but not including, `end_index` in `end_chunk`.
@@ -57,6 +61,7 @@ where
             firsts: blocks.chunks(Self::FILL).map(|chunk| chunk[0].range.first()).collect(),
             chunks: blocks.chunks(Self::FILL).map(<[_]>::to_vec).collect(),
             expiries: blocks.iter().filter_map(expiry).collect(),
+            hash: blocks.iter().fold(0, |hash, block| hash.wrapping_add(block_hash(block))),
         })
     }
 
@@ -111,6 +116,10 @@ where
 
     /// Drops the blocks that have expired by `time`.
     pub(crate) fn expire(&mut self, time: LogTime, edits: &mut FamilyEdits<A>) {
+        // One by one, each moves the chunks after it when its own gets empty. If there are many, one pass over all is cheaper.
+        if self.expiries.range(..=(time, A::LAST)).nth(self.chunks.len()).is_some() {
+            return self.expire_many(time, edits);
+        }
         while self.expiries.first().is_some_and(|&(end, _)| end <= time)
             && let Some((_, first)) = self.expiries.pop_first()
         {
@@ -118,9 +127,32 @@ where
         }
     }
 
+    #[cold]
+    fn expire_many(&mut self, time: LogTime, edits: &mut FamilyEdits<A>) {
+        while self.expiries.first().is_some_and(|&(end, _)| end <= time) {
+            self.expiries.pop_first();
+        }
+        let mut rest = Vec::new();
+        for block in self.chunks.drain(..).flatten() {
+            if block.until.holds_at(time) {
+                rest.push(block);
+            } else {
+                self.hash = self.hash.wrapping_sub(block_hash(&block));
+                edits.removed(block);
+            }
+        }
+        self.firsts = rest.chunks(Self::FILL).map(|chunk| chunk[0].range.first()).collect();
+        self.chunks = rest.chunks(Self::FILL).map(<[_]>::to_vec).collect();
+    }
+
     /// All blocks, sorted.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Block<AddressRange<A>>> {
         self.chunks.iter().flatten()
+    }
+
+    /// A hash of the set of blocks, however they came about.
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
     }
 
     /// The block that contains `address`.
@@ -140,6 +172,12 @@ where
     /// The last moment up to `time` at which a block expired.
     pub(crate) fn newest_expiry(&self, time: LogTime) -> Option<LogTime> {
         self.expiries.range(..=(time, A::LAST)).next_back().map(|&(end, _)| end)
+    }
+
+    /// The first addresses of the blocks that expire after `then`, and at `now` at the latest.
+    pub(crate) fn expired_between(&self, then: LogTime, now: LogTime) -> impl Iterator<Item = A> {
+        let ends = (Bound::Excluded((then, A::LAST)), Bound::Included((now.max(then), A::LAST)));
+        self.expiries.range(ends).map(|&(_, first)| first)
     }
 
     /// The blocks that contain an address from `from` to `to`; if there are none, the place where they would be.
@@ -162,7 +200,7 @@ where
 
     /// Replaces the blocks of `span` with `new`.
     fn replace(&mut self, span: Span, new: &[Block<AddressRange<A>>], edits: &mut FamilyEdits<A>) {
-        let Self { firsts, chunks, expiries } = self;
+        let Self { firsts, chunks, expiries, hash } = self;
         if within(chunks, span).eq(new) {
             return;
         }
@@ -170,10 +208,12 @@ where
             if let Some(expiry) = expiry(old) {
                 expiries.remove(&expiry);
             }
+            *hash = hash.wrapping_sub(block_hash(old));
             edits.removed(*old);
         }
         for block in new {
             expiries.extend(expiry(block));
+            *hash = hash.wrapping_add(block_hash(block));
             edits.added(*block);
         }
         if chunks.is_empty() {
@@ -238,7 +278,7 @@ fn within<B>(chunks: &[Vec<B>], span: Span) -> impl Iterator<Item = &B> {
 
 impl<A, const CAPACITY: usize> Default for Blocks<A, CAPACITY> {
     fn default() -> Self {
-        Self { firsts: Vec::new(), chunks: Vec::new(), expiries: BTreeSet::new() }
+        Self { firsts: Vec::new(), chunks: Vec::new(), expiries: BTreeSet::new(), hash: 0 }
     }
 }
 
@@ -260,6 +300,21 @@ fn continues<A: Address>(before: Block<AddressRange<A>>, next: Block<AddressRang
 #[inline]
 fn expiry<A: Address>(block: &Block<AddressRange<A>>) -> Option<(LogTime, A)> {
     block.until.time().map(|end| (end, block.range.first()))
+}
+
+/// XXH3 of the block's first and last address and its end, so that the sum over a set of blocks is cheap to change. `docs/semantics.md`
+/// is the authority: it is stored in the ranges topic.
+#[inline]
+fn block_hash<A: Address>(block: &Block<AddressRange<A>>) -> u64 {
+    let bits = |address: A| match address.into() {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    let mut bytes = [0; 40];
+    bytes[..16].copy_from_slice(&bits(block.range.first()).to_be_bytes());
+    bytes[16..32].copy_from_slice(&bits(block.range.last()).to_be_bytes());
+    bytes[32..].copy_from_slice(&block.until.time().map_or(u64::MAX, LogTime::millis).to_be_bytes());
+    xxh3_64(&bytes)
 }
 
 /// Blocks in order, joined where one continues another.
@@ -331,6 +386,7 @@ mod tests {
         assert!(!blocks.chunks.windows(2).any(sparse), "two neighbours that should be one chunk");
         let expiries: BTreeSet<_> = blocks.iter().filter_map(expiry).collect();
         assert_eq!(blocks.expiries, expiries);
+        assert_eq!(blocks.hash, blocks.iter().fold(0_u64, |hash, block| hash.wrapping_add(block_hash(block))));
     }
 
     /// Plays `commands`, ten of them in `millis` milliseconds, over chunks of `CAPACITY` and over single addresses.

@@ -7,6 +7,10 @@ use edgefold_table::{IpRange, ParseRangeError, shorten};
 
 use super::time::{LogTime, TimeError};
 
+/// The version of what a record of the commands means. A reader of another version may read a record differently, and so fold
+/// other ranges from the same log. Each change of meaning has a number in `docs/semantics.md`.
+pub const GRAMMAR: u32 = 2;
+
 /// The longest command, in bytes.
 pub const MAX_COMMAND_BYTES: usize = 4096;
 

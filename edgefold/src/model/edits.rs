@@ -5,7 +5,8 @@ use std::{iter, mem};
 
 use edgefold_table::{Address, AddressRange, IpRange};
 
-use super::block::Block;
+use super::block::{Block, joined};
+use super::time::LogTime;
 
 /// The blocks that were added and removed since the edits were last cleared.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +79,31 @@ where
 
     pub(crate) fn net(&self) -> impl Iterator<Item = (IpAddr, Option<Block>)> {
         net(self.edits.clone()).map(|(first, _, after)| (first.into(), after.map(Block::from)))
+    }
+
+    /// Whether other addresses are blocked at `now`, after the edits, than were at `then`, before them. `expired` are the first
+    /// addresses of the blocks that have expired in between and are still there.
+    pub(crate) fn change_what_is_blocked(
+        &self,
+        then: LogTime,
+        now: LogTime,
+        mut expired: impl Iterator<Item = A>,
+    ) -> bool {
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for (_, removed, added) in net(self.edits.clone()) {
+            before.extend(removed);
+            after.extend(added);
+        }
+        // A block that was not edited is apart from all others, before and after.
+        let is_new = |first: A| after.binary_search_by_key(&first, |block| block.range.first()).is_ok();
+        if expired.any(|first| !is_new(first)) {
+            return true;
+        }
+        let blocked = |blocks: Vec<Block<AddressRange<A>>>, time| {
+            let blocks = blocks.into_iter().filter(move |block| block.until.holds_at(time));
+            joined(blocks.map(|block| block.range))
+        };
+        !blocked(before, then).eq(blocked(after, now))
     }
 
     /// The edits that lead from `before` to `after`, both sorted.

@@ -8,10 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use edgefold_table::{Address, AddressRange, IPV4_MAPPED, IpRange};
 
-use super::block::Block;
+use super::block::{Block, joined};
 use super::blocks::Blocks;
 use super::edits::{Edits, FamilyEdits};
-use super::record::{Effect, Record, Reject};
+use super::record::{Effect, Record, RecordHash, Reject};
 use super::time::LogTime;
 
 /// How far a log is folded.
@@ -21,6 +21,9 @@ pub struct Position {
     pub next_offset: u64,
     /// The latest command time among them; [`LogTime::EPOCH`] before the first.
     pub log_time: LogTime,
+    /// The hash of the last record that was folded, at offset `next_offset` - 1, by which a reader that comes back recognizes
+    /// the log. `None` before the first.
+    pub last_record: Option<RecordHash>,
 }
 
 /// `offset 1042 (log time 2026-11-23T03:00:00Z)`
@@ -78,14 +81,13 @@ impl Fold {
     /// # Errors
     /// [`Reject`] if the record cannot be read. It is skipped, but the position still advances.
     pub fn apply(&mut self, record: &Record, edits: &mut Edits) -> Result<(), Reject> {
-        let effect = record.effect().inspect_err(|_| self.advance(record.offset))?;
-        self.apply_effect(record.offset, &effect, edits);
+        self.advance(record.offset, record.hash());
+        self.apply_effect(&record.effect()?, edits);
         Ok(())
     }
 
-    /// Folds the [`Record::effect`] of the record at `offset`, as [`Fold::apply`] does.
-    pub fn apply_effect(&mut self, offset: u64, effect: &Effect, edits: &mut Edits) {
-        self.advance(offset);
+    /// Folds the [`Record::effect`] of a record, for callers that know it already. [`Fold::advance`] moves the position.
+    pub fn apply_effect(&mut self, effect: &Effect, edits: &mut Edits) {
         let Effect { time, range, until } = *effect;
         if time > self.position.log_time {
             self.position.log_time = time;
@@ -105,19 +107,22 @@ impl Fold {
         }
     }
 
-    /// Skips the record at `offset`, which is rejected, as [`Fold::apply`] does.
-    pub fn skip(&mut self, offset: u64) {
-        self.advance(offset);
-    }
-
-    fn advance(&mut self, offset: u64) {
+    /// Moves the position past the record at `offset` with this hash. Whoever does not call [`Fold::apply`] calls this for every
+    /// record, rejected or not.
+    pub fn advance(&mut self, offset: u64, hash: RecordHash) {
         debug_assert!(offset >= self.position.next_offset, "offsets rise");
         self.position.next_offset = offset + 1;
+        self.position.last_record = Some(hash);
     }
 
     /// How far the log is folded.
     pub fn position(&self) -> Position {
         self.position
+    }
+
+    /// A hash of the set of all blocks. It does not depend on how they came about.
+    pub fn hash(&self) -> u64 {
+        self.v4.hash().wrapping_add(self.v6.hash())
     }
 
     /// All blocks, IPv4 before IPv6, sorted and disjoint. Neighbours that touch have different ends. Blocks that have expired
@@ -151,6 +156,13 @@ impl Fold {
         }
     }
 
+    /// Whether other addresses are blocked at `now` than were at `then`, before the `edits` that led to this fold. A block can be
+    /// split, joined or prolonged without that.
+    pub fn has_changed(&self, then: LogTime, edits: &Edits, now: LogTime) -> bool {
+        edits.v4.change_what_is_blocked(then, now, self.v4.expired_between(then, now))
+            || edits.v6.change_what_is_blocked(then, now, self.v6.expired_between(then, now))
+    }
+
     /// The first moment after `time` at which a block expires.
     pub fn next_expiry(&self, time: LogTime) -> Option<LogTime> {
         self.v4.next_expiry(time).into_iter().chain(self.v6.next_expiry(time)).min()
@@ -171,16 +183,4 @@ fn without_ipv4_mapped(range: AddressRange<Ipv6Addr>) -> [Option<AddressRange<Ip
         before.and_then(|before| AddressRange::new(range.first(), range.last().min(before)).ok()),
         after.and_then(|after| AddressRange::new(range.first().max(after), range.last()).ok()),
     ]
-}
-
-/// `ranges`, which are sorted, with those that touch joined.
-fn joined<A: Address>(ranges: impl Iterator<Item = AddressRange<A>>) -> impl Iterator<Item = AddressRange<A>> {
-    let mut ranges = ranges.peekable();
-    std::iter::from_fn(move || {
-        let mut range = ranges.next()?;
-        while let Some(next) = ranges.next_if(|next| range.touches(*next)) {
-            range = AddressRange::new(range.first(), next.last()).unwrap_or(range);
-        }
-        Some(range)
-    })
 }

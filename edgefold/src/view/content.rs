@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use edgefold_table::{IpRange, shorten};
 
-use super::{OFFSET_KEY, parse_position};
-use crate::{Block, Fold, LogTime, Position, Until};
+use super::offset::{self, Proof, Stated, Version};
+use super::{FORMAT, OFFSET_KEY};
+use crate::{Block, Fold, GRAMMAR, LogTime, Until};
 
 /// The most foreign keys that are remembered. Whoever writes them chooses their number and length.
 const MOST_STRAYS: usize = 10_000;
@@ -19,7 +20,7 @@ pub struct ViewContent {
     entries: Vec<(IpRange, Option<Until>)>,
     /// How many entries there may be before the superseded ones are dropped.
     limit: usize,
-    position: Option<Position>,
+    offset: Option<(Stated, Option<Proof>)>,
     /// The keys whose newest record edgefold did not write.
     strays: BTreeMap<Vec<u8>, ViewError>,
     /// One of the strays beyond those that are remembered. It is unknown whether they are removed later.
@@ -47,8 +48,8 @@ impl ViewContent {
     fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> Option<()> {
         let key = str::from_utf8(key).ok()?;
         if key == OFFSET_KEY {
-            self.position = None;
-            self.position = Some(parse_position(str::from_utf8(value?).ok()?)?);
+            self.offset = None;
+            self.offset = Some(offset::parse(str::from_utf8(value?).ok()?)?);
             return Some(());
         }
         let first = key.parse().ok().filter(|first| is_canonical(first, key))?;
@@ -75,26 +76,48 @@ impl ViewContent {
         self.entries.retain(|(_, until)| until.is_some());
     }
 
-    /// The last `@offset` that was read: the next command offset, or 0 if there was none.
-    pub fn next_offset(&self) -> u64 {
-        self.position.map_or(0, |position| position.next_offset)
+    /// What the last `@offset` that was read states, if there was one.
+    pub fn stated(&self) -> Option<Stated> {
+        self.offset.map(|(stated, _)| stated)
+    }
+
+    /// Its ranges in order, and its foreign keys as far as they are remembered.
+    pub(super) fn into_entries(mut self) -> (Vec<Block>, Vec<Vec<u8>>) {
+        self.compact();
+        let entries = self.entries.into_iter().filter_map(|(range, until)| Some(Block { range, until: until? }));
+        (entries.collect(), self.strays.into_keys().collect())
     }
 
     /// The fold that the view contains, once all of it has been read. An empty view is that of an empty log.
     ///
     /// # Errors
-    /// [`ViewError`] if a fold does not have such ranges, or `@offset` is missing.
-    pub fn into_fold(mut self) -> Result<Fold, ViewError> {
+    /// [`ViewError`] if a fold does not have such ranges, if they are not those that `@offset` states, or if another version of
+    /// edgefold has written them.
+    pub fn into_fold(self) -> Result<Fold, ViewError> {
+        let (fold, stated) = self.into_unproved_fold()?;
+        if fold.hash() == stated { Ok(fold) } else { Err(ViewError::Hash { stated, found: fold.hash() }) }
+    }
+
+    /// The fold that its ranges add up to, and the hash that `@offset` states, to find out what is wrong with it.
+    ///
+    /// # Errors
+    /// As for [`ViewContent::into_fold`], except that the hash is not compared.
+    pub fn into_unproved_fold(mut self) -> Result<(Fold, u64), ViewError> {
+        // First of all: a newer version may have other records too.
+        if let Some((Stated { version, .. }, None)) = self.offset {
+            return Err(if version.is_newer() { ViewError::Newer { version } } else { ViewError::Older { version } });
+        }
         self.compact();
         if let Some(error) = self.beyond_repair.or_else(|| self.strays.into_values().next()) {
             return Err(error);
         }
-        match self.position {
-            None if self.entries.is_empty() => Ok(Fold::default()),
+        match self.offset.and_then(|(_, proof)| proof) {
+            None if self.entries.is_empty() => Ok((Fold::default(), Fold::default().hash())),
             None => Err(ViewError::NoOffset { ranges: self.entries.len() }),
-            Some(position) => {
+            Some(Proof { position, hash }) => {
                 let blocks = self.entries.into_iter().filter_map(|(range, until)| Some(Block { range, until: until? }));
-                Fold::resume(position, blocks).map_err(|range| ViewError::Overlap { range })
+                let fold = Fold::resume(position, blocks).map_err(|range| ViewError::Overlap { range })?;
+                Ok((fold, hash))
             }
         }
     }
@@ -134,6 +157,31 @@ pub enum ViewError {
         /// The number of ranges.
         ranges: usize,
     },
+    /// The ranges are not those that were written.
+    #[error(
+        "its ranges have the hash {found:016x}, and {OFFSET_KEY} states {stated:016x}: a range was lost, added or changed"
+    )]
+    Hash {
+        /// What `@offset` states.
+        stated: u64,
+        /// That of the ranges.
+        found: u64,
+    },
+    /// An older edgefold has written the view.
+    #[error("an older edgefold has written it ({version}); this one writes {}", Version::CURRENT)]
+    Older {
+        /// Its version.
+        version: Version,
+    },
+    /// A newer edgefold has written the view. This one must neither read nor write it.
+    #[error(
+        "a newer edgefold has written the view of ranges ({version}), and this one only knows format {FORMAT} and grammar \
+         {GRAMMAR}: update edgefold"
+    )]
+    Newer {
+        /// Its version.
+        version: Version,
+    },
     /// A range that a fold does not have.
     #[error("the range {range} overlaps the one before it, or should be joined with it")]
     Overlap {
@@ -164,8 +212,8 @@ mod tests {
             }
         }
         assert!(view.entries.len() <= ViewContent::LEAST_LIMIT);
-        view.read(Some(OFFSET_KEY.as_bytes()), Some(b"400000 2026-11-23T00:00:00Z"));
-        let ranges: Vec<_> = view.into_fold().unwrap().blocks().map(|block| block.range.to_string()).collect();
+        view.compact();
+        let ranges: Vec<_> = view.entries.iter().map(|(range, _)| range.to_string()).collect();
         // The last round is 3999: 3999 % 250 is 249, and 3999 % 7 is 2.
         let expected: Vec<_> =
             (0..100).filter(|host| host % 7 != 2).map(|host| format!("10.0.{host}.0-10.0.{host}.249")).collect();

@@ -1,47 +1,61 @@
 //! The view: the records of the ranges topic. Edits become records here, and [`ViewContent`] reads them back into a fold.
 //!
 //! The key of a record is a range's first address. Its value is the last address, followed by ` until=TIME` if the block ends.
-//! The key `@offset` has the value `NEXT_COMMAND_OFFSET LOG_TIME`: the ranges are the fold of all commands below that offset.
+//! The value of the key `@offset` says which commands the ranges are the fold of, in which versions they are written, and a hash
+//! of all of them: a view is only trusted if it proves what it is. `docs/semantics.md` is the authority.
 
 mod content;
+mod offset;
 mod read;
 
-use std::collections::{BTreeMap, HashSet};
+use std::iter;
 
 pub use content::{ViewContent, ViewError};
-pub use read::{read_raw_view, read_view, watch_view};
+pub use offset::{FORMAT, Stated, Version, stated};
+pub use read::{read_content, read_view, read_view_after, watch_view};
 
 use crate::log::ViewRecord;
-use crate::{Block, Edits, Fold, LogTime, Position};
+use crate::{Block, Edits, Fold};
 
 /// The key of the record that ends each transaction.
 pub const OFFSET_KEY: &str = "@offset";
 
-/// The records that apply `edits` to the view and bring it to `position`. The last is `@offset`.
-pub fn records(edits: &Edits, position: Position) -> impl Iterator<Item = ViewRecord> {
+/// The records that apply `edits`, which lead to `fold`, to the view. The last is `@offset`.
+pub fn records(edits: &Edits, fold: &Fold) -> impl Iterator<Item = ViewRecord> {
     let ranges = edits.net().map(|(first, block)| (first.to_string().into_bytes(), block.map(entry_text)));
-    let offset = format!("{} {}", position.next_offset, position.log_time);
-    ranges.chain([(OFFSET_KEY.as_bytes().to_vec(), Some(offset))])
+    ranges.chain([(OFFSET_KEY.as_bytes().to_vec(), Some(offset::text(fold)))])
 }
 
-/// The records that turn the view from `current`, whatever that is, into `fold`. The last is `@offset`.
-pub fn repair(current: &BTreeMap<Vec<u8>, Vec<u8>>, fold: &Fold) -> impl Iterator<Item = ViewRecord> {
-    let whole: Vec<ViewRecord> = records(&fold.edits_since(&Fold::default()), fold.position()).collect();
-    let keys: HashSet<&[u8]> = whole.iter().map(|(key, _)| key.as_slice()).collect();
-    let strays = current.keys().filter(|key| !keys.contains(key.as_slice()));
-    let strays: Vec<ViewRecord> = strays.map(|key| (key.clone(), None)).collect();
-    let changed = |(key, value): &ViewRecord| {
-        key == OFFSET_KEY.as_bytes() || current.get(key).map(Vec::as_slice) != value.as_deref().map(str::as_bytes)
-    };
-    strays.into_iter().chain(whole.into_iter().filter(changed))
-}
-
-/// The next command offset that a record of the view states; `None` unless it is a valid record with the key `@offset`.
-pub fn stated_offset(key: Option<&[u8]>, value: Option<&[u8]>) -> Option<u64> {
-    if key? != OFFSET_KEY.as_bytes() {
-        return None;
-    }
-    parse_position(str::from_utf8(value?).ok()?).map(|position| position.next_offset)
+/// The records that turn the view from what was read, whatever that is, into `fold`. The last is `@offset`.
+///
+/// Of a view with more than ten thousand foreign keys, not all are removed at once.
+pub fn repair(current: ViewContent, fold: &Fold) -> impl Iterator<Item = ViewRecord> {
+    let (entries, strays) = current.into_entries();
+    let strays = strays.into_iter().map(|key| (key, None));
+    let (mut old, mut new) = (entries.into_iter().peekable(), fold.blocks().peekable());
+    // Both are sorted. What is the same is skipped.
+    let ranges = iter::from_fn(move || {
+        loop {
+            let (before, after) =
+                (old.peek().map(|block| block.range.first()), new.peek().map(|block| block.range.first()));
+            match (before, after) {
+                (None, None) => return None,
+                (Some(first), after) if after.is_none_or(|after| first < after) => {
+                    old.next();
+                    return Some((first, None));
+                }
+                (before, _) => {
+                    let replaced = if before == after { old.next() } else { None };
+                    let block = new.next()?;
+                    if replaced != Some(block) {
+                        return Some((block.range.first(), Some(block)));
+                    }
+                }
+            }
+        }
+    });
+    let ranges = ranges.map(|(first, block)| (first.to_string().into_bytes(), block.map(entry_text)));
+    strays.chain(ranges).chain([(OFFSET_KEY.as_bytes().to_vec(), Some(offset::text(fold)))])
 }
 
 fn entry_text(Block { range, until }: Block) -> String {
@@ -51,15 +65,10 @@ fn entry_text(Block { range, until }: Block) -> String {
     }
 }
 
-fn parse_position(value: &str) -> Option<Position> {
-    let (next_offset, log_time) = value.split_once(' ')?;
-    Some(Position { next_offset: next_offset.parse().ok()?, log_time: LogTime::parse(log_time).ok()? })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Record;
+    use crate::{LogTime, Record};
 
     #[test]
     fn a_repair_writes_only_what_differs_and_ends_with_the_offset() {
@@ -69,25 +78,21 @@ mod tests {
             fold.apply(&record, &mut Edits::default()).unwrap();
         }
         let bytes = |text: &str| text.as_bytes().to_vec();
-        let offset = (bytes(OFFSET_KEY), Some("2 1970-01-01T00:00:00Z".to_owned()));
-        let mut current: BTreeMap<Vec<u8>, Vec<u8>> = [("10.0.0.0", "10.0.0.255"), ("192.0.2.1", "192.0.2.1")]
-            .into_iter()
-            .chain([(OFFSET_KEY, "2 1970-01-01T00:00:00Z")])
-            .map(|(key, value)| (bytes(key), bytes(value)))
-            .collect();
-        assert_eq!(repair(&current, &fold).collect::<Vec<_>>(), std::slice::from_ref(&offset));
-        current.insert(bytes("hello"), bytes("world"));
-        current.insert(bytes("10.0.0.0"), bytes("10.0.0.9"));
-        let expected = [(bytes("hello"), None), (bytes("10.0.0.0"), Some("10.0.0.255".to_owned())), offset];
-        assert_eq!(repair(&current, &fold).collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn only_a_valid_offset_record_states_an_offset() {
-        let stated = |key: &str, value: &str| stated_offset(Some(key.as_bytes()), Some(value.as_bytes()));
-        assert_eq!(stated("@offset", "7 2026-01-01T00:00:00Z"), Some(7));
-        assert_eq!(stated("10.0.0.1", "7 2026-01-01T00:00:00Z"), None);
-        assert_eq!(stated("@offset", "7"), None);
-        assert_eq!((stated_offset(None, None), stated_offset(Some(b"@offset"), None)), (None, None));
+        let offset = (bytes(OFFSET_KEY), Some(offset::text(&fold)));
+        let repaired = |records: &[(&str, &str)]| {
+            let mut content = ViewContent::default();
+            records.iter().for_each(|(key, value)| content.read(Some(key.as_bytes()), Some(value.as_bytes())));
+            repair(content, &fold).collect::<Vec<_>>()
+        };
+        let right = [("10.0.0.0", "10.0.0.255"), ("192.0.2.1", "192.0.2.1"), (OFFSET_KEY, &*offset::text(&fold))];
+        assert_eq!(repaired(&right), std::slice::from_ref(&offset));
+        let wrong = [("hello", "world"), ("10.0.0.0", "10.0.0.9"), ("10.0.0.11", "10.0.0.12")];
+        let expected = [
+            (bytes("hello"), None),
+            (bytes("10.0.0.0"), Some("10.0.0.255".to_owned())),
+            (bytes("10.0.0.11"), None),
+            offset,
+        ];
+        assert_eq!(repaired(&[&right[..], &wrong].concat()), expected);
     }
 }

@@ -1,6 +1,5 @@
 //! Reading the view from a log.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::ViewContent;
@@ -13,36 +12,46 @@ use crate::{Error, Fold};
 /// # Errors
 /// Those of the log, [`Error::View`] for an invalid view, and [`Error::StalledView`].
 pub fn read_view(log: &dyn Log) -> Result<Fold, Error> {
-    let mut content = ViewContent::default();
-    watch_view(log, |key, value| content.read(key, value))?;
-    Ok(content.into_fold()?)
+    read_view_after(log, 0)
 }
 
-/// Reads the records of the view, valid or not.
+/// Reads the view as a fold, for a writer that has taken over: with all that the writers before it have committed, which is what
+/// lies before `fence`, its [`ViewWriter::fence`](crate::ViewWriter::fence).
 ///
 /// # Errors
-/// Those of the log, and [`Error::StalledView`].
-pub fn read_raw_view(log: &dyn Log) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
-    let mut records = BTreeMap::new();
-    watch_view(log, |key, value| {
-        let Some(key) = key else { return };
-        match value {
-            Some(value) => drop(records.insert(key.to_vec(), value.to_vec())),
-            None => drop(records.remove(key)),
-        }
-    })?;
-    Ok(records)
+/// Those of [`read_view`], and [`Error::HeldBack`] if some of that is not visible yet.
+pub fn read_view_after(log: &dyn Log, fence: u64) -> Result<Fold, Error> {
+    Ok(read_content(log, fence)?.into_fold()?)
+}
+
+/// Reads the view, valid or not, for a writer that has taken over, as [`read_view_after`] does.
+///
+/// # Errors
+/// Those of the log, [`Error::StalledView`] and [`Error::HeldBack`].
+pub fn read_content(log: &dyn Log, fence: u64) -> Result<ViewContent, Error> {
+    let mut content = ViewContent::default();
+    read_to_end(&mut *view_after(log, fence)?, |key, value| content.read(key, value))?;
+    Ok(content)
 }
 
 /// Passes all records of the view to `each`, and returns the reader, which follows the view from there.
 ///
 /// # Errors
 /// Those of the log, and [`Error::StalledView`].
-pub fn watch_view(
-    log: &dyn Log,
-    mut each: impl FnMut(Option<&[u8]>, Option<&[u8]>),
-) -> Result<Box<dyn ViewReader>, Error> {
+pub fn watch_view(log: &dyn Log, each: impl FnMut(Option<&[u8]>, Option<&[u8]>)) -> Result<Box<dyn ViewReader>, Error> {
     let mut reader = log.view()?;
+    read_to_end(&mut *reader, each)?;
+    Ok(reader)
+}
+
+/// A reader of the view that can reach `fence`.
+fn view_after(log: &dyn Log, fence: u64) -> Result<Box<dyn ViewReader>, Error> {
+    let reader = log.view()?;
+    let end = reader.progress().total;
+    if end < fence { Err(Error::HeldBack { end, fence }) } else { Ok(reader) }
+}
+
+fn read_to_end(reader: &mut dyn ViewReader, mut each: impl FnMut(Option<&[u8]>, Option<&[u8]>)) -> Result<(), Error> {
     let (mut done, mut progressed) = (0, Instant::now());
     while reader.progress().total > 0 && !reader.read(POLL, &mut each)? {
         let progress = reader.progress();
@@ -52,5 +61,5 @@ pub fn watch_view(
             return Err(Error::StalledView { done, total: progress.total, seconds: STALL_TIMEOUT.as_secs() });
         }
     }
-    Ok(reader)
+    Ok(())
 }

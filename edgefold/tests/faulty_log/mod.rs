@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use edgefold::{
-    Batch, CommandReader, EachRecord, Error, Log, NewCommand, Progress, Record, ViewReader, ViewWriter, now,
+    Batch, CommandReader, EachRecord, Error, Log, NewCommand, Position, Progress, Record, ViewReader, ViewWriter, now,
 };
 
 /// How reading the commands fails.
@@ -124,12 +124,12 @@ impl Log for FaultyLog {
         Ok((next..state.records.len() as u64).collect())
     }
 
-    fn commands(&self, from: u64) -> Result<Box<dyn CommandReader>, Error> {
+    fn commands(&self, from: Position) -> Result<Box<dyn CommandReader>, Error> {
         let mut state = self.state();
         state.check()?;
         state.opened += 1;
         // It starts one record early: a log may deliver a record twice.
-        let next = usize::try_from(from).unwrap().saturating_sub(1);
+        let next = usize::try_from(from.next_offset).unwrap().saturating_sub(1);
         Ok(Box::new(Commands { log: self.clone(), next, end: state.records.len() as u64 }))
     }
 
@@ -171,7 +171,7 @@ impl CommandReader for Commands {
         state.hangs = false;
         let records = state.records[self.next..].to_vec();
         self.next = state.records.len();
-        Ok(Batch { records, at_end: true, contact: Some(Instant::now()), trouble: None })
+        Ok(Batch { records, at_end: true, contact: Some(Instant::now()), ..Batch::default() })
     }
 
     fn end(&self) -> u64 {

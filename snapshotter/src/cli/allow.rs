@@ -29,6 +29,6 @@ pub(super) struct AllowArgs {
 
 impl AllowArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
-        self.append.append(&*self.log.open()?, Action::Whitelist, self.append.time())
+        self.append.append(&*self.log.open()?, Action::Whitelist, self.append.time()?)
     }
 }

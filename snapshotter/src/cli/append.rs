@@ -1,12 +1,21 @@
 //! What `edgefold block` and `edgefold allow` have in common: they append a command for each range.
 
-use std::io::ErrorKind;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use clap::Args;
-use edgefold::{Action, Command, Error, IpRange, Log, LogTime, NewCommand, now};
+use edgefold::{Action, Command, Error, IpRange, Log, LogTime, MAX_SKEW, NewCommand, now};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
-use super::{CliError, output};
+use super::{CliError, UNKNOWN, output};
+
+/// How soon a signal is noticed.
+const POLL: Duration = Duration::from_millis(50);
 
 #[derive(Args, Debug)]
 pub(super) struct AppendArgs {
@@ -26,8 +35,15 @@ pub(super) struct AppendArgs {
 
 impl AppendArgs {
     /// The time of the commands.
-    pub(super) fn time(&self) -> LogTime {
-        self.at.unwrap_or_else(now)
+    pub(super) fn time(&self) -> Result<LogTime, CliError> {
+        let now = now();
+        match self.at {
+            Some(at) if now.checked_add(MAX_SKEW).is_some_and(|latest| at > latest) => Err(CliError::Usage(format!(
+                "--at {at} has not come yet: every reader would reject the command. A block begins when it is appended; --ttl and \
+                 --until say when it ends"
+            ))),
+            at => Ok(at.unwrap_or(now)),
+        }
     }
 
     /// Appends a command for each range, and prints their offsets.
@@ -40,17 +56,55 @@ impl AppendArgs {
             Ok(NewCommand { time, text })
         };
         let commands: Vec<NewCommand> = self.ranges.iter().map(command).collect::<Result<_, CliError>>()?;
-        let offsets = log.append(&commands).map_err(|error| match error {
-            Error::Unacknowledged(_) | Error::Partly { .. } => CliError::Log(error),
-            error => CliError::NotAppended(error),
-        })?;
-        output::print(|out| {
-            offsets.iter().zip(&commands).try_for_each(|(offset, command)| writeln!(out, "{offset}\t{}", command.text))
-        })
-        .map_err(|error| match error {
-            CliError::Output(source) if source.kind() != ErrorKind::BrokenPipe => CliError::NotPrinted(source),
-            error => error,
-        })?;
-        Ok(ExitCode::SUCCESS)
+        match append_or_be_interrupted(log, &commands)? {
+            Ok(offsets) => {
+                print_appended(&offsets.into_iter().zip(&commands).collect::<Vec<_>>())?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(Error::Partly { outcomes, why }) => {
+                let appended: Vec<(u64, &NewCommand)> = outcomes
+                    .iter()
+                    .zip(&commands)
+                    .filter_map(|(outcome, command)| Some((outcome.offset()?, command)))
+                    .collect();
+                print_appended(&appended)?;
+                Err(CliError::Log(Error::Partly { outcomes, why }))
+            }
+            Err(error @ Error::Unacknowledged(_)) => Err(CliError::Log(error)),
+            Err(error) => Err(CliError::NotAppended(error)),
+        }
     }
+}
+
+/// Appends on another thread, so that whoever interrupts it is told what that means.
+fn append_or_be_interrupted(log: &dyn Log, commands: &[NewCommand]) -> Result<Result<Vec<u64>, Error>, CliError> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register(signal, Arc::clone(&interrupted)).map_err(CliError::Signal)?;
+    }
+    let (done, outcome) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || done.send(log.append(commands)));
+        loop {
+            match outcome.recv_timeout(POLL) {
+                Ok(outcome) => return Ok(outcome),
+                Err(_) if interrupted.load(Ordering::Relaxed) => {
+                    output::complain(&CliError::Interrupted);
+                    // The thread waits for the log, for as long as that takes.
+                    process::exit(UNKNOWN.into());
+                }
+                Err(_) => {}
+            }
+        }
+    })
+}
+
+fn print_appended(appended: &[(u64, &NewCommand)]) -> Result<(), CliError> {
+    let printed = output::print(|out| {
+        appended.iter().try_for_each(|(offset, command)| writeln!(out, "{offset}\t{}", command.text))
+    });
+    printed.map_err(|error| match error {
+        CliError::Output(source) => CliError::NotPrinted(source),
+        error => error,
+    })
 }

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use edgefold::{Action, LogTime, Term, parse_ttl};
+use edgefold::{Action, LogTime, Term, now, parse_ttl};
+use tracing::warn;
 
 use super::CliError;
 use super::append::AppendArgs;
@@ -36,7 +37,7 @@ pub(super) struct BlockArgs {
 
 impl BlockArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
-        let time = self.append.time();
+        let time = self.append.time()?;
         let term = match (self.ttl, self.until) {
             (_, Some(until)) if until <= time => {
                 return Err(CliError::Usage(format!(
@@ -52,6 +53,10 @@ impl BlockArgs {
             (Some(ttl), None) => Term::Ttl(ttl),
             (None, None) => Term::Forever,
         };
+        let end = self.until.or_else(|| time.checked_add(self.ttl?));
+        if let Some(end) = end.filter(|end| *end <= now()) {
+            warn!("the block has already ended, at {end}: it is appended, but blocks nothing");
+        }
         self.append.append(&*self.log.open()?, Action::Blacklist(term), time)
     }
 }

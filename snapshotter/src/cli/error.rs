@@ -4,9 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use edgefold::Error;
+use edgefold::{Appended, Error};
 use edgefold_snapshot::{EncodeError, OpenError};
 
+use super::{ERROR, UNKNOWN, USAGE_ERROR};
 use crate::serve::ServeError;
 
 /// Why a subcommand failed.
@@ -26,8 +27,14 @@ pub(super) enum CliError {
     File { path: PathBuf, source: io::Error },
     #[error("{}: {source}", path.display())]
     NotASnapshot { path: PathBuf, source: OpenError },
+    #[error("{}: the file is truncated or damaged: it begins like an ECDS file, but cannot be decoded", path.display())]
+    DamagedResource { path: PathBuf },
     #[error("{}; nothing was appended", log_error(.0))]
     NotAppended(Error),
+    #[error("cannot handle signals: {0}")]
+    Signal(io::Error),
+    #[error("interrupted: the commands may or may not have been appended; `edgefold list` shows it if they were")]
+    Interrupted,
     #[error("everything was appended, but its offsets cannot be printed: {0}")]
     NotPrinted(io::Error),
     #[error("cannot write the output: {0}")]
@@ -40,9 +47,13 @@ impl CliError {
         |source| Self::File { path, source }
     }
 
-    /// Whether the command line itself is wrong.
-    pub(super) fn is_usage(&self) -> bool {
-        matches!(self, Self::Usage(_) | Self::Log(Error::Property { .. } | Error::Unsupported { .. }))
+    pub(super) fn exit_status(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Log(Error::Property { .. } | Error::Unsupported { .. }) => USAGE_ERROR,
+            Self::Log(Error::Unacknowledged(_)) => UNKNOWN,
+            Self::Log(Error::Partly { outcomes, .. }) if outcomes.contains(&Appended::Unknown) => UNKNOWN,
+            _ => ERROR,
+        }
     }
 }
 
@@ -60,7 +71,8 @@ impl From<ServeError> for CliError {
 fn log_error(error: &Error) -> String {
     match error {
         Error::Missing(_) => format!("{error}: create it with `edgefold init`"),
-        Error::Property { key, value, why } => format!("-X {key}={value}: {why}"),
+        Error::Property { key, why } => format!("-X {key}: {why}"),
+        Error::OtherLog { .. } => format!("{error}: `edgefold rebuild`"),
         Error::Unacknowledged(_) => format!("{error}; `edgefold list` shows it if it was"),
         error => error.to_string(),
     }

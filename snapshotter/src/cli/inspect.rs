@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::CliError;
 use super::output::{self, Format};
 use crate::ship::cut::generation_text;
-use crate::ship::ecds::snapshot_in;
+use crate::ship::ecds::{is_like_a_resource, snapshot_in};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,7 +36,11 @@ impl InspectArgs {
         let bytes = Bytes::from(std::fs::read(&self.file).map_err(CliError::file(&self.file))?);
         let size = bytes.len();
         let path = self.file.clone();
-        let snapshot = Snapshot::open(snapshot_in(&bytes).unwrap_or(bytes));
+        let snapshot = match snapshot_in(&bytes) {
+            Some(snapshot) => Snapshot::open(snapshot),
+            None if is_like_a_resource(&bytes) => return Err(CliError::DamagedResource { path }),
+            None => Snapshot::open(bytes),
+        };
         let snapshot = snapshot.map_err(|source| CliError::NotASnapshot { path, source })?;
         let Header { list, generation, as_of, ipv4_ranges, ipv6_ranges, settings } = snapshot.header();
         let generation = generation_text(*generation);

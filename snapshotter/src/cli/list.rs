@@ -33,9 +33,15 @@ impl ListArgs {
         let (fold, time) = self.moment.load(&*self.log.open()?)?;
         let mut blocks = fold.blocks().filter(|block| block.until.holds_at(time));
         output::print(|out| match self.output {
-            Format::Human => blocks.try_for_each(|block| {
-                writeln!(out, "{:<40} {}", block.range.shortest_text(), output::until_words(block.until))
-            }),
+            Format::Human => {
+                let mut blocks = blocks.peekable();
+                if blocks.peek().is_none() {
+                    return writeln!(out, "nothing is blocked");
+                }
+                blocks.try_for_each(|block| {
+                    writeln!(out, "{:<40} {}", block.range.shortest_text(), output::until_words(block.until))
+                })
+            }
             Format::Raw => blocks.try_for_each(|block| writeln!(out, "{}", output::block_raw(block))),
             Format::Json => output::json_array(out, blocks.map(output::block_json)),
         })?;

@@ -32,12 +32,15 @@ use error::CliError;
 const USAGE_ERROR: u8 = 64;
 /// The exit status after any other error. 1 is a verdict of `check` and `verify`.
 const ERROR: u8 = 2;
+/// The exit status if it is unknown whether a command was appended.
+const UNKNOWN: u8 = 3;
 
 const EXIT_STATUS: &str = "\
 Exit status:
   0   success
   1   check: an address is blocked; verify: the view differs from the commands
-  2   an error, described on stderr
+  2   an error, described on stderr; block, allow: what is not printed was not appended
+  3   block, allow: of what is not printed, some may have been appended
   64  a usage error, which names the flag and the value";
 
 /// An event-sourced IP blocklist for Envoy
@@ -80,11 +83,9 @@ pub fn main() -> ExitCode {
     start_logging(matches!(cli.subcommand, Subcommand::Serve(_)));
     match cli.subcommand.run() {
         Ok(status) => status,
-        // The reader of our output has read enough, as `head` does.
-        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&error);
-            if error.is_usage() { USAGE_ERROR.into() } else { ERROR.into() }
+            error.exit_status().into()
         }
     }
 }

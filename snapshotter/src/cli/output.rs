@@ -1,6 +1,6 @@
 //! What subcommands print: text for people, tab-separated lines or JSON for programs.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 
 use clap::ValueEnum;
 use edgefold::{Block, Until};
@@ -19,10 +19,13 @@ pub(super) enum Format {
     Json,
 }
 
-/// Calls `print` with stdout, buffered.
+/// Calls `print` with stdout, buffered. That the reader has read enough, as `head` does, is no error, and changes no verdict.
 pub(super) fn print(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {
     let mut out = BufWriter::new(io::stdout().lock());
-    print(&mut out).and_then(|()| out.flush()).map_err(CliError::Output)
+    match print(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(CliError::Output(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Prints on stderr what went wrong.

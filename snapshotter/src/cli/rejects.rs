@@ -1,9 +1,11 @@
 //! `edgefold rejects`
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
 use edgefold::{MAX_COMMAND_BYTES, Record, each_command};
+use edgefold_table::shorten;
 use serde_json::json;
 
 use super::CliError;
@@ -15,7 +17,8 @@ Examples:
   edgefold rejects
   edgefold rejects -o json";
 
-/// List the records that are not valid commands, and why; every reader skips them
+/// List the records that are not valid commands, and why: every reader skips them. Also list valid commands whose key is not a time:
+/// every reader uses their timestamp instead
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct RejectsArgs {
@@ -26,42 +29,64 @@ pub(super) struct RejectsArgs {
     log: LogArgs,
 }
 
-/// A record that every reader skips.
-struct Rejected {
-    offset: u64,
-    time: Option<String>,
-    text: String,
-    reason: String,
-}
-
 impl RejectsArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
-        let mut rejected = Vec::new();
-        each_command(&*self.log.open()?, |record| {
-            if let Err(reason) = record.effect() {
-                let (offset, time) = (record.offset, record.time().map(|time| time.to_string()));
-                rejected.push(Rejected { offset, time, text: text(record), reason: reason.to_string() });
+        let log = self.log.open()?;
+        let mut read = Ok(());
+        output::print(|out| {
+            let mut printed = Ok(());
+            let mut count = 0_u64;
+            // Nothing is collected: there may be any number of them, of any length.
+            read = each_command(&*log, |record| {
+                if let Some(reason) = complaint(record) {
+                    printed = self.print(out, count == 0, record, &reason);
+                    count += 1;
+                }
+                printed.is_ok()
+            });
+            printed?;
+            match (self.output, count) {
+                (Format::Json, 0) => writeln!(out, "[]"),
+                (Format::Json, _) => writeln!(out, "\n]"),
+                (Format::Human, 0) => writeln!(out, "every record of the log is a valid command"),
+                _ => Ok(()),
             }
         })?;
-        output::print(|out| {
-            match self.output {
-            Format::Human => rejected.iter().try_for_each(|Rejected { offset, time, text, reason }| {
+        read?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn print(&self, out: &mut dyn Write, is_first: bool, record: &Record, reason: &str) -> io::Result<()> {
+        let (offset, text) = (record.offset, text(record));
+        let time = record.time().map(|time| time.to_string());
+        match self.output {
+            Format::Human => {
                 let time = time.as_deref().unwrap_or("no time");
                 writeln!(out, "{offset}  {time}  {}\n    {reason}", text.escape_debug())
-            }),
-            Format::Raw => rejected.iter().try_for_each(|Rejected { offset, time, text, reason }| {
+            }
+            Format::Raw => {
                 let time = time.as_deref().unwrap_or("-");
                 writeln!(out, "{offset}\t{time}\t{}\t{}", text.escape_debug(), reason.escape_debug())
-            }),
-            Format::Json => output::json_array(
-                out,
-                rejected.iter().map(|Rejected { offset, time, text, reason }| {
-                    json!({ "offset": offset, "time": time, "text": text, "reason": reason })
-                }),
-            ),
+            }
+            Format::Json => {
+                let rejected = record.effect().is_err();
+                let json =
+                    json!({ "offset": offset, "time": time, "text": text, "reason": reason, "rejected": rejected });
+                write!(out, "{}\n  {json}", if is_first { "[" } else { "," })
+            }
         }
-        })?;
-        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What is wrong with a record, if anything.
+fn complaint(record: &Record) -> Option<String> {
+    match record.effect() {
+        Err(reject) => Some(reject.to_string()),
+        Ok(_) if record.has_other_key() => {
+            let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
+            Some(format!("not rejected, but its key {:?} is not a time: its timestamp is used", shorten(&key)))
+        }
+        Ok(_) => None,
     }
 }
 

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use edgefold_snapshot::{ClientAddress, OpenConnections, Refusal, Settings};
+use edgefold::parse_ttl;
+use edgefold_snapshot::{ClientAddress, Refusal, Settings};
 
 use super::CliError;
 use super::log_args::LogArgs;
@@ -36,7 +38,7 @@ pub(super) struct ServeArgs {
     /// Ship the network filter, which refuses connections, to this file; its name must end in .pb
     #[arg(long, value_name = "FILE", value_parser = ecds_path)]
     network_ecds_file: Option<PathBuf>,
-    /// Serve metrics for Prometheus at http://ADDR/metrics, as in 127.0.0.1:9464
+    /// Serve metrics for Prometheus at http://ADDR/metrics, as in 127.0.0.1:9464, and /live and /ready for probes
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
     /// Write the address of the admin server to this file; useful with port 0
@@ -46,10 +48,27 @@ pub(super) struct ServeArgs {
     /// (fail-closed), or let requests pass (fail-open)
     #[arg(long, value_name = "POLICY", default_value = "fail-reload", value_parser = named::<FailurePolicy>())]
     failure_policy: FailurePolicy,
+    /// Ship at most once in this time: a change is shipped at once if there was none before it for so long. Each shipment that an
+    /// open stream began under stays in Envoy's memory
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = interval)]
+    min_interval: Duration,
+    /// Only follow and ship: neither watch nor write the view, so that no right to write to the log is needed
+    #[arg(long)]
+    no_view: bool,
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
     content: SnapshotContentArgs,
+}
+
+/// As a ttl, but zero and milliseconds are allowed.
+fn interval(text: &str) -> Result<Duration, String> {
+    let millis = text.strip_suffix("ms").and_then(|millis| millis.parse().ok()).map(Duration::from_millis);
+    match (text, millis) {
+        ("0" | "0s", _) => Ok(Duration::ZERO),
+        (_, Some(millis)) => Ok(millis),
+        _ => parse_ttl(text).map_err(|error| error.to_string()),
+    }
 }
 
 /// Envoy picks the parser of a file by its extension.
@@ -67,10 +86,13 @@ impl ServeArgs {
         self.check(&settings).map_err(|what| CliError::Usage(what.to_owned()))?;
         let config = ServeConfig {
             list: self.content.name,
+            epoch: self.content.epoch,
             settings,
             http_file: self.ecds_file,
             network_file: self.network_ecds_file,
             failure_policy: self.failure_policy,
+            min_interval: self.min_interval,
+            keeps_view: !self.no_view,
             admin: self.admin,
             admin_address_path: self.admin_address_path,
         };
@@ -80,12 +102,9 @@ impl ServeArgs {
 
     /// Checks that each setting has a filter that it applies to.
     fn check(&self, settings: &Settings) -> Result<(), &'static str> {
-        let Settings { refusal, client_address, open_connections, .. } = settings;
+        let Settings { refusal, client_address, .. } = settings;
         if self.ecds_file == self.network_ecds_file {
             return Err("--ecds-file and --network-ecds-file must be different files: one file holds one resource");
-        }
-        if self.network_ecds_file.is_none() && *open_connections != OpenConnections::default() {
-            return Err("--open-connections applies to the network filter: add --network-ecds-file");
         }
         if self.ecds_file.is_none() && (*refusal != Refusal::default() || *client_address != ClientAddress::default()) {
             return Err(

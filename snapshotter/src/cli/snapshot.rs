@@ -9,7 +9,7 @@ use super::CliError;
 use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
 use super::snapshot_args::SnapshotContentArgs;
-use crate::ship::cut::cut;
+use crate::ship::cut::{cut, fresh_from};
 use crate::ship::files::replace_file;
 
 const EXAMPLES: &str = "\
@@ -36,7 +36,8 @@ impl SnapshotArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
         let settings = self.content.settings.read()?;
         let (fold, time) = self.moment.load(&*self.log.open()?)?;
-        let (bytes, _ranges) = cut(&fold, &self.content.name, &settings, time)?;
+        let (bytes, _ranges) =
+            cut(&fold, &self.content.name, self.content.epoch, &settings, time, fresh_from(&settings, time))?;
         replace_file(&self.output, &bytes).map_err(CliError::file(&self.output))?;
         Ok(ExitCode::SUCCESS)
     }

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold::view::read_view;
-use edgefold::{Block, Fold, Moment, replay};
+use edgefold::view::{ViewContent, ViewError, watch_view};
+use edgefold::{Block, Error, Fold, Moment, replay};
 
 use super::log_args::LogArgs;
 use super::{CliError, output};
@@ -26,20 +26,39 @@ impl VerifyArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
         let log = self.log.open()?;
         log.check()?;
-        let view = match read_view(&*log) {
+        let mut content = ViewContent::default();
+        let read = watch_view(&*log, |key, value| content.read(key, value)).map(drop);
+        let (view, stated_hash) = match read.and_then(|()| Ok(content.into_unproved_fold()?)) {
             Ok(view) => view,
+            Err(error @ Error::View(ViewError::Newer { .. })) => return Err(error.into()),
             Err(error) if error.is_unusable_view() => {
                 return report(&format!("the view cannot be read: {error}"), false);
             }
             Err(error) => return Err(error.into()),
         };
         let offset = view.position().next_offset;
-        let replayed = replay(&*log, Moment::Offset(offset))?;
+        let replayed = match replay(&*log, Moment::Offset(offset)) {
+            Ok(replayed) => replayed,
+            Err(Error::NotYet { end, .. }) => {
+                let what = format!(
+                    "the view is at offset {offset}, and the commands end at offset {end}: it is of another log"
+                );
+                return report(&what, false);
+            }
+            Err(error) => return Err(error.into()),
+        };
         if let Some(difference) = first_difference(&view, &replayed) {
             return report(&format!("the view differs from a replay to its offset {offset}: {difference}"), false);
         }
-        let count = view.blocks().count();
-        report(&format!("the view is a replay of the commands below offset {offset}: {count} ranges"), true)
+        if view.hash() != stated_hash {
+            return report("the view is right, but states a wrong hash of its ranges", false);
+        }
+        let (count, end) = (view.blocks().count(), log.commands(view.position())?.end());
+        let behind = match end.saturating_sub(offset) {
+            0 => String::new(),
+            behind => format!(" (the log ends at offset {end}: {behind} are not in it yet)"),
+        };
+        report(&format!("the view is a replay of the commands below offset {offset}: {count} ranges{behind}"), true)
     }
 }
 
@@ -67,6 +86,9 @@ fn first_difference(view: &Fold, replayed: &Fold) -> Option<String> {
         }
     }
     let (found, right) = (view.position(), replayed.position());
+    if found.last_record.is_some() && found.last_record != right.last_record {
+        return Some("the last command before that is another one: the view is of another log".to_owned());
+    }
     if found.next_offset != right.next_offset {
         // Records that are not commands, such as transaction markers, have offsets too.
         return None;

@@ -106,6 +106,12 @@ pub fn snapshot_in(response: &Bytes) -> Option<Bytes> {
     Some(plugin_in(response)?.configuration?.value?.value)
 }
 
+/// Whether bytes that cannot be decoded look as if they had been an encoded `DiscoveryResponse`.
+pub fn is_like_a_resource(bytes: &[u8]) -> bool {
+    let start = &bytes[..bytes.len().min(4096)];
+    start.windows(EXTENSION_CONFIG.len()).any(|window| window == EXTENSION_CONFIG.as_bytes())
+}
+
 /// The shipment of an encoded `DiscoveryResponse`; `None` if the bytes are something else.
 pub fn shipment_in(response: &Bytes) -> Option<String> {
     plugin_in(response)?.root_id.split_once(' ').map(|(_kind, shipment)| shipment.to_owned())

@@ -57,10 +57,6 @@ impl section::Layout for Layout {
         self.index.chunks()
     }
 
-    fn chunk_of(&self, address: u32) -> usize {
-        (address >> (32 - self.index.bits())) as usize
-    }
-
     #[inline]
     fn contains(&self, table: &[u8], address: u32) -> Option<bool> {
         match self.index.bits() {
@@ -72,7 +68,7 @@ impl section::Layout for Layout {
 
     #[inline(never)]
     fn edge(&self, table: &[u8], address: u32, side: Side) -> Option<ControlFlow<u32, u32>> {
-        let chunk = section::Layout::chunk_of(self, address);
+        let chunk = self.chunk_of(address);
         let ends = |chunk: usize| {
             let first = (chunk as u32) << (32 - self.index.bits());
             (first, first | u32::MAX >> self.index.bits())
@@ -128,6 +124,11 @@ impl section::Layout for Layout {
 }
 
 impl Layout {
+    /// The chunk of `address`.
+    fn chunk_of(&self, address: u32) -> usize {
+        (address >> (32 - self.index.bits())) as usize
+    }
+
     #[inline]
     fn contains_fine(&self, table: &[u8], address: u32) -> Option<bool> {
         let (chunk, position) = (address >> 15, address as u16 & 0x7fff);
@@ -142,7 +143,7 @@ impl Layout {
 
     #[inline]
     fn contains_coarse<const WIDTH: usize>(&self, table: &[u8], address: u32) -> Option<bool> {
-        let extent = self.index.extent(table, section::Layout::chunk_of(self, address))?;
+        let extent = self.index.extent(table, self.chunk_of(address))?;
         let columns = Columns::new(table.get(self.edges + extent.start * WIDTH..)?, WIDTH, extent.len);
         let begins = 1 << (32 - 8 * WIDTH);
         let key = address << self.index.bits() | begins;

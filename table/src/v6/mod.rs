@@ -52,10 +52,6 @@ impl section::Layout for Layout {
         self.root.chunks()
     }
 
-    fn chunk_of(&self, address: u128) -> usize {
-        self.root.chunk_of(upper_half(address))
-    }
-
     #[inline]
     fn contains(&self, table: &[u8], address: u128) -> Option<bool> {
         let (upper, lower) = (upper_half(address), address as u64);

@@ -229,23 +229,20 @@ pub fn v6(ranges: &[(u128, u128)]) -> Vec<IpRange> {
     ranges.iter().map(|&(first, last)| range(first, last).into()).collect()
 }
 
-/// The naive oracle: ranges by their first address, with their index in their family.
-pub struct Oracle(BTreeMap<IpAddr, (IpAddr, usize)>);
+/// The naive oracle: the last address of each range by its first.
+pub struct Oracle(BTreeMap<IpAddr, IpAddr>);
 
 impl Oracle {
     /// An oracle for `ranges`, which must be disjoint.
     pub fn new(ranges: &[IpRange]) -> Self {
-        let v4 = ranges.iter().filter(|range| range.first().is_ipv4()).enumerate();
-        let v6 = ranges.iter().filter(|range| range.first().is_ipv6()).enumerate();
-        Self(v4.chain(v6).map(|(index, range)| (range.first(), (range.last(), index))).collect())
+        Self(ranges.iter().map(|range| (range.first(), range.last())).collect())
     }
 
-    /// The first and last address of the range that contains `ip`, and its index in its family. An IPv4-mapped address
-    /// is looked up as the IPv4 address in it.
-    pub fn find(&self, ip: IpAddr) -> Option<(IpAddr, IpAddr, usize)> {
+    /// The first and last address of the range that contains `ip`. An IPv4-mapped address is looked up as the IPv4 address in it.
+    pub fn find(&self, ip: IpAddr) -> Option<(IpAddr, IpAddr)> {
         let ip = ip.to_canonical();
-        let (&first, &(last, index)) = self.0.range(..=ip).next_back()?;
-        (ip <= last && first.is_ipv4() == ip.is_ipv4()).then_some((first, last, index))
+        let (&first, &last) = self.0.range(..=ip).next_back()?;
+        (ip <= last && first.is_ipv4() == ip.is_ipv4()).then_some((first, last))
     }
 }
 

@@ -38,7 +38,7 @@ fn a_decoder_written_from_the_document_only_reads_every_kind_of_chunk() {
     let settings = settings();
     let folder = tempfile::tempdir().unwrap();
     for Sample { name, ranges } in samples() {
-        let generation = Generation { next_offset: 300, expiry: Some(70_000) };
+        let generation = Generation { epoch: 5, next_offset: 300, expiry: Some(70_000) };
         let new = NewSnapshot { list: "edgefold", generation, as_of: 70_000, settings: &settings, cut_at: 1 << 40 };
         let snapshot = new.encode(ranges.iter().copied()).unwrap();
         let file = folder.path().join("snapshot");
@@ -47,8 +47,10 @@ fn a_decoder_written_from_the_document_only_reads_every_kind_of_chunk() {
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
 
         let v4 = ranges.iter().filter(|range| range.first().is_ipv4()).count();
-        let mut expected =
-            format!("# list=edgefold next_offset=300 expiry=70000 as_of=70000 ipv4={v4} ipv6={}\n", ranges.len() - v4);
+        let mut expected = format!(
+            "# list=edgefold epoch=5 next_offset=300 expiry=70000 as_of=70000 ipv4={v4} ipv6={}\n",
+            ranges.len() - v4
+        );
         let body = "\\u00e9".repeat(200);
         writeln!(
             expected,

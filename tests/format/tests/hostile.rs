@@ -249,7 +249,7 @@ fn truncations_and_flipped_bits_are_refused() {
     /// A snapshot is hashed as often as it has offsets that are tried. All of them, for all but the largest.
     const MOST_OFFSETS: usize = 10_000;
     for Sample { name, ranges } in samples() {
-        let generation = Generation { next_offset: 2, expiry: None };
+        let generation = Generation { epoch: 0, next_offset: 2, expiry: None };
         let new = NewSnapshot { list: "edgefold", generation, as_of: 1, settings: &Settings::default(), cut_at: 0 };
         let bytes = new.encode(ranges).unwrap();
         let step = bytes.len().div_ceil(MOST_OFFSETS);

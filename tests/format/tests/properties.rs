@@ -53,7 +53,7 @@ proptest! {
             let expected = in_v6.map(|(&first, &last)| IpRange::new(first.into(), last.into()).unwrap());
             prop_assert_eq!(table.range(ip6.into()), expected);
         }
-        let generation = Generation { next_offset: 7, expiry: Some(9) };
+        let generation = Generation { epoch: 0, next_offset: 7, expiry: Some(9) };
         let settings = &Settings::default();
         let new = NewSnapshot { list: "edgefold", generation, as_of: 9, settings, cut_at: 0 };
         let snapshot = new.encode(all.iter().copied()).unwrap();

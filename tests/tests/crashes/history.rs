@@ -74,9 +74,9 @@ impl History {
     fn draw(&mut self) -> Sent {
         let Self { random, sent, .. } = self;
         let number = sent.len() as u64;
-        // In the future, so that blocks end by log time only. Log time moves one second per command, and sometimes
-        // back.
-        let start = LogTime::parse("2090-01-01T00:00:00Z").unwrap();
+        // In the past: a command from the future would be rejected. By the clock, all blocks that end have ended long ago, and
+        // are not shipped; in the view they end by log time. That moves one second per command, and sometimes back.
+        let start = LogTime::parse("2016-01-01T00:00:00Z").unwrap();
         let time = start.checked_add(Duration::from_secs(number + 1 - random.u64(0..=number.min(5)))).unwrap();
         let family = random.choice([0, ADDRESSES]).unwrap();
         let first = random.usize(0..ADDRESSES);
@@ -167,6 +167,7 @@ impl History {
             assert_eq!((key, &value), (sent.time.to_string(), &sent.text));
             assert_eq!(offsets[index].replace(record.offset), None, "{value} is in the log twice");
             commands.push(sent);
+            true
         })
         .unwrap();
         for (sent, offset) in self.sent.iter().zip(offsets) {

@@ -24,7 +24,7 @@ impl<'a> Keeping<'a> {
     /// Brings the view to the end of the commands.
     pub(crate) fn catch_up(&mut self) {
         let mut commands: Vec<Record> = Vec::new();
-        let mut reader = self.log.commands(self.fold.position().next_offset).unwrap();
+        let mut reader = self.log.commands(self.fold.position()).unwrap();
         eventually("the end of the commands", || {
             let batch = reader.read(Duration::from_secs(1)).unwrap();
             commands.extend(batch.records);
@@ -33,7 +33,7 @@ impl<'a> Keeping<'a> {
         for command in commands {
             let mut edits = Edits::default();
             let _rejected = self.fold.apply(&command, &mut edits);
-            self.writer.write(&mut records(&edits, self.fold.position()).inspect(|_| self.written += 1)).unwrap();
+            self.writer.write(&mut records(&edits, &self.fold).inspect(|_| self.written += 1)).unwrap();
         }
     }
 }

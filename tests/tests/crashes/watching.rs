@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use edgefold::view::{OFFSET_KEY, read_raw_view};
+use edgefold::view::{OFFSET_KEY, watch_view};
 
 use crate::history::Sent;
 use crate::log::open;
@@ -27,9 +27,16 @@ impl Watching {
             let mut states = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 reader.read(Duration::from_millis(100), &mut |_, _| {}).unwrap();
-                let text = |bytes| String::from_utf8(bytes).unwrap();
-                let view = read_raw_view(&*log).unwrap();
-                let view: BTreeMap<_, _> = view.into_iter().map(|(key, value)| (text(key), text(value))).collect();
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                let mut view = BTreeMap::new();
+                let read = watch_view(&*log, |key, value| {
+                    let key = text(key.unwrap());
+                    match value {
+                        Some(value) => drop(view.insert(key, text(value))),
+                        None => drop(view.remove(&key)),
+                    }
+                });
+                drop(read.unwrap());
                 if !view.is_empty() && states.last() != Some(&view) {
                     states.push(view);
                 }

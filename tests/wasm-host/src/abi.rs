@@ -13,6 +13,7 @@ const INVALID_MEMORY_ACCESS: u32 = 6;
 /// The buffer with the configuration.
 const PLUGIN_CONFIGURATION: u32 = 7;
 /// The stream of the client's connection: `proxy_stream_type_t`.
+const HTTP_REQUEST: u32 = 0;
 const DOWNSTREAM: u32 = 2;
 
 /// The action of a request or connection that goes on.
@@ -35,7 +36,6 @@ pub(crate) fn linker(engine: &Engine) -> Linker<State> {
     linker.func_wrap("env", "proxy_increment_metric", proxy_increment_metric).unwrap();
     linker.func_wrap("env", "proxy_record_metric", proxy_record_metric).unwrap();
     linker.func_wrap("env", "proxy_get_current_time_nanoseconds", proxy_get_current_time_nanoseconds).unwrap();
-    linker.func_wrap("env", "proxy_set_tick_period_milliseconds", proxy_set_tick_period_milliseconds).unwrap();
     linker
 }
 
@@ -173,7 +173,7 @@ fn proxy_close_stream(mut caller: Caller<'_, State>, stream: u32) -> u32 {
     if let Some(status) = refused(&mut caller, "proxy_close_stream") {
         return status;
     }
-    assert_eq!(stream, DOWNSTREAM, "the filter closes the client's side");
+    assert!([HTTP_REQUEST, DOWNSTREAM].contains(&stream), "the filter closes the client's side");
     caller.data_mut().is_closed = true;
     OK
 }
@@ -211,14 +211,6 @@ fn proxy_get_current_time_nanoseconds(mut caller: Caller<'_, State>, time: u32) 
     }
     let now = caller.data().now * 1_000_000;
     memory(&mut caller).write(&mut caller, time as usize, &now.to_le_bytes()).unwrap();
-    OK
-}
-
-fn proxy_set_tick_period_milliseconds(mut caller: Caller<'_, State>, period: u32) -> u32 {
-    if let Some(status) = refused(&mut caller, "proxy_set_tick_period_milliseconds") {
-        return status;
-    }
-    caller.data_mut().tick_period = Some(period);
     OK
 }
 

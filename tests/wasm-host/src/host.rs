@@ -40,8 +40,6 @@ pub struct State {
     pub(crate) filter_state: BTreeMap<String, String>,
     /// Names and values; the id of a metric is its position, from 1.
     pub(crate) metrics: Vec<(String, u64)>,
-    /// Milliseconds.
-    pub(crate) tick_period: Option<u32>,
     pub(crate) log: Vec<String>,
     pub(crate) calls: Vec<String>,
 }
@@ -130,22 +128,19 @@ impl Host {
         self.stays_open(action).then_some(Connection { context })
     }
 
+    /// Sends a byte of a request that was let pass before, and returns whether the request goes on. A module that does not look
+    /// at bodies is not called.
+    pub fn request_data(&mut self) -> bool {
+        let context = self.last_context;
+        let action = self.call_if_exported("proxy_on_request_body", (context, 1_u32, 0_u32));
+        action.is_none_or(|action| self.stays_open(action))
+    }
+
     /// Sends a byte over a connection, and returns whether the connection stays open. A module that does not look at
     /// data is not called.
     pub fn data(&mut self, connection: Connection) -> bool {
         let action = self.call_if_exported("proxy_on_downstream_data", (connection.context, 1_u32, 0_u32));
         action.is_none_or(|action| self.stays_open(action))
-    }
-
-    /// Sets the time to `now`, and calls the module's timer.
-    ///
-    /// # Panics
-    /// If the module did not ask for a timer with a period of 0.1 to 10 seconds.
-    pub fn tick(&mut self, now: u64) {
-        self.store.data_mut().now = now;
-        let period = self.store.data().tick_period;
-        assert!(period.is_some_and(|millis| (100..=10_000).contains(&millis)), "the tick period is {period:?}");
-        self.call::<_, ()>("proxy_on_tick", ROOT_CONTEXT);
     }
 
     /// Sets the attribute at `path`, or removes it.

@@ -10,8 +10,8 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::{KafkaLog, PARTITION};
-use crate::Error;
 use crate::log::NewCommand;
+use crate::{Appended, Error};
 
 /// How long to wait for an acknowledgement, retries included.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -81,26 +81,25 @@ impl KafkaLog {
     }
 
     fn sum_up(&self, outcomes: Vec<Outcome>) -> Result<Vec<u64>, Error> {
-        let commands = outcomes.len();
-        let (mut offsets, mut refused, mut unknown, mut first) = (Vec::new(), 0, 0, None);
-        for outcome in outcomes {
-            match outcome {
-                Outcome::Appended(offset) => offsets.push(offset),
-                Outcome::Refused(why) => {
-                    refused += 1;
-                    first.get_or_insert(why);
-                }
-                Outcome::Unknown(why) => {
-                    unknown += 1;
-                    first.get_or_insert(why);
-                }
-            }
-        }
+        let mut first = None;
+        let mut noted = |outcome, why| {
+            first.get_or_insert(why);
+            outcome
+        };
+        let outcomes: Vec<Appended> = outcomes
+            .into_iter()
+            .map(|outcome| match outcome {
+                Outcome::Appended(offset) => Appended::At(offset),
+                Outcome::Refused(why) => noted(Appended::Refused, why),
+                Outcome::Unknown(why) => noted(Appended::Unknown, why),
+            })
+            .collect();
+        let all = |wanted| outcomes.iter().all(|outcome| *outcome == wanted);
         match first {
-            None => Ok(offsets),
-            Some(why) if refused == commands => Err(Error::Refused { brokers: self.brokers.clone(), why }),
-            Some(why) if unknown == commands => Err(Error::Unacknowledged(why)),
-            Some(why) => Err(Error::Partly { commands, offsets, refused, unknown, why }),
+            None => Ok(outcomes.into_iter().filter_map(Appended::offset).collect()),
+            Some(why) if all(Appended::Refused) => Err(Error::Refused { brokers: self.brokers.clone(), why }),
+            Some(why) if all(Appended::Unknown) => Err(Error::Unacknowledged(why)),
+            Some(why) => Err(Error::Partly { outcomes, why }),
         }
     }
 }

@@ -11,10 +11,11 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::debug;
 
 use super::{CommandReader, Log, NewCommand, ViewReader, ViewWriter};
-use crate::Error;
+use crate::{Error, Position};
 
 mod append;
 mod probe;
+mod proof;
 mod reader;
 mod topics;
 mod writer;
@@ -25,9 +26,10 @@ const PARTITION: i32 = 0;
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Properties that edgefold's guarantees depend on: durability, order, one writer, and never a half-read view.
-const FIXED: [&str; 10] = [
+const FIXED: [&str; 11] = [
     "allow.auto.create.topics",
     "acks",
+    "delivery.timeout.ms",
     "request.required.acks",
     "enable.idempotence",
     "enable.partition.eof",
@@ -64,7 +66,10 @@ impl KafkaLog {
         let mut config = ClientConfig::new();
         config.set("client.id", "edgefold").set("bootstrap.servers", brokers);
         for (key, value) in properties {
-            let refused = |why| Error::Property { key: key.clone(), value: value.clone(), why };
+            let refused = |why| Error::Property { key: key.clone(), why };
+            if ["bootstrap.servers", "metadata.broker.list"].contains(&key.as_str()) {
+                return Err(refused("the URL of the log names the brokers".to_owned()));
+            }
             if FIXED.contains(&key.as_str()) {
                 return Err(refused("edgefold's guarantees depend on its own value".to_owned()));
             }
@@ -93,6 +98,15 @@ impl KafkaLog {
 
     /// A client to read with.
     fn consumer_client(&self) -> Result<BaseConsumer<Context>, Error> {
+        self.client_with("read_committed")
+    }
+
+    /// A client that also sees what open transactions have written.
+    fn uncommitted_client(&self) -> Result<BaseConsumer<Context>, Error> {
+        self.client_with("read_uncommitted")
+    }
+
+    fn client_with(&self, isolation_level: &str) -> Result<BaseConsumer<Context>, Error> {
         let mut config = self.config.clone();
         for (key, value) in CONSUMER {
             if config.get(key).is_none() {
@@ -103,37 +117,39 @@ impl KafkaLog {
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
-            .set("isolation.level", "read_committed");
+            .set("isolation.level", isolation_level);
         self.connect(&config)
     }
 
-    /// A client that has checked that `topic` exists and has one partition.
-    fn client_of(&self, topic: &str) -> Result<BaseConsumer<Context>, Error> {
+    /// A client that has checked that `topic` exists and has one partition, and the number of its replicas.
+    fn client_of(&self, topic: &str) -> Result<(BaseConsumer<Context>, usize), Error> {
         let consumer = self.consumer_client()?;
         let metadata = consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT);
         let metadata = metadata.map_err(|error| self.unreachable(&consumer, "ask for the topics", error))?;
         let partitions = metadata.topics().iter().find(|found| found.name() == topic).map(|found| {
             let error = found.error().map(RDKafkaErrorCode::from);
-            (found.partitions().len(), error)
+            let replicas = found.partitions().first().map_or(0, |partition| partition.replicas().len());
+            (found.partitions().len(), error, replicas)
         });
-        match partitions {
-            Some((1, None)) => {}
+        let replicas = match partitions {
+            Some((1, None, replicas)) => replicas,
             None
-            | Some((_, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) | (0, None)) =>
-            {
+            | Some(
+                (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic), _) | (0, None, _),
+            ) => {
                 return Err(Error::Missing(format!("topic {topic}")));
             }
-            Some((_, Some(error))) => {
+            Some((_, Some(error), _)) => {
                 return Err(self.failed(&format!("ask for topic {topic}"), KafkaError::MetadataFetch(error)));
             }
-            Some((count, None)) => return Err(Error::Settings(vec![topics::too_many_partitions(topic, count)])),
-        }
-        Ok(consumer)
+            Some((count, None, _)) => return Err(Error::Settings(vec![topics::too_many_partitions(topic, count)])),
+        };
+        Ok((consumer, replicas))
     }
 
     /// A consumer of `topic` from `from` on, and the topic's first and end offset.
     fn consumer(&self, topic: &str, from: Option<u64>) -> Result<(BaseConsumer<Context>, u64, u64), Error> {
-        let consumer = self.client_of(topic)?;
+        let (consumer, _) = self.client_of(topic)?;
         let watermarks = consumer.fetch_watermarks(topic, PARTITION, METADATA_TIMEOUT);
         let (low, high) =
             watermarks.map_err(|error| self.unreachable(&consumer, &format!("ask for the end of {topic}"), error))?;
@@ -179,7 +195,7 @@ impl Log for KafkaLog {
         self.append_commands(commands)
     }
 
-    fn commands(&self, from: u64) -> Result<Box<dyn CommandReader>, Error> {
+    fn commands(&self, from: Position) -> Result<Box<dyn CommandReader>, Error> {
         Ok(Box::new(reader::KafkaCommandReader::open(self, from)?))
     }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::{Context, KafkaLog, PARTITION};
+use crate::Error;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,6 +26,20 @@ pub(super) struct Answer {
     pub(super) asked: Instant,
     /// The offset after the last committed record.
     pub(super) end: Result<u64, String>,
+    /// An open transaction hides the records from `end` up to this offset, and has done so for a while.
+    pub(super) hidden_up_to: Option<u64>,
+}
+
+/// How long a transaction may be open before it is reported.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Two consumers: one sees what is committed, and the other everything.
+#[derive(Default)]
+struct Asking {
+    committed: Option<BaseConsumer<Context>>,
+    all: Option<BaseConsumer<Context>>,
+    /// The last stable offset, and since when an open transaction keeps it there.
+    held_back: Option<(u64, Instant)>,
 }
 
 /// Probes until it is dropped.
@@ -39,11 +54,13 @@ impl Probe {
         let last = Arc::<Mutex<Option<Answer>>>::default();
         let (answer, log, topic) = (Arc::clone(&last), log.clone(), topic.to_owned());
         let probe = move || {
-            let mut consumer: Option<BaseConsumer<Context>> = None;
+            let mut asking = Asking::default();
             for number in 0.. {
                 let asked = Instant::now();
-                let end = ask(&log, &topic, &mut consumer);
-                *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Answer { number, asked, end });
+                let end = ask(|| log.consumer_client(), &topic, &mut asking.committed);
+                let hidden_up_to = end.as_ref().ok().and_then(|end| asking.hidden_up_to(*end, &log, &topic));
+                let new = Answer { number, asked, end, hidden_up_to };
+                *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
                 if stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Disconnected) {
                     return;
                 }
@@ -59,10 +76,26 @@ impl Probe {
     }
 }
 
-fn ask(log: &KafkaLog, topic: &str, consumer: &mut Option<BaseConsumer<Context>>) -> Result<u64, String> {
+impl Asking {
+    fn hidden_up_to(&mut self, end: u64, log: &KafkaLog, topic: &str) -> Option<u64> {
+        let all = ask(|| log.uncommitted_client(), topic, &mut self.all).ok().filter(|all| *all > end);
+        self.held_back = match (all, self.held_back) {
+            (None, _) => None,
+            (Some(_), Some((before, since))) if before == end => Some((before, since)),
+            (Some(_), _) => Some((end, Instant::now())),
+        };
+        all.filter(|_| self.held_back.is_some_and(|(_, since)| since.elapsed() > PATIENCE))
+    }
+}
+
+fn ask(
+    client: impl FnOnce() -> Result<BaseConsumer<Context>, Error>,
+    topic: &str,
+    consumer: &mut Option<BaseConsumer<Context>>,
+) -> Result<u64, String> {
     let consumer = match consumer {
         Some(consumer) => consumer,
-        None => consumer.insert(log.consumer_client().map_err(|error| error.to_string())?),
+        None => consumer.insert(client().map_err(|error| error.to_string())?),
     };
     match consumer.fetch_watermarks(topic, PARTITION, TIMEOUT) {
         Ok((_, end)) => Ok(end.unsigned_abs()),

@@ -8,10 +8,11 @@ use rdkafka::message::{BorrowedMessage, Message};
 use tracing::{info, warn};
 
 use super::probe::{Answer, Probe};
+use super::proof::Proof;
 use super::{Context, KafkaLog};
 use crate::log::{Batch, CommandReader, EachRecord, Progress, ViewReader};
 use crate::view::OFFSET_KEY;
-use crate::{Error, LogTime, Record};
+use crate::{Error, LogTime, Position, Record, RecordHash};
 
 /// A batch ends at this many records, or soon after this many bytes: producers choose how large a record is.
 const BATCH_RECORDS: usize = 10_000;
@@ -20,6 +21,9 @@ const BATCH_BYTES: usize = 16 << 20;
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// A reader that is open for longer than this probes the broker. One that only reads to the end does not.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
+/// How long a proof that the topic is still the same one is good for. It takes longer than that to delete a topic, to create it
+/// anew, and to write as much into it.
+const PROOF_LASTS: Duration = Duration::from_secs(1);
 
 /// A consumer of one topic that rides out transient errors.
 struct Topic {
@@ -100,7 +104,16 @@ pub(super) struct KafkaCommandReader {
     topic: Topic,
     opened: Instant,
     next: u64,
+    /// The hash of the record before `next`, if it is known.
+    last_record: Option<RecordHash>,
+    /// When the topic was last known to have that record; `None` if the consumer starts with it, so that it comes first.
+    proved: Option<Instant>,
+    proof: Option<Proof>,
+    /// Records that are not returned before the topic is proved.
+    unproved: Vec<Record>,
     end: u64,
+    /// The same, as far as is known now.
+    log_end: u64,
     /// Whether the end was reached and no record has come since.
     at_end: bool,
     /// A reader that lives for longer than a moment probes the broker.
@@ -113,20 +126,28 @@ pub(super) struct KafkaCommandReader {
 }
 
 impl KafkaCommandReader {
-    pub(super) fn open(log: &KafkaLog, from: u64) -> Result<Self, Error> {
+    pub(super) fn open(log: &KafkaLog, from: Position) -> Result<Self, Error> {
         let (name, opened) = (log.commands_topic(), Instant::now());
-        let (consumer, low, end) = log.consumer(&name, Some(from))?;
-        if from < low || from > end {
-            return Err(Error::Gone { needed: from, found: format!("offsets {low} to {end}") });
+        let Position { next_offset: next, last_record, .. } = from;
+        let last_record = last_record.filter(|_| next > 0);
+        let first = next - u64::from(last_record.is_some());
+        let (consumer, low, end) = log.consumer(&name, Some(first))?;
+        if first < low || next > end {
+            return Err(Error::Gone { needed: first, found: format!("offsets {low} to {end}") });
         }
         let topic = Topic::new(log, name, consumer);
-        let contact = (from == end).then_some(opened);
+        let contact = (next == end).then_some(opened);
         Ok(Self {
             log: log.clone(),
             topic,
             opened,
-            next: from,
+            next,
+            last_record,
+            proved: last_record.is_none().then_some(opened),
+            proof: None,
+            unproved: Vec::new(),
             end,
+            log_end: end,
             at_end: false,
             probe: None,
             first_since_end: None,
@@ -157,17 +178,57 @@ impl KafkaCommandReader {
             if first.end != answer.end {
                 self.first_since_end = None;
             }
+            self.log_end = self.log_end.max(end);
+            if let Some(hidden) = answer.hidden_up_to.filter(|_| end <= self.next) {
+                return Some(format!(
+                    "a producer has a transaction open on {} at offset {end}, which hides the commands up to offset {hidden}: end \
+                     that producer, or abort its transaction with kafka-transactions.sh",
+                    self.topic.name
+                ));
+            }
         }
         self.topic.trouble.as_ref().map(|trouble| trouble.why.clone())
+    }
+
+    fn other_log(&self) -> Error {
+        Error::OtherLog { offset: self.next.saturating_sub(1) }
+    }
+
+    /// Proves that the topic is still the one that was read before, and only then lets `batch` have records.
+    fn prove(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let recently = |proved: Instant| proved.elapsed() < PROOF_LASTS;
+        let (Some(hash), Some(offset), false) =
+            (self.last_record, self.next.checked_sub(1), self.proved.is_some_and(recently))
+        else {
+            return Ok(());
+        };
+        let asked = Instant::now();
+        let proof = match &mut self.proof {
+            Some(proof) => proof,
+            None => self.proof.insert(Proof::new(&self.log)?),
+        };
+        match proof.has(&self.topic.name, offset, hash) {
+            Ok(true) => {
+                self.proved = Some(asked);
+                Ok(())
+            }
+            Ok(false) => Err(self.other_log()),
+            Err(why) => {
+                self.unproved = std::mem::take(&mut batch.records);
+                batch.at_end = false;
+                batch.trouble = Some(why);
+                Ok(())
+            }
+        }
     }
 }
 
 impl CommandReader for KafkaCommandReader {
     fn read(&mut self, timeout: Duration) -> Result<Batch, Error> {
-        let mut batch = Batch::default();
+        let mut batch = Batch { records: std::mem::take(&mut self.unproved), ..Batch::default() };
         let last_read = std::mem::replace(&mut self.last_read, Instant::now());
         let deadline = self.last_read + timeout;
-        let mut bytes = 0;
+        let (mut bytes, mut reached_end) = (0, false);
         while batch.records.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
             // Waits only for the first record. Those that are already there come with it.
             let nothing_to_wait_for = !batch.records.is_empty() || (batch.at_end && !self.at_end);
@@ -180,13 +241,18 @@ impl CommandReader for KafkaCommandReader {
                     batch.at_end = false;
                     bytes += message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len);
                     let record = record(&message);
-                    self.next = record.offset + 1;
-                    batch.records.push(record);
+                    if self.proved.is_some() {
+                        batch.records.push(record);
+                    } else if self.last_record == Some(record.hash()) {
+                        self.proved = Some(self.last_read);
+                    } else {
+                        return Err(self.other_log());
+                    }
                 }
+                Polled::End if self.proved.is_none() => return Err(self.other_log()),
                 Polled::End => {
                     batch.at_end = true;
-                    // The consumer got there at some time after the last call.
-                    self.contact = self.contact.max(Some(last_read));
+                    reached_end = true;
                 }
                 Polled::Lost(error) => {
                     let found = format!("lost them while they were read ({error})");
@@ -198,9 +264,21 @@ impl CommandReader for KafkaCommandReader {
             }
         }
         batch.at_end |= self.at_end && batch.records.is_empty();
+        if !batch.records.is_empty() {
+            self.prove(&mut batch)?;
+        }
+        if let Some(last) = batch.records.last() {
+            (self.next, self.last_record) = (last.offset + 1, Some(last.hash()));
+        }
+        if reached_end && self.unproved.is_empty() {
+            // The consumer got there at some time after the last call.
+            self.contact = self.contact.max(Some(last_read));
+        }
         self.at_end = batch.at_end;
-        batch.trouble = self.check_contact();
+        let trouble = self.check_contact();
+        batch.trouble = batch.trouble.or(trouble);
         batch.contact = self.contact;
+        batch.end = Some(self.log_end.max(self.next));
         Ok(batch)
     }
 
@@ -209,7 +287,7 @@ impl CommandReader for KafkaCommandReader {
     }
 }
 
-fn record(message: &impl Message) -> Record {
+pub(super) fn record(message: &impl Message) -> Record {
     let timestamp = message.timestamp().to_millis().and_then(|millis| u64::try_from(millis).ok());
     Record {
         offset: message.offset().unsigned_abs(),
@@ -227,13 +305,8 @@ pub(super) struct KafkaViewReader {
 impl KafkaViewReader {
     pub(super) fn open(log: &KafkaLog) -> Result<Self, Error> {
         let name = log.ranges_topic();
-        let (consumer, low, total) = log.consumer(&name, None)?;
-        if low > 0 {
-            // Compaction does not move the start. Retention has deleted ranges, and the rest is not a view.
-            return Err(Error::Settings(vec![format!(
-                "topic {name} has lost its records below offset {low}: set cleanup.policy=compact, and delete the topic; it will be rebuilt"
-            )]));
-        }
+        // If retention has deleted records at its start, the hash in the view shows whether ranges are missing.
+        let (consumer, _low, total) = log.consumer(&name, None)?;
         Ok(Self { topic: Topic::new(log, name, consumer), progress: Progress { done: 0, total } })
     }
 }
@@ -257,6 +330,10 @@ impl ViewReader for KafkaViewReader {
                 }
                 Polled::End => {
                     progress.done = progress.done.max(progress.total);
+                    // A writer that has taken over leaves a marker, of which only the position tells.
+                    let position = topic.consumer.position().ok();
+                    let position = position.and_then(|all| all.elements().first().map(|topic| topic.offset().to_raw()));
+                    progress.done = progress.done.max(position.flatten().map_or(0, i64::unsigned_abs));
                     return Ok(true);
                 }
                 Polled::Lost(error) => error,

@@ -21,6 +21,8 @@ struct TopicConfig {
 enum Needed {
     Exactly(&'static str),
     AtLeast(u64),
+    AtMost(u64),
+    AtMostRatio(f64),
 }
 
 enum Otherwise {
@@ -31,7 +33,7 @@ enum Otherwise {
 }
 
 /// The commands are the only truth, and are kept forever.
-const COMMANDS: [TopicConfig; 4] = [
+const COMMANDS: [TopicConfig; 6] = [
     TopicConfig {
         key: "cleanup.policy",
         created: Some("delete"),
@@ -51,14 +53,31 @@ const COMMANDS: [TopicConfig; 4] = [
         otherwise: Otherwise::Loses("old commands are deleted"),
     },
     TopicConfig {
+        key: "message.timestamp.type",
+        created: Some("LogAppendTime"),
+        needed: Needed::Exactly("LogAppendTime"),
+        otherwise: Otherwise::Risks("a producer whose clock is fast can end the blocks of others early"),
+    },
+    TopicConfig {
         key: "unclean.leader.election.enable",
         created: None,
         needed: Needed::Exactly("false"),
         otherwise: Otherwise::Risks("commands that were acknowledged can be lost with a broker"),
     },
+    MIN_INSYNC_REPLICAS,
 ];
 
-const RANGES: [TopicConfig; 3] = [
+/// With one, a command is acknowledged that only a single broker has.
+const MIN_INSYNC_REPLICAS: TopicConfig = TopicConfig {
+    key: "min.insync.replicas",
+    created: None,
+    needed: Needed::AtLeast(2),
+    otherwise: Otherwise::Risks("what was acknowledged can be lost with a broker"),
+};
+
+/// What keeps a start short: it reads the whole topic. The segment that is being written is never compacted, so it must not grow
+/// large or old.
+const RANGES: [TopicConfig; 7] = [
     TopicConfig {
         key: "cleanup.policy",
         created: Some("compact"),
@@ -81,6 +100,27 @@ const RANGES: [TopicConfig; 3] = [
             "a start that takes longer than that to read the topic can miss a range that changes meanwhile",
         ),
     },
+    TopicConfig {
+        key: "segment.ms",
+        created: Some("3600000"),
+        needed: Needed::AtMost(86_400_000),
+        otherwise: Otherwise::Risks("superseded ranges are kept for so long, and a start reads them all"),
+    },
+    TopicConfig {
+        key: "segment.bytes",
+        created: Some("67108864"),
+        needed: Needed::AtMost(268_435_456),
+        otherwise: Otherwise::Risks("so many bytes of superseded ranges are kept, and a start reads them all"),
+    },
+    TopicConfig {
+        key: "min.cleanable.dirty.ratio",
+        created: Some("0.1"),
+        needed: Needed::AtMostRatio(0.5),
+        otherwise: Otherwise::Risks(
+            "so large a part of the topic may be superseded ranges, and a start reads them all",
+        ),
+    },
+    MIN_INSYNC_REPLICAS,
 ];
 
 pub(super) fn too_many_partitions(topic: &str, count: usize) -> String {
@@ -171,6 +211,7 @@ impl KafkaLog {
         let mut found = Findings::default();
         match self.client_of(topic) {
             Err(Error::Settings(wrong)) => found.loses = wrong,
+            Ok((_, 1)) => found.risks.push(format!("topic {topic} has one replica: it is lost with its broker")),
             other => drop(other?),
         }
         let doing = format!("ask for the configuration of topic {topic}");
@@ -193,6 +234,12 @@ impl KafkaLog {
                 Needed::Exactly(needed) if value != *needed => format!("{key}={needed}"),
                 Needed::AtLeast(least) if value.parse::<u64>().is_ok_and(|value| value < *least) => {
                     format!("{key} of at least {least}")
+                }
+                Needed::AtMost(most) if value.parse::<u64>().is_ok_and(|value| value > *most) => {
+                    format!("{key} of at most {most}")
+                }
+                Needed::AtMostRatio(most) if value.parse::<f64>().is_ok_and(|value| value > *most) => {
+                    format!("{key} of at most {most}")
                 }
                 _ => continue,
             };

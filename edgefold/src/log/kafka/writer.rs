@@ -23,6 +23,7 @@ const ABANDONED_AFTER: &str = "300000";
 pub(super) struct KafkaViewWriter {
     brokers: String,
     topic: String,
+    fence: u64,
     producer: ThreadedProducer<Deliveries>,
 }
 
@@ -48,22 +49,23 @@ impl KafkaViewWriter {
         producer
             .init_transactions(TRANSACTION_TIMEOUT)
             .map_err(|error| log.failed("become the writer of the ranges", error))?;
-        let writer = Self { brokers: log.brokers.clone(), topic: log.ranges_topic(), producer };
-        writer.write_abort_marker().map_err(|error| writer.failed(error))?;
+        let mut writer = Self { brokers: log.brokers.clone(), topic: log.ranges_topic(), fence: 0, producer };
+        writer.fence = writer.write_abort_marker().map_err(|error| writer.failed(error))?;
         Ok(writer)
     }
 
-    /// Writes an abort marker after everything that older writers have written.
+    /// Writes an abort marker after everything that older writers have written, and returns an offset up to it.
     ///
     /// Fencing should have done so. But a broker that was restarted in the middle of a commit has been seen to consider the
     /// transaction complete without writing its marker. The transaction then stays open: the view seems to end before it, and
     /// the commit of the next transaction would reveal both. Once it is aborted, its commands are written again.
-    fn write_abort_marker(&self) -> Result<(), KafkaError> {
+    fn write_abort_marker(&self) -> Result<u64, KafkaError> {
         self.producer.begin_transaction()?;
         let record = BaseRecord::<_, [u8]>::to(&self.topic).partition(PARTITION).key(OFFSET_KEY);
         self.producer.send(record).map_err(|(error, _)| error)?;
         self.producer.flush(TRANSACTION_TIMEOUT)?; // Without a record on the broker, an abort would write no marker.
-        self.producer.abort_transaction(TRANSACTION_TIMEOUT)
+        self.producer.abort_transaction(TRANSACTION_TIMEOUT)?;
+        Ok(self.producer.context().newest.load(Ordering::Relaxed).unsigned_abs() + 1)
     }
 
     fn failed(&self, source: KafkaError) -> Error {
@@ -127,6 +129,10 @@ impl ProducerContext for Deliveries {
 }
 
 impl ViewWriter for KafkaViewWriter {
+    fn fence(&self) -> u64 {
+        self.fence
+    }
+
     fn write(&mut self, records: &mut dyn Iterator<Item = ViewRecord>) -> Result<(), Error> {
         self.commit(records).map_err(|error| self.failed(error))
     }

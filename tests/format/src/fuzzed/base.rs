@@ -33,7 +33,7 @@ struct Parts {
 
 /// The snapshot of `ranges`, which must be in order.
 pub(super) fn of(ranges: &[IpRange]) -> Base {
-    let generation = Generation { next_offset: 300, expiry: Some(70_000) };
+    let generation = Generation { epoch: 0, next_offset: 300, expiry: Some(70_000) };
     let settings = &Settings::default();
     let new = NewSnapshot { list: "fuzzed", generation, as_of: 1 << 40, settings, cut_at: 0 };
     let bytes = new.encode(ranges.iter().copied()).unwrap();

@@ -9,7 +9,7 @@ mod input;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use edgefold_snapshot::Snapshot;
-use edgefold_table::{EncodeError, IpRange, Match, Table, encode};
+use edgefold_table::{EncodeError, IpRange, Table, encode};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::input::Input;
@@ -17,8 +17,6 @@ use crate::samples::Oracle;
 
 /// The most ranges whose ends are looked up. Limited to keep the fuzzers fast.
 const MOST_LOOKED_UP: usize = 500;
-/// Roughly the most ranges that all calls of `find` together may count; at worst one call counts every range.
-const MOST_COUNTED: usize = 50_000;
 const CHECKSUM_BYTES: usize = 8;
 
 /// Opens `bytes` as a table, as a snapshot, and as a snapshot with a valid checksum appended.
@@ -85,12 +83,8 @@ fn check(table: &Table<impl AsRef<[u8]>>, bytes: &[u8]) -> Vec<IpRange> {
     assert_eq!(ranges.windows(2).find_map(|pair| refusal(pair[0], pair[1])), None, "the ranges are out of order");
 
     let oracle = Oracle::new(&ranges);
-    let find = |ip| {
-        let found = table.find(ip).map(|Match { range, index }| (range.first(), range.last(), index));
-        assert_eq!(found, oracle.find(ip), "find({ip})");
-    };
     let contains = |ip| {
-        let expected = oracle.find(ip).map(|(first, last, _)| (first, last));
+        let expected = oracle.find(ip);
         assert_eq!(table.contains(ip), expected.is_some(), "contains({ip})");
         let range = table.range(ip).map(|range| (range.first(), range.last()));
         assert_eq!(range, expected, "range({ip})");
@@ -101,11 +95,7 @@ fn check(table: &Table<impl AsRef<[u8]>>, bytes: &[u8]) -> Vec<IpRange> {
     let edges = [Ipv4Addr::from_bits(0).into(), Ipv4Addr::from_bits(u32::MAX).into()]
         .into_iter()
         .chain([Ipv6Addr::from_bits(0).into(), Ipv6Addr::from_bits(u128::MAX).into()]);
-    let most_found = (MOST_COUNTED / ranges.len().max(1)).clamp(4, 100);
-    for ip in spread(&ranges, most_found).flat_map(ends_and_neighbours).chain(edges).chain(addresses(bytes)) {
-        contains(ip);
-        find(ip);
-    }
+    edges.chain(addresses(bytes)).for_each(contains);
     ranges
 }
 

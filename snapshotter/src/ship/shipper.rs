@@ -1,0 +1,235 @@
+//! Follows the log, and ships whatever changes what is blocked: the state of `edgefold serve`, without its threads and clocks.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use edgefold::{Batch, Error, Follower, Log, LogTime};
+use tracing::{info, warn};
+
+use super::{Publisher, ShipError, Shipment, Subscriber};
+use crate::retry::Retry;
+
+/// The two clocks, read at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For what takes how long.
+    pub instant: Instant,
+    /// For what expires when.
+    pub time: LogTime,
+}
+
+impl Now {
+    /// What the wall clock showed at `instant`, which is not later than this.
+    fn time_at(self, instant: Instant) -> LogTime {
+        let ago = u64::try_from(self.instant.saturating_duration_since(instant).as_millis()).unwrap_or(u64::MAX);
+        LogTime::from_millis(self.time.millis().saturating_sub(ago)).unwrap_or(LogTime::EPOCH)
+    }
+}
+
+/// What a shipper has done, for metrics.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// All commands below this offset are folded.
+    pub next_offset: u64,
+    /// What was shipped last accounts for all commands below this offset.
+    pub shipped_next_offset: u64,
+    /// The number of ranges in what was shipped last.
+    pub ranges: u64,
+    /// Its bytes.
+    pub shipped_bytes: u64,
+    /// How many shipments were delivered.
+    pub shipped: u64,
+    /// How many could not be.
+    pub ship_failures: u64,
+    /// How many records were rejected.
+    pub rejected: u64,
+    /// How many records had a key that is not a time.
+    pub undated: u64,
+    /// How often what was delivered had to be delivered again, because somebody else had changed or removed it.
+    pub repaired: u64,
+    /// The offset after the last command of the log, as far as is known.
+    pub log_end: u64,
+    /// When the log last confirmed that it had nothing beyond what is folded.
+    pub last_contact: LogTime,
+    /// Why the log cannot be read at the moment.
+    pub trouble: Option<String>,
+}
+
+/// Follows a log and delivers shipments.
+pub struct Shipper<S> {
+    follower: Follower,
+    publisher: Publisher,
+    subscriber: S,
+    /// The last shipment that was delivered.
+    delivered: Option<Arc<Shipment>>,
+    /// When that was.
+    delivered_at: Option<Instant>,
+    /// How long to wait after a delivery before the next.
+    min_interval: Duration,
+    log_retry: Retry,
+    ship_retry: Retry,
+    contact: Option<Instant>,
+    status: Status,
+}
+
+impl<S: Subscriber> Shipper<S> {
+    /// Ships what `follower` has folded. It had reached the end of the log that there was at `contact`. At least `min_interval`
+    /// lies between two deliveries: a change is delivered at once if none came for that long.
+    pub fn new(follower: Follower, publisher: Publisher, subscriber: S, min_interval: Duration, contact: Now) -> Self {
+        let next_offset = follower.fold.position().next_offset;
+        let (rejected, undated) = (follower.rejected, follower.undated);
+        let status = Status {
+            next_offset,
+            log_end: next_offset,
+            rejected,
+            undated,
+            last_contact: contact.time,
+            ..Status::default()
+        };
+        Self {
+            follower,
+            publisher,
+            subscriber,
+            delivered: None,
+            delivered_at: None,
+            min_interval,
+            log_retry: Retry::default(),
+            ship_retry: Retry::default(),
+            contact: Some(contact.instant),
+            status,
+        }
+    }
+
+    /// What it has done so far.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// What follows the log.
+    pub fn follower(&self) -> &Follower {
+        &self.follower
+    }
+
+    /// Whether nothing kept it from shipping all that it knew when it last [handled](Self::handle) something, at `now`.
+    pub fn has_nothing_to_ship(&self, now: Now) -> bool {
+        self.delivered.is_some() && !self.ship_retry.has_failed() && self.pause(now).is_none()
+    }
+
+    /// Ships for the first time.
+    ///
+    /// # Errors
+    /// What does not go away by itself, such as a wrong path. A full disk may have room later.
+    pub fn ship_first(&mut self, now: Now) -> Result<(), ShipError> {
+        match self.ship(now) {
+            Err(error) if !error.is_transient() => Err(error),
+            outcome => {
+                self.note_shipped(outcome, now);
+                Ok(())
+            }
+        }
+    }
+
+    /// How long reading may wait for commands at `now`, `most` at the most: until a block ends, or something is retried.
+    pub fn poll_timeout(&self, now: Now, most: Duration) -> Duration {
+        let expiry = self.follower.fold.next_expiry(now.time);
+        let expiry = expiry.map(|at| Duration::from_millis(at.millis() - now.time.millis()));
+        let retries = [self.log_retry.wait(now.instant), self.ship_retry.wait(now.instant), self.pause(now)];
+        retries.into_iter().chain([expiry]).flatten().fold(most, Duration::min)
+    }
+
+    /// How long it is too early for the next delivery.
+    fn pause(&self, now: Now) -> Option<Duration> {
+        let until = self.delivered_at? + self.min_interval;
+        until.checked_duration_since(now.instant).filter(|wait| !wait.is_zero())
+    }
+
+    /// Whether the log can be read at `now`. It cannot be while there is time to wait after a failure.
+    pub fn can_read(&self, now: Now) -> bool {
+        self.log_retry.wait(now.instant).is_none()
+    }
+
+    /// Waits at most `timeout` for commands. After a failure it opens the log again.
+    ///
+    /// # Errors
+    /// Those of the log.
+    pub fn read(&mut self, log: &dyn Log, timeout: Duration) -> Result<Batch, Error> {
+        if self.log_retry.has_failed() {
+            self.follower.reopen(log)?;
+        }
+        self.follower.read(timeout)
+    }
+
+    /// Does what there is to do at `now`, with what was read; `None` if nothing was.
+    ///
+    /// # Errors
+    /// Those of the log that do not go away by themselves. Everything else is logged and retried.
+    pub fn handle(&mut self, read: Option<Result<Batch, Error>>, now: Now) -> Result<(), Error> {
+        match read {
+            None => {}
+            Some(Ok(batch)) => self.take(&batch, now),
+            Some(Err(error)) if error.is_transient() => {
+                let delay = self.log_retry.failed(now.instant);
+                warn!("{error}; Envoy keeps what it has; trying again in {} s", delay.as_secs());
+                self.status.trouble = Some(error.to_string());
+            }
+            Some(Err(error)) => return Err(error),
+        }
+        // Even without new commands: blocks expire by the wall clock.
+        if self.ship_retry.wait(now.instant).is_none() && self.pause(now).is_none() {
+            let outcome = self.ship(now);
+            self.note_shipped(outcome, now);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, batch: &Batch, now: Now) {
+        self.follower.fold(&batch.records);
+        self.status.next_offset = self.follower.fold.position().next_offset;
+        (self.status.rejected, self.status.undated) = (self.follower.rejected, self.follower.undated);
+        self.contact = self.contact.max(batch.contact);
+        if let Some(contact) = self.contact {
+            self.status.last_contact = self.status.last_contact.max(now.time_at(contact));
+        }
+        self.status.log_end = batch.end.unwrap_or(self.status.log_end);
+        let had_failed = self.log_retry.succeeded();
+        match (&self.status.trouble, &batch.trouble) {
+            (before, Some(trouble)) if before.as_ref() != Some(trouble) => warn!("{trouble}; Envoy keeps what it has"),
+            (Some(_), None) => info!("reading the log again"),
+            _ if had_failed => info!("reading the log again"),
+            _ => {}
+        }
+        self.status.trouble.clone_from(&batch.trouble);
+    }
+
+    /// Ships, unless what is blocked is what was shipped last.
+    fn ship(&mut self, now: Now) -> Result<(), ShipError> {
+        let Follower { fold, edits, .. } = &mut self.follower;
+        let position = fold.position();
+        let shipment = self.publisher.publish(fold, edits, now.time, self.status.last_contact)?;
+        if !self.delivered.as_ref().is_some_and(|delivered| Arc::ptr_eq(delivered, shipment)) {
+            let bytes = self.subscriber.deliver(shipment)?;
+            info!("shipped generation {}: {bytes} bytes", shipment.version);
+            self.delivered = Some(Arc::clone(shipment));
+            self.delivered_at = Some(now.instant);
+            self.status.shipped += 1;
+            (self.status.ranges, self.status.shipped_bytes) = (shipment.ranges, bytes);
+        }
+        self.status.shipped_next_offset = position.next_offset;
+        if self.subscriber.repair(shipment)? {
+            warn!("somebody else has changed or removed what was shipped: shipped it again");
+            self.status.repaired += 1;
+        }
+        Ok(())
+    }
+
+    fn note_shipped(&mut self, outcome: Result<(), ShipError>, now: Now) {
+        match outcome {
+            Ok(()) => drop(self.ship_retry.succeeded()),
+            Err(error) => {
+                self.status.ship_failures += 1;
+                let delay = self.ship_retry.failed(now.instant);
+                warn!("{error}; Envoy keeps what it has; trying again in {} s", delay.as_secs());
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! One `edgefold serve`: what ships, and what keeps the view.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use edgefold::{Fold, Follower, LogTime};
+use edgefold_snapshot::{Settings, Snapshot};
+use edgefold_snapshotter::keeper::{Keeper, Role};
+use edgefold_snapshotter::ship::shipper::{Now, Shipper};
+use edgefold_snapshotter::ship::{Publisher, ShipError, Shipment, Subscriber};
+use fastrand::Rng;
+
+use crate::topics::{Memory, replay};
+
+/// The addresses that the commands are about, and one more.
+const ADDRESSES: u8 = 33;
+
+/// Where one process ships to. Envoy reads it, also while no process runs.
+#[derive(Clone)]
+pub(crate) struct Disk(Arc<Mutex<Content>>);
+
+struct Content {
+    random: Rng,
+    /// One in this many deliveries fails; none if it is 0.
+    faults: u32,
+    current: Option<Arc<Shipment>>,
+    deliveries: u32,
+}
+
+impl Disk {
+    pub(crate) fn new(random: Rng, faults: u32) -> Self {
+        Self(Arc::new(Mutex::new(Content { random, faults, current: None, deliveries: 0 })))
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap()
+    }
+
+    pub(crate) fn repair(&self) {
+        self.content().faults = 0;
+    }
+
+    pub(crate) fn deliveries(&self) -> u32 {
+        self.content().deliveries
+    }
+
+    /// Which of the addresses Envoy refuses, and from when its snapshot counts as fresh.
+    fn in_force(&self) -> Option<(Vec<bool>, Option<u64>)> {
+        let shipment = self.content().current.clone()?;
+        let snapshot = Snapshot::open(&shipment.snapshot).unwrap();
+        let fresh_from = snapshot.header().settings.freshness.map(|freshness| freshness.cut_at);
+        Some((addresses().map(|ip| snapshot.table().contains(ip)).collect(), fresh_from))
+    }
+}
+
+impl Subscriber for Disk {
+    fn deliver(&mut self, shipment: &Arc<Shipment>) -> Result<u64, ShipError> {
+        let mut content = self.content();
+        let faults = content.faults;
+        if faults > 0 && content.random.u32(..faults) == 0 {
+            let source = std::io::ErrorKind::StorageFull.into();
+            return Err(ShipError::File { path: "disk".into(), source });
+        }
+        content.current = Some(Arc::clone(shipment));
+        content.deliveries += 1;
+        Ok(shipment.snapshot.len() as u64)
+    }
+
+    fn repair(&mut self, _shipment: &Arc<Shipment>) -> Result<bool, ShipError> {
+        Ok(false)
+    }
+}
+
+fn addresses() -> impl Iterator<Item = IpAddr> {
+    (0..ADDRESSES).map(|host| Ipv4Addr::new(10, 0, 0, host).into())
+}
+
+pub(crate) struct Process {
+    pub(crate) keeper: Keeper,
+    /// `None` before it has started.
+    shipper: Option<Shipper<Disk>>,
+    pub(crate) log: Memory,
+    pub(crate) disk: Disk,
+    settings: Settings,
+    min_interval: Duration,
+    /// The latest time at which a read confirmed the end of the log, by the wall clock then.
+    confirmed: Option<LogTime>,
+    /// What it must have folded.
+    expected: Fold,
+}
+
+impl Process {
+    pub(crate) fn new(log: Memory, disk: Disk, settings: Settings, min_interval: Duration, now: Now) -> Self {
+        let keeper = Keeper::new(now.instant, Duration::ZERO);
+        Self { keeper, shipper: None, log, disk, settings, min_interval, confirmed: None, expected: Fold::default() }
+    }
+
+    /// What a process that starts now on the same disk is.
+    pub(crate) fn restarted(&self, now: Now) -> Self {
+        let process = Self::new(self.log.process(), self.disk.clone(), self.settings.clone(), self.min_interval, now);
+        Self { confirmed: self.confirmed, ..process }
+    }
+
+    /// The next command offset that is shipped.
+    pub(crate) fn shipped_next_offset(&self) -> u64 {
+        self.shipper.as_ref().map_or(0, |shipper| shipper.status().shipped_next_offset)
+    }
+
+    /// One step of shipping. Returns whether the process goes on: it ends when its log is gone or is another one.
+    pub(crate) fn ship(&mut self, now: Now) -> bool {
+        let before = self.disk.in_force();
+        let deliveries = self.disk.deliveries();
+        let Some(shipper) = &mut self.shipper else {
+            let Ok(mut follower) = Follower::load(&self.log) else { return true };
+            if let Some(view) = follower.view.take() {
+                self.keeper = Keeper::continuing(view, now.instant, Duration::ZERO);
+            }
+            self.confirmed = self.confirmed.max(Some(now.time));
+            let publisher = Publisher::new("edgefold", 0, self.settings.clone(), b"module");
+            let shipper =
+                self.shipper.insert(Shipper::new(follower, publisher, self.disk.clone(), self.min_interval, now));
+            shipper.ship_first(now).unwrap();
+            self.check(now);
+            return true;
+        };
+        let read = shipper.can_read(now).then(|| shipper.read(&self.log, Duration::ZERO));
+        if let Some(Ok(batch)) = &read
+            && batch.at_end
+        {
+            self.confirmed = self.confirmed.max(Some(now.time));
+        }
+        if shipper.handle(read, now).is_err() {
+            return false;
+        }
+        // What could not be delivered may be undone before it can.
+        let was_delivered_before = shipper.status().ship_failures == 0;
+        self.check(now);
+        if self.disk.deliveries() > deliveries && was_delivered_before {
+            assert_ne!(self.disk.in_force(), before, "a shipment that changes nothing");
+        }
+        true
+    }
+
+    /// What is shipped is what a replay of the commands blocks now, and is no fresher than the log allows.
+    fn check(&mut self, now: Now) {
+        let Some(shipper) = &self.shipper else { return };
+        let (fold, status) = (&shipper.follower().fold, shipper.status());
+        let position = fold.position();
+        replay(&self.log.topics().commands, position.next_offset, &mut self.expected);
+        assert_eq!(*fold, self.expected, "what was folded");
+        let Some((refused, fresh_from)) = self.disk.in_force() else { return };
+        if status.shipped_next_offset == position.next_offset && shipper.has_nothing_to_ship(now) {
+            let blocked: Vec<bool> = addresses().map(|ip| fold.find(ip, now.time).is_some()).collect();
+            assert_eq!(refused, blocked, "at {position}, {:?}", now.time);
+        }
+        if let Some(fresh_from) = fresh_from {
+            assert!(Some(fresh_from) <= self.confirmed.map(LogTime::millis), "fresher than its log");
+        }
+    }
+
+    pub(crate) fn step_keeper(&mut self, now: Instant) {
+        let end = self.log.topics().end();
+        let before = self.keeper.role();
+        let moved_on = self.log.topics().view_offset() > self.keeper.view_offset();
+        self.keeper.step(&self.log, end, now, Duration::ZERO);
+        let after = self.keeper.role();
+        let possible = match before {
+            Role::Standby => [Role::Standby, Role::TakingOver],
+            Role::TakingOver | Role::Writer => [Role::Standby, Role::Writer],
+        };
+        assert!(possible.contains(&after), "a keeper went from {before:?} to {after:?} in one step");
+        if before == Role::TakingOver && after == Role::Writer && moved_on {
+            self.log.topics().met.late_takeovers += 1;
+        }
+    }
+}

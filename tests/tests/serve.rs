@@ -1,0 +1,268 @@
+//! What `edgefold serve` does when somebody tampers with its files or its log, and what it says about itself.
+#![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use edgefold::{Log, LogUrl, NewCommand, now};
+use edgefold_snapshot::Snapshot;
+use edgefold_snapshotter::ship::ecds::snapshot_in;
+use edgefold_tests::{Edgefold, Kafka, Serve, eventually};
+use futures_executor::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rusqlite::Connection;
+
+const ERROR: i32 = 2;
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+fn shipped(edgefold: &Edgefold) -> Vec<u8> {
+    std::fs::read(edgefold.ecds_file()).unwrap()
+}
+
+/// From when the snapshot in the file counts as fresh.
+fn fresh_from(edgefold: &Edgefold) -> u64 {
+    let bytes = snapshot_in(&shipped(edgefold).into()).unwrap();
+    Snapshot::open(bytes).unwrap().header().settings.freshness.unwrap().cut_at
+}
+
+// Its files
+
+#[test]
+fn a_file_that_somebody_deletes_or_overwrites_is_shipped_again() {
+    let edgefold = Edgefold::sqlite().block(&["10.0.0.1"]);
+    let serve = edgefold.serve(&[]);
+    let right = shipped(&edgefold);
+    let damages: [&dyn Fn(); 2] = [&|| std::fs::remove_file(edgefold.ecds_file()).unwrap(), &|| {
+        std::fs::write(edgefold.ecds_file(), b"something else").unwrap();
+    }];
+    for (count, damage) in (1..).zip(damages) {
+        damage();
+        serve.wait_for("edgefold_files_repaired_total", count);
+        assert!(shipped(&edgefold) == right);
+    }
+    serve.wait_for_log_line("somebody else has changed or removed what was shipped");
+}
+
+#[test]
+fn two_do_not_ship_to_one_file() {
+    let edgefold = Edgefold::sqlite();
+    let serve = edgefold.serve(&[]);
+    let second = edgefold.outcome(&["serve", "--ecds-file", &edgefold.path("edgefold.pb")]);
+    second.assert_failed(ERROR, "another edgefold serve ships to ");
+    assert!(serve.stop().success());
+    edgefold.serve(&[]);
+}
+
+#[test]
+fn with_a_minimal_interval_a_burst_is_one_shipment_more() {
+    let edgefold = Edgefold::sqlite();
+    let serve = edgefold.serve(&["--min-interval", "3s"]);
+    for host in 0..5 {
+        edgefold.block(&[&format!("10.0.0.{}", 2 * host)]);
+    }
+    serve.wait_until_shipped(5);
+    let shipments = serve.metric("edgefold_snapshots_shipped_total").unwrap();
+    assert!((2..=3).contains(&shipments), "{shipments} shipments");
+}
+
+#[test]
+fn without_the_view_nothing_is_written_to_the_log() {
+    let edgefold = Edgefold::sqlite().block(&["10.0.0.1"]);
+    let serve = edgefold.serve(&["--no-view"]);
+    edgefold.block(&["10.0.0.3"]);
+    serve.wait_until_shipped(2);
+    assert_eq!(serve.metric("edgefold_view_next_offset"), Some(0));
+    assert!(serve.stop().success());
+    let database = Connection::open(edgefold.path("edgefold.db")).unwrap();
+    let ranges: u32 = database.query_one("SELECT count(*) FROM ranges", [], |row| row.get(0)).unwrap();
+    let writers: u32 = database.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!((ranges, writers), (0, 0));
+}
+
+/// The verdict does not depend on whether somebody reads the output.
+#[test]
+fn a_closed_pipe_does_not_change_a_verdict() {
+    let edgefold = Edgefold::sqlite().block(&["10.0.0.1"]);
+    edgefold.run(&["rebuild"]);
+    let database = Connection::open(edgefold.path("edgefold.db")).unwrap();
+    database.execute("DELETE FROM ranges WHERE key = '10.0.0.1'", []).unwrap();
+    for args in [&["verify"][..], &["check", "10.0.0.1"]] {
+        let mut command = Command::new(edgefold.binary());
+        command.env("EDGEFOLD_LOG", edgefold.log()).args(args).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{args:?}");
+    }
+}
+
+// Its log
+
+fn append(log: &dyn Log, commands: &[&str]) {
+    let command = |text: &&str| NewCommand { time: now(), text: (*text).to_owned() };
+    log.append(&commands.iter().map(command).collect::<Vec<_>>()).unwrap();
+}
+
+/// A paused `serve` goes on after its log has become another one, which is longer. It ends, ships nothing of it, and does not start
+/// again before the operator has accepted it.
+fn another_log_is_never_mixed_with_the_one_before(edgefold: &Edgefold, replace: impl FnOnce()) {
+    edgefold.block(&["10.0.0.1", "10.0.0.3"]);
+    let serve = edgefold.serve(&[]);
+    serve_has_view(&serve, 2);
+    let before = shipped(edgefold);
+    serve.hang();
+    replace();
+    serve.go_on();
+    let (status, output) = serve.wait_to_end();
+    assert_eq!(status.code(), Some(ERROR), "{output}");
+    assert!(output.contains("this is another log of the same name"), "{output}");
+    let again = edgefold.outcome(&["serve", "--ecds-file", &edgefold.path("edgefold.pb")]);
+    again.assert_failed(ERROR, "`edgefold rebuild`");
+    assert!(shipped(edgefold) == before);
+    let verify = edgefold.outcome(&["verify"]);
+    assert_eq!(verify.status, 1, "{}", verify.stdout);
+    edgefold.run(&["rebuild"]);
+    edgefold.run(&["verify"]);
+    let serve = edgefold.serve(&["--epoch", "1"]);
+    serve.wait_until_shipped(3);
+    assert_eq!(edgefold.run(&["list", "-o", "raw"]).lines().count(), 3);
+}
+
+fn serve_has_view(serve: &Serve, next_offset: u64) {
+    serve.wait_until_writer();
+    serve.wait_for_view(next_offset);
+}
+
+#[test]
+fn a_sqlite_log_that_was_replaced_is_another_log() {
+    let edgefold = Edgefold::sqlite();
+    another_log_is_never_mixed_with_the_one_before(&edgefold, || {
+        let database = Connection::open(edgefold.path("edgefold.db")).unwrap();
+        database.execute("DELETE FROM commands", []).unwrap();
+        edgefold.block(&["192.0.2.1", "192.0.2.3", "192.0.2.5"]);
+    });
+}
+
+#[test]
+fn a_kafka_topic_that_was_created_anew_is_another_log() {
+    let kafka = Kafka::shared();
+    let edgefold = Edgefold::kafka(&kafka, "anew");
+    another_log_is_never_mixed_with_the_one_before(&edgefold, || {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().unwrap();
+        let deleted = block_on(admin.delete_topics(&["anew.commands"], &AdminOptions::new())).unwrap();
+        deleted.into_iter().for_each(|result| drop(result.unwrap()));
+        eventually("the topic to be created anew", || {
+            let created = edgefold.run(&["init"]);
+            created.contains("created topic anew.commands").then_some(())
+        });
+        edgefold.block(&["192.0.2.1", "192.0.2.3", "192.0.2.5"]);
+    });
+}
+
+#[test]
+fn a_database_file_that_was_replaced_is_another_log() {
+    let edgefold = Edgefold::sqlite().block(&["10.0.0.1"]);
+    let serve = edgefold.serve(&[]);
+    for suffix in ["", "-wal", "-shm"] {
+        let _may_be_missing = std::fs::remove_file(edgefold.path(&format!("edgefold.db{suffix}")));
+    }
+    edgefold.init().block(&["192.0.2.1", "192.0.2.3"]);
+    let (status, output) = serve.wait_to_end();
+    assert_eq!(status.code(), Some(ERROR), "{output}");
+    assert!(output.contains("this is another log of the same name"), "{output}");
+}
+
+/// Cut off, or in front of a broker that hangs: what is shipped gets stale, although the clock goes on.
+#[test]
+fn a_serve_without_contact_to_its_log_does_not_certify_freshness() {
+    let (kafka, relay) = Kafka::start_with_relay();
+    let edgefold = Edgefold::over(&relay.log("cut-off")).init();
+    let serve = edgefold.serve(&["--max-age", "4s", "--when-stale", "deny"]);
+    let before = fresh_from(&edgefold);
+    eventually("a fresh snapshot though nothing happens", || (fresh_from(&edgefold) > before).then_some(()));
+    let cuts: [&dyn Fn(); 2] = [&|| relay.hold(), &|| relay.cut()];
+    for cut in cuts {
+        cut();
+        eventually("no contact", || (serve.metric("edgefold_log_connected") == Some(0)).then_some(()));
+        let last = serve.metric("edgefold_last_contact_timestamp_seconds").unwrap();
+        eventually("ten seconds to pass", || (now().millis() / 1000 > last + 10).then_some(()));
+        assert_eq!(serve.metric("edgefold_last_contact_timestamp_seconds"), Some(last));
+        assert!(fresh_from(&edgefold) <= (last + 1) * 1000, "fresher than the last contact");
+        relay.mend();
+        eventually("a fresh snapshot", || (fresh_from(&edgefold) > (last + 10) * 1000).then_some(()));
+        assert_eq!(serve.metric("edgefold_log_connected"), Some(1));
+    }
+    drop(kafka);
+}
+
+/// A producer that writes commands in a transaction, and hangs.
+#[test]
+fn an_open_transaction_that_hides_commands_is_named() {
+    let kafka = Kafka::shared();
+    let edgefold = Edgefold::kafka(&kafka, "held");
+    let serve = edgefold.serve(&[]);
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", kafka.brokers()).set("transactional.id", "held").create().unwrap();
+    producer.init_transactions(TIMEOUT).unwrap();
+    producer.begin_transaction().unwrap();
+    producer.send(BaseRecord::<(), str>::to("held.commands").payload("BLACKLIST 10.0.0.1")).unwrap();
+    producer.flush(TIMEOUT).unwrap();
+    edgefold.block(&["10.0.0.3"]);
+    serve.wait_for_log_line(
+        "a producer has a transaction open on held.commands at offset 0, which hides the commands up to offset 2",
+    );
+    assert_eq!(serve.metric("edgefold_next_offset"), Some(0));
+    assert_eq!(serve.metric("edgefold_log_connected"), Some(0));
+    producer.abort_transaction(TIMEOUT).unwrap();
+    serve.wait_until_shipped(2);
+    assert_eq!(edgefold.run(&["list", "-o", "raw"]), "10.0.0.3\t10.0.0.3\t-\n");
+}
+
+/// Retention, or an administrator, has deleted records at the start of the ranges topic.
+#[test]
+fn a_view_whose_start_was_deleted_is_rebuilt() {
+    let kafka = Kafka::shared();
+    let edgefold = Edgefold::kafka(&kafka, "shortened").block(&["10.0.0.1", "10.0.0.3"]);
+    edgefold.run(&["rebuild"]);
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().unwrap();
+    // A broker deletes records on request only if a topic is not just compacted.
+    let set_policy = |policy| {
+        let config = AlterConfig::new(ResourceSpecifier::Topic("shortened.ranges")).set("cleanup.policy", policy);
+        let altered = block_on(admin.alter_configs([&config], &AdminOptions::new())).unwrap();
+        altered.into_iter().for_each(|result| drop(result.unwrap()));
+    };
+    set_policy("compact,delete");
+    let mut offsets = TopicPartitionList::new();
+    // After the writer's abort marker and the first range.
+    offsets.add_partition_offset("shortened.ranges", 0, Offset::Offset(3)).unwrap();
+    eventually("the records to be deleted", || block_on(admin.delete_records(&offsets, &AdminOptions::new())).ok());
+    set_policy("compact");
+    let serve = edgefold.serve(&[]);
+    serve.wait_for_log_line("a range was lost, added or changed");
+    serve.wait_for("edgefold_unusable_views_total", 2);
+    serve_has_view(&serve, 2);
+    edgefold.run(&["verify"]);
+    // It is used again, although the topic still does not start at offset 0.
+    let other = Edgefold::over(edgefold.log());
+    let serve = other.serve(&[]);
+    assert_eq!(serve.metric("edgefold_unusable_views_total"), Some(0));
+}
+
+#[test]
+fn the_admin_server_says_whether_it_is_alive_and_ready() {
+    let edgefold = Edgefold::uninitialized();
+    let log: LogUrl = edgefold.log().parse().unwrap();
+    log.open().unwrap().init().unwrap();
+    append(&*log.open().unwrap(), &["BLACKLIST 10.0.0.1"]);
+    let serve = edgefold.serve(&[]);
+    assert_eq!((serve.probe("live"), serve.probe("ready")), (Some(200), Some(200)));
+    serve.hang();
+    assert_eq!(serve.probe("live"), None);
+    serve.go_on();
+    eventually("an answer", || (serve.probe("live") == Some(200)).then_some(()));
+}
