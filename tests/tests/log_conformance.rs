@@ -113,14 +113,20 @@ fn init_may_be_repeated(open: Open<'_>) {
     assert!(report.iter().all(|line| line.starts_with("created")), "{report:?}");
     log.append(&[command("BLACKLIST 10.0.0.1")]).unwrap();
     let report = log.init().unwrap();
-    assert!(report.iter().all(|line| line.contains("exists already")), "{report:?}");
+    let expected = |line: &String| line.contains("exists already") || is_of_a_single_broker(line);
+    assert!(report.iter().all(expected), "{report:?}");
     assert_eq!(read_all(&*log, 0).len(), 1);
+}
+
+/// The Kafka of these tests is one broker.
+fn is_of_a_single_broker(warning: &String) -> bool {
+    warning.contains("has one replica") || warning.contains("has min.insync.replicas=1")
 }
 
 fn a_new_log_passes_its_check(open: Open<'_>) {
     let log = open();
     log.init().unwrap();
-    assert_eq!(log.check().unwrap(), [""; 0]);
+    assert!(log.check().unwrap().iter().all(is_of_a_single_broker));
 }
 
 fn commands_come_back_in_order(open: Open<'_>) {

@@ -1,4 +1,4 @@
-//! Measures how fast a reader bootstraps from the ranges topic of a real Kafka:
+//! Measures how fast a reader bootstraps from the ranges topic of a real Kafka, and replays the commands of either log:
 //! `cargo run --release --package edgefold-bench-bootstrap`.
 //!
 //! A consumer that only counts the records takes part in the same rounds, to show what reading from the broker costs.
@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use edgefold::view::{read_view, records};
-use edgefold::{Block, Fold, IpRange, LogTime, LogUrl, Position, Until};
+use edgefold::{Block, Fold, IpRange, Log, LogTime, LogUrl, Moment, NewCommand, Position, Until, replay};
 use edgefold_tests::Kafka;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -41,6 +41,30 @@ fn main() {
     println!("| a consumer that counts the records | {:.0} | 1.00 |", rate(count));
     println!("| bootstrap: read, parse, check, build the fold | {:.0} | {:.2} |", rate(bootstrap), count / bootstrap);
     println!("| writing them in one transaction, once | {:.0} | |", rate(written.as_secs_f64()));
+
+    println!("\n| replay of {RANGES} commands, {ROUNDS} rounds | thousand commands per second |\n|---|--:|");
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite =
+        format!("sqlite:{}", folder.path().join("log.db").display()).parse::<LogUrl>().unwrap().open().unwrap();
+    sqlite.init().unwrap();
+    for (name, log) in [("Kafka", &log), ("SQLite", &sqlite)] {
+        append_commands(&**log);
+        let replays = (0..ROUNDS).map(|_| time(|| _ = replay(&**log, Moment::Offset(u64::from(RANGES))).unwrap()));
+        println!("| {name} | {:.0} |", rate(median(replays.collect())));
+    }
+}
+
+fn append_commands(log: &dyn Log) {
+    let commands: Vec<NewCommand> = (0..RANGES)
+        .map(|at| {
+            let ttl = if at % 4 == 0 { " ttl=2w" } else { "" };
+            let text = format!("BLACKLIST {}{ttl} origin=waf reason=scan", Ipv4Addr::from_bits(at * 4001));
+            NewCommand { time: LogTime::from_millis(1_700_000_000_000 + u64::from(at)).unwrap(), text }
+        })
+        .collect();
+    for batch in commands.chunks(50_000) {
+        log.append(batch).unwrap();
+    }
 }
 
 /// Single addresses and short ranges. One in four expires.

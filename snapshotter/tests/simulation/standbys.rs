@@ -59,5 +59,5 @@ fn one_death_costs_a_few_takeovers_even_with_many_standbys() {
     let mut counts: Vec<u32> = (0..20).map(takeovers).collect();
     counts.sort_unstable();
     println!("takeovers after one death among {STANDBYS} standbys: {counts:?}");
-    assert!(counts.iter().all(|count| (1..STANDBYS as u32 / 5).contains(count)), "{counts:?}");
+    assert!(counts.iter().all(|count| (1..40).contains(count)), "{counts:?}");
 }
