@@ -106,8 +106,8 @@ pub enum ConfigurationError {
     /// The text is not base64.
     #[error("the snapshot in the configuration is not base64")]
     Base64,
-    /// A newer snapshot was accepted before.
-    #[error("it is older than the newest one accepted: raise the epoch to go back on purpose")]
+    /// A newer snapshot is in force.
+    #[error("it is older than the one in force: raise the epoch to go back on purpose")]
     Older,
 }
 

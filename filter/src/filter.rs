@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::net::IpAddr;
 
-use edgefold_snapshot::{ClientAddress, Fingerprint, Generation, Mode, Quoted, Settings, Snapshot};
+use edgefold_snapshot::{ClientAddress, Fingerprint, Mode, Quoted, Settings, Snapshot};
 
 use crate::client::client_of_request;
 use crate::configuration::{ConfigurationError, open};
@@ -101,13 +101,12 @@ impl Filter {
             return false;
         };
         let validated = host.validated();
-        match next_snapshot(&name, in_force.as_ref(), validated, host) {
+        match next_snapshot(in_force.as_ref(), validated, host) {
             Ok(snapshot) => {
                 let is_canary = validated != Some(snapshot.fingerprint());
                 if is_canary {
                     host.share_validated(snapshot.fingerprint());
                 }
-                host.share_newest_generation(&name, order(snapshot.header().generation));
                 host.log(Level::Info, &summary(&snapshot));
                 let header_key = match &snapshot.header().settings.client_address {
                     ClientAddress::Header { name, .. } => host.header_key(name),
@@ -209,31 +208,21 @@ impl Filter {
     }
 }
 
-/// The snapshot that the plugin is configured with, if it may replace the one `in_force`.
+/// The snapshot that the plugin is configured with, unless a newer one is `in_force`. Only what this VM serves counts: whatever else
+/// a canary has accepted in the meantime, a VM that serves nothing must serve this one.
 fn next_snapshot(
-    name: &[u8],
     in_force: Option<&InForce>,
     validated: Option<Fingerprint>,
     host: &impl ConfigurationHost,
 ) -> Result<Snapshot<Vec<u8>>, ConfigurationError> {
     let bytes = host.configuration().ok_or(ConfigurationError::NotProvided)?;
     let snapshot = open(bytes, validated)?;
-    let found = order(snapshot.header().generation);
-    let shared = host.newest_generation(name).unwrap_or_default();
-    let in_force = in_force.map_or(found, |in_force| order(in_force.snapshot.header().generation));
-    if in_force > found || shared > found {
-        return Err(ConfigurationError::Older);
+    // Not by expiry: if a clock was ahead and is right again, the later snapshot has the earlier expiry, and blocks more.
+    let order = |snapshot: &Snapshot<_>| (snapshot.header().generation.epoch, snapshot.header().generation.next_offset);
+    match in_force.filter(|in_force| order(&in_force.snapshot) > order(&snapshot)) {
+        Some(_newer) => Err(ConfigurationError::Older),
+        None => Ok(snapshot),
     }
-    Ok(snapshot)
-}
-
-/// A number for each generation, in their order. No offset or time is ever as large as what is cut off here.
-fn order(generation: Generation) -> u128 {
-    const MOST: u64 = (1 << 48) - 1;
-    let expiry = generation.expiry.map_or(0, |expiry| expiry.saturating_add(1));
-    let [epoch, next_offset, expiry] =
-        [generation.epoch.into(), generation.next_offset.min(MOST), expiry.min(MOST)].map(u128::from);
-    epoch << 96 | next_offset << 48 | expiry
 }
 
 impl InForce {

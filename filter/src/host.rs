@@ -35,10 +35,6 @@ pub trait ConfigurationHost: MetricsHost {
     fn define_counter(&self, name: &str) -> Option<Metric>;
     /// Defines a gauge.
     fn define_gauge(&self, name: &str) -> Option<Metric>;
-    /// The number of the newest generation that any VM has accepted for the plugin with this name.
-    fn newest_generation(&self, plugin: &[u8]) -> Option<u128>;
-    /// Shares the number of the newest generation that was accepted with all VMs.
-    fn share_newest_generation(&self, plugin: &[u8], generation: u128);
     /// Logs a line.
     fn log(&self, level: Level, line: &str);
 }

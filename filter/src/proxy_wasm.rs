@@ -51,8 +51,6 @@ const REQUEST_HEADERS: &[u8] = b"request\0headers\0";
 ///
 /// Another version of the filter may validate less.
 const VALIDATED: &str = concat!("edgefold.validated.", env!("CARGO_PKG_VERSION"));
-/// The key under which VMs share the newest generation that a plugin has accepted, without its name.
-const NEWEST_GENERATION: &[u8] = b"edgefold.generation.";
 
 // The compiler calls `memcmp` and the like. Without std, nothing else links them.
 #[link(name = "c")]
@@ -247,14 +245,6 @@ impl ConfigurationHost for ProxyWasm {
         define(GAUGE, name)
     }
 
-    fn newest_generation(&self, plugin: &[u8]) -> Option<u128> {
-        shared(&generation_key(plugin), |bytes| bytes?.try_into().ok().map(u128::from_le_bytes))
-    }
-
-    fn share_newest_generation(&self, plugin: &[u8], generation: u128) {
-        share(&generation_key(plugin), &generation.to_le_bytes());
-    }
-
     fn log(&self, level: Level, line: &str) {
         let level = match level {
             Level::Info => LOG_INFO,
@@ -341,10 +331,6 @@ fn encode_headers(content_type: Option<&str>, headers: &[(String, String)]) -> V
         encoded.push(0);
     }
     encoded
-}
-
-fn generation_key(plugin: &[u8]) -> Vec<u8> {
-    [NEWEST_GENERATION, plugin].concat()
 }
 
 /// Passes what VMs share under `key` to `read`.

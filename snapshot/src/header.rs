@@ -41,16 +41,8 @@ pub struct Header {
 
 /// Which state of which log a snapshot is. It is equal on every replica.
 ///
-/// Generations are ordered: a filter refuses a snapshot of an older generation than the one that it serves.
-///
-/// ```
-/// use edgefold_snapshot::Generation;
-///
-/// let before = Generation { epoch: 0, next_offset: 7, expiry: Some(1_473_694_320_000) };
-/// assert!(before < Generation { next_offset: 8, expiry: None, ..before });
-/// assert!(before < Generation { epoch: 1, next_offset: 5, ..before }, "to go back on purpose");
-/// ```
-#[derive(Clone, Copy, Debug, Decode, Default, Encode, Eq, Ord, PartialEq, PartialOrd)]
+/// A filter refuses a snapshot of an earlier epoch, or of a lower offset in the same epoch, than the one that it serves.
+#[derive(Clone, Copy, Debug, Decode, Default, Encode, Eq, PartialEq)]
 pub struct Generation {
     /// Whoever runs the snapshotter raises this to replace snapshots by others that would be older: those of an earlier moment,
     /// or of another log. Otherwise 0.

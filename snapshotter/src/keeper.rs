@@ -192,7 +192,10 @@ impl Keeper {
         if let Some(Stated { next_offset, version }) = written {
             if version.is_newer() && !matches!(seen, Seen::Newer { .. }) {
                 *seen = Seen::Newer { version, told: false };
-            } else if !version.is_newer() && *seen != Seen::Valid && next_offset != self.view_offset {
+            } else if version == Version::CURRENT
+                && *seen != Seen::Valid
+                && (next_offset != self.view_offset || has_moved)
+            {
                 // Somebody else has written the view, which may be one for this edgefold now.
                 self.state = State::Resting { until: now };
                 return Ok(());
@@ -201,6 +204,7 @@ impl Keeper {
         let next_offset = written.map_or(self.view_offset, |written| written.next_offset);
         if next_offset > self.view_offset {
             self.patience = (self.patience / 2).max(self.least_patience);
+            self.retry = Retry::default();
         }
         if next_offset >= folded && *seen != Seen::Invalid {
             *behind = None;

@@ -146,6 +146,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_address_that_programs_disagree_about_is_refused_by_what_is_wrong_with_it() {
+        let refused = |text: &str| parse_address(text).unwrap_err();
+        assert_eq!(refused(""), ParseRangeError::NoAddress);
+        for (text, found) in [("10.7", 2), ("10.0.7", 3)] {
+            assert_eq!(refused(text), ParseRangeError::Octets { text: text.to_owned(), found });
+        }
+        let leading = ParseRangeError::LeadingZero { text: "010.0.0.7".to_owned(), octet: "010".to_owned() };
+        assert_eq!(refused("010.0.0.7"), leading);
+        assert_eq!(refused("fe80::1%eth0"), ParseRangeError::Zone { text: "fe80::1%eth0".to_owned() });
+        for text in ["10.0.0.x", "10.0.0.0.0", "10", "host.example"] {
+            assert_eq!(refused(text), ParseRangeError::Address { text: text.to_owned() }, "{text}");
+        }
+    }
+
+    #[test]
     fn every_form_is_read_and_its_shortest_text_reads_back() {
         for (text, written, shortest) in [
             ("10.0.0.100", "10.0.0.100", "10.0.0.100"),

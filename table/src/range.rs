@@ -156,3 +156,35 @@ pub enum RangeError {
         last: IpAddr,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_contains_addresses_of_its_family_only() {
+        let contains = |range: &str, ip: &str| range.parse::<IpRange>().unwrap().contains(ip.parse().unwrap());
+        for (range, ip, expected) in [
+            ("10.0.0.0/24", "10.0.0.255", true),
+            ("10.0.0.0/24", "10.0.1.0", false),
+            ("10.0.0.0/24", "::ffff:10.0.0.7", true),
+            ("2001:db8::/32", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", true),
+            ("2001:db8::/32", "2001:db9::", false),
+            ("::/0", "10.0.0.7", false),
+            ("0.0.0.0/0", "2001:db8::1", false),
+        ] {
+            assert_eq!(contains(range, ip), expected, "{range}, {ip}");
+        }
+    }
+
+    #[test]
+    fn ranges_touch_if_no_address_lies_between_them() {
+        let range = |first: &str, last: &str| {
+            AddressRange::<Ipv6Addr>::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
+        };
+        assert!(range("::1", "::3").touches(range("::4", "::5")));
+        assert!(!range("::1", "::3").touches(range("::5", "::6")));
+        let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+        assert!(!range("::1", last).touches(range("::", "::")));
+    }
+}

@@ -9,3 +9,14 @@ const CHARACTERS: usize = 64;
 pub fn shorten(text: &str) -> String {
     text.chars().take(CHARACTERS).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_at_a_character() {
+        assert_eq!(shorten("10.0.0.300"), "10.0.0.300");
+        assert_eq!(shorten(&"é".repeat(65)), "é".repeat(64));
+    }
+}

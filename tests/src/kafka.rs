@@ -43,6 +43,13 @@ pub struct TopicRecord {
     pub value: Option<String>,
 }
 
+/// The security protocol of the secured listener, unless a test needs another.
+const SASL_PLAINTEXT: &str = "SASL_PLAINTEXT";
+/// The one user that it knows.
+const PLAIN_LOGIN: &str = "listener.name.secured.sasl.enabled.mechanisms=PLAIN
+listener.name.secured.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_edgefold=\"right\";
+";
+
 impl Kafka {
     /// Starts a broker on a free port, and waits until it serves.
     pub fn start() -> Self {
@@ -66,19 +73,27 @@ impl Kafka {
     /// Starts a broker with further properties, one line each.
     pub fn start_with(properties: &str) -> Self {
         let [port] = free_ports();
-        StoppedKafka::new(port, None, properties).start()
+        StoppedKafka::new(port, None, SASL_PLAINTEXT, &format!("{PLAIN_LOGIN}{properties}")).start()
+    }
+
+    /// Starts a broker whose [secured listener](Self::secured_log) has this security protocol, with the properties that it needs, one
+    /// on each line.
+    pub fn start_with_secured(protocol: &str, properties: &str) -> Self {
+        let [port] = free_ports();
+        StoppedKafka::new(port, None, protocol, properties).start()
     }
 
     /// Starts a broker on `port` of 127.0.0.1, and waits until it serves.
     pub fn start_on(port: u16) -> Self {
-        StoppedKafka::new(port, None, "").start()
+        StoppedKafka::new(port, None, SASL_PLAINTEXT, PLAIN_LOGIN).start()
     }
 
     /// Starts a broker that can also be reached through a relay.
     pub fn start_with_relay() -> (Self, Relay) {
         let [port, behind_relay] = free_ports();
         let relay = Relay::start(behind_relay);
-        (StoppedKafka::new(port, Some((behind_relay, relay.port())), "").start(), relay)
+        let relayed = Some((behind_relay, relay.port()));
+        (StoppedKafka::new(port, relayed, SASL_PLAINTEXT, PLAIN_LOGIN).start(), relay)
     }
 
     /// The URL of the log with `prefix`.
@@ -86,7 +101,8 @@ impl Kafka {
         format!("kafka://{}/{prefix}", self.brokers())
     }
 
-    /// The same through a listener that requires SASL PLAIN, with the user `edgefold` and the password `right`.
+    /// The same through a listener that requires SASL PLAIN, with the user `edgefold` and the password `right`, unless the broker was
+    /// started with another protocol.
     pub fn secured_log(&self, prefix: &str) -> String {
         format!("kafka://{}:{}/{prefix}", Ipv4Addr::LOCALHOST, self.stopped.secured_port)
     }
@@ -138,7 +154,7 @@ impl Kafka {
 
 impl StoppedKafka {
     /// Formats its storage. `relay` is a port to listen on, and the port of the relay in front of it.
-    fn new(port: u16, relay: Option<(u16, u16)>, properties: &str) -> Self {
+    fn new(port: u16, relay: Option<(u16, u16)>, secured: &str, properties: &str) -> Self {
         let [controller_port, secured_port] = free_ports();
         let this = Self { directory: tempfile::tempdir().expect("a folder for Kafka"), port, secured_port };
         let text = format!(
@@ -147,6 +163,7 @@ impl StoppedKafka {
                 port,
                 [controller_port, secured_port],
                 relay,
+                secured,
                 &this.directory.path().join("data").display().to_string()
             )
         );
@@ -190,7 +207,8 @@ fn free_ports<const N: usize>() -> [u16; N] {
     listeners.map(|listener| listener.local_addr().expect("its address").port())
 }
 
-fn java(class: &str) -> Command {
+/// A command that runs a class of Kafka's tools.
+pub fn java(class: &str) -> Command {
     let mut command = Command::new("java");
     command.args([
         "-Xmx512m",
@@ -206,6 +224,7 @@ fn server_properties(
     port: u16,
     [controller_port, secured_port]: [u16; 2],
     relay: Option<(u16, u16)>,
+    secured: &str,
     data: &str,
 ) -> String {
     let listener = |port| format!(",RELAYED://127.0.0.1:{port}");
@@ -218,9 +237,7 @@ controller.quorum.voters=1@127.0.0.1:{controller_port}
 listeners=PLAINTEXT://127.0.0.1:{port},SECURED://127.0.0.1:{secured_port},CONTROLLER://127.0.0.1:{controller_port}{relayed}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURED://127.0.0.1:{secured_port}{advertised}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_PLAINTEXT,RELAYED:PLAINTEXT
-listener.name.secured.sasl.enabled.mechanisms=PLAIN
-listener.name.secured.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_edgefold=\"right\";
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:{secured},RELAYED:PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 default.replication.factor=1

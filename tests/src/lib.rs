@@ -33,7 +33,7 @@ pub use crate::edgefold::{Edgefold, Outcome, Serve};
 pub use crate::envoy::{Envoy, EnvoyOptions, Example};
 pub use crate::http::{Answer, Client, Upstream, raw};
 #[cfg(feature = "kafka")]
-pub use crate::kafka::{Kafka, StoppedKafka, TopicRecord};
+pub use crate::kafka::{Kafka, StoppedKafka, TopicRecord, java};
 #[cfg(feature = "kafka")]
 pub use crate::relay::Relay;
 

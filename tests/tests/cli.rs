@@ -106,6 +106,8 @@ fn serve_refuses_settings_that_no_filter_applies() {
         (&["serve", "--ecds-file", file, "--network-ecds-file", file], "must be different files"),
         (&["serve", "--network-ecds-file", file, "--status", "429"], "apply to the HTTP filter: add --ecds-file"),
         (&["serve", "--ecds-file", file, "--admin-address-path", "address"], "--admin <"),
+        (&["serve", "--ecds-file", file, "--max-age", "4s", "--min-interval", "1001ms"], "a quarter of --max-age"),
+        (&["serve", "--ecds-file", file, "--min-interval", "1x"], "write whole numbers with ms, s,"),
     ] {
         edgefold.outcome(args).assert_failed(USAGE_ERROR, words);
     }
@@ -186,6 +188,10 @@ fn the_time_machine_shows_every_moment() {
 
 #[test]
 fn rejects_are_listed_with_their_reasons() {
+    for format in ["human", "raw", "json"] {
+        let outcome = Edgefold::uninitialized().outcome(&["rejects", "-o", format]);
+        outcome.assert_failed(ERROR, "there is no log at "); // And it prints nothing that looks like a result.
+    }
     let edgefold = Edgefold::sqlite().block(&["10.0.0.1"]);
     assert_eq!(edgefold.run(&["rejects", "-o", "raw"]), "");
     assert_eq!(edgefold.run(&["rejects", "-o", "json"]), "[]\n");

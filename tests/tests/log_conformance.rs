@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use edgefold::view::{ViewError, read_view, records as view_records, stated};
+use edgefold::view::{ViewError, read_view, records as view_records, stated, watch_view};
 use edgefold::{
     Blocklist, CommandReader, Edits, Error, Fold, Follower, Log, LogTime, LogUrl, Moment, NewCommand, Position, Record,
     now, replay,
@@ -55,6 +55,7 @@ conformance! {
     a_reader_that_resumes_proves_the_log,
     a_view_is_read_back_as_it_was_written,
     a_view_reader_reports_how_far_the_view_is,
+    a_view_reader_notices_another_writer,
     a_second_view_writer_fences_the_first,
     a_rebuild_fences_the_view_writer,
     a_rebuild_replaces_an_invalid_view,
@@ -119,14 +120,14 @@ fn init_may_be_repeated(open: Open<'_>) {
 }
 
 /// The Kafka of these tests is one broker.
-fn is_of_a_single_broker(warning: &String) -> bool {
+fn is_of_a_single_broker(warning: &str) -> bool {
     warning.contains("has one replica") || warning.contains("has min.insync.replicas=1")
 }
 
 fn a_new_log_passes_its_check(open: Open<'_>) {
     let log = open();
     log.init().unwrap();
-    assert!(log.check().unwrap().iter().all(is_of_a_single_broker));
+    assert!(log.check().unwrap().iter().all(|line| is_of_a_single_broker(line)));
 }
 
 fn commands_come_back_in_order(open: Open<'_>) {
@@ -316,6 +317,28 @@ fn a_view_reader_reports_how_far_the_view_is(open: Open<'_>) {
             (reported.last() == Some(&round)).then_some(())
         });
     }
+}
+
+/// Even if it has written nothing yet.
+fn a_view_reader_notices_another_writer(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    log.append(&[command("BLACKLIST 10.0.0.1")]).unwrap();
+    rebuild(&*log).map(drop).unwrap();
+    let mut reader = watch_view(&*log, |_, _| {}).unwrap();
+    let wait = Duration::from_millis(100);
+    let mut progress = || {
+        reader.read(wait, &mut |_, _| {}).unwrap();
+        reader.progress()
+    };
+    // Up to the end, and until that is known.
+    let mut before = progress();
+    eventually("the reader to be at the end", || {
+        let now = progress();
+        (std::mem::replace(&mut before, now) == now).then_some(())
+    });
+    let _writer = log.view_writer().unwrap();
+    eventually("the reader to move", || (progress() != before).then_some(()));
 }
 
 fn a_second_view_writer_fences_the_first(open: Open<'_>) {

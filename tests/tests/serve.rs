@@ -4,7 +4,8 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use edgefold::{Log, LogUrl, NewCommand, now};
+use edgefold::view::{OFFSET_KEY, records, watch_view};
+use edgefold::{Fold, Follower, GRAMMAR, Log, LogUrl, NewCommand, ViewRecord, now};
 use edgefold_snapshot::Snapshot;
 use edgefold_snapshotter::ship::ecds::snapshot_in;
 use edgefold_tests::{Edgefold, Kafka, Serve, eventually};
@@ -174,6 +175,84 @@ fn a_database_file_that_was_replaced_is_another_log() {
     let (status, output) = serve.wait_to_end();
     assert_eq!(status.code(), Some(ERROR), "{output}");
     assert!(output.contains("this is another log of the same name"), "{output}");
+}
+
+// Another version of edgefold
+
+/// Writes the view of all commands as an edgefold with another grammar would.
+fn write_view(log: &dyn Log, grammar: u32) {
+    let mut writer = log.view_writer().unwrap();
+    let fold = Follower::load(log).unwrap_or_else(|_| newest(log)).fold;
+    let as_written = |(key, value): ViewRecord| {
+        let value = value.map(|value| value.replace(&format!(" grammar={GRAMMAR} "), &format!(" grammar={grammar} ")));
+        (key, value)
+    };
+    writer.write(&mut records(&fold.edits_since(&Fold::default()), &fold).map(as_written)).unwrap();
+}
+
+/// All commands, whatever the view holds.
+fn newest(log: &dyn Log) -> Follower {
+    let mut follower = Follower::resume(log, Fold::default()).unwrap();
+    follower.catch_up().unwrap();
+    follower
+}
+
+/// The value of `@offset`.
+fn stated(log: &dyn Log) -> String {
+    let mut stated = String::new();
+    let read = watch_view(log, |key, value| {
+        if key == Some(OFFSET_KEY.as_bytes()) {
+            stated = String::from_utf8(value.unwrap().to_vec()).unwrap();
+        }
+    });
+    drop(read.unwrap());
+    stated
+}
+
+/// An upgrade: a newer edgefold takes over the view while this one runs. No block is lost, this one does not write the view any
+/// more, and does not start from it.
+#[test]
+fn a_view_of_a_newer_edgefold_is_left_alone() {
+    let kafka = Kafka::shared();
+    for edgefold in [Edgefold::sqlite(), Edgefold::kafka(&kafka, "newer")] {
+        edgefold.block(&["10.0.0.1"]);
+        let serve = edgefold.serve(&[]);
+        serve_has_view(&serve, 1);
+        let log = edgefold.log().parse::<LogUrl>().unwrap().open().unwrap();
+        write_view(&*log, GRAMMAR + 1);
+        let newer = stated(&*log);
+        assert!(newer.contains(&format!(" grammar={} ", GRAMMAR + 1)), "{newer}");
+        // The newer one is gone, and this one notices that nobody writes the view.
+        edgefold.block(&["10.0.0.3"]);
+        serve.wait_until_shipped(2);
+        serve.wait_for_log_line("a newer edgefold has written the view of ranges (format 2, grammar 3)");
+        edgefold.block(&["10.0.0.5"]);
+        serve.wait_until_shipped(3);
+        assert_eq!(stated(&*log), newer, "it must not be written");
+        assert_eq!(serve.metric("edgefold_writer"), Some(0));
+        assert!(serve.stop().success());
+        let file = edgefold.path("other.pb");
+        for args in [&["serve", "--ecds-file", &file][..], &["rebuild"], &["verify"], &["list"]] {
+            edgefold.outcome(args).assert_failed(ERROR, "a newer edgefold has written the view of ranges");
+        }
+        assert_eq!(stated(&*log), newer);
+    }
+}
+
+/// The other side of an upgrade: this edgefold finds a view of an older one, and rewrites it once.
+#[test]
+fn a_view_of_an_older_edgefold_is_rewritten_once() {
+    let edgefold = Edgefold::sqlite().block(&["10.0.0.1"]);
+    let log = edgefold.log().parse::<LogUrl>().unwrap().open().unwrap();
+    write_view(&*log, GRAMMAR - 1);
+    let serve = edgefold.serve(&[]);
+    serve.wait_for_log_line("an older edgefold has written it (format 2, grammar 1)");
+    serve_has_view(&serve, 1);
+    assert_eq!(serve.metric("edgefold_unusable_views_total"), Some(2), "at the start, and by the keeper");
+    edgefold.run(&["verify"]);
+    let other = Edgefold::over(edgefold.log());
+    let serve = other.serve(&[]);
+    assert_eq!(serve.metric("edgefold_unusable_views_total"), Some(0));
 }
 
 /// Cut off, or in front of a broker that hangs: what is shipped gets stale, although the clock goes on.

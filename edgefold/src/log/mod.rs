@@ -50,7 +50,7 @@ pub trait Log: Send + Sync {
     /// Reads the view from its start on.
     ///
     /// # Errors
-    /// [`Error::Missing`] if there is none, [`Error::Settings`] if it has lost records.
+    /// [`Error::Missing`] if there is none.
     fn view(&self) -> Result<Box<dyn ViewReader>, Error>;
 
     /// Becomes the writer of the view, which is created if it is missing. This fences the writer before it, so do it before

@@ -117,8 +117,8 @@ impl Log for SqliteLog {
     }
 
     fn commands(&self, from: Position) -> Result<Box<dyn CommandReader>, Error> {
-        let connection = self.open()?;
         let inode = inode(&self.path)?;
+        let connection = self.open()?;
         let end = end(&connection).map_err(failed(&self.path))?;
         let Position { next_offset: next, last_record, .. } = from;
         if end < next {
@@ -160,9 +160,9 @@ fn end(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_one("SELECT coalesce(max(offset) + 1, 0) FROM commands", [], |row| row.get(0))
 }
 
-/// Identifies the file at `path`, as long as somebody has it open.
-fn inode(path: &Path) -> Result<u64, Error> {
-    std::fs::metadata(path).map(|file| file.ino()).map_err(|error| match error.kind() {
+/// Identifies the file at `path`, as long as somebody has it open: its device and its inode there.
+fn inode(path: &Path) -> Result<(u64, u64), Error> {
+    std::fs::metadata(path).map(|file| (file.dev(), file.ino())).map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::Missing(path.display().to_string()),
         _ => Error::Io { path: path.to_owned(), source: error },
     })
@@ -171,7 +171,7 @@ fn inode(path: &Path) -> Result<u64, Error> {
 struct SqliteCommandReader {
     path: PathBuf,
     /// That of the file when it was opened.
-    inode: u64,
+    inode: (u64, u64),
     connection: Connection,
     next: u64,
     /// The hash of the record before `next`, if it is known.

@@ -11,6 +11,8 @@ use crate::{Block, Fold, GRAMMAR, LogTime, Until};
 
 /// The most foreign keys that are remembered. Whoever writes them chooses their number and length.
 const MOST_STRAYS: usize = 10_000;
+/// The longest of them.
+const LONGEST_STRAY: usize = 1024;
 
 /// The content of the view, as it is read record by record.
 #[derive(Debug, Default)]
@@ -35,13 +37,17 @@ impl ViewContent {
     pub fn read(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
         let Some(key) = key else { return };
         match (self.take(key, value), value) {
-            (None, Some(value)) if self.strays.len() < MOST_STRAYS => {
+            (None, Some(value)) if self.has_room_for(key) => {
                 self.strays.insert(key.to_vec(), ViewError::stray(key, value));
             }
             (None, Some(value)) => self.beyond_repair = Some(ViewError::stray(key, value)),
             // A tombstone removes whatever the key had.
             _ => drop(self.strays.remove(key)),
         }
+    }
+
+    fn has_room_for(&self, stray: &[u8]) -> bool {
+        stray.len() <= LONGEST_STRAY && (self.strays.len() < MOST_STRAYS || self.strays.contains_key(stray))
     }
 
     /// Returns `None` if edgefold cannot have written the record.
@@ -200,6 +206,33 @@ impl ViewError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn foreign_keys_are_remembered_within_limits() {
+        let offset = (OFFSET_KEY.as_bytes(), offset::text(&Fold::default()));
+        let filled = |count: usize| {
+            let mut view = ViewContent::default();
+            view.read(Some(offset.0), Some(offset.1.as_bytes()));
+            (0..count).for_each(|at| view.read(Some(format!("stray {at}").as_bytes()), Some(b"?")));
+            view
+        };
+        let remove_all = |mut view: ViewContent, count: usize| {
+            (0..count).for_each(|at| view.read(Some(format!("stray {at}").as_bytes()), None));
+            view.into_fold().is_ok()
+        };
+        assert!(remove_all(filled(MOST_STRAYS), MOST_STRAYS));
+        assert!(!remove_all(filled(MOST_STRAYS + 1), MOST_STRAYS + 1), "it is unknown which were removed");
+        let mut full = filled(MOST_STRAYS);
+        full.read(Some(b"stray 0"), Some(b"once more"));
+        assert!(remove_all(full, MOST_STRAYS), "it was remembered already");
+        let long = vec![b'x'; LONGEST_STRAY + 1];
+        for (key, is_forgotten) in [(&long[1..], false), (&long[..], true)] {
+            let mut view = filled(0);
+            view.read(Some(key), Some(b"?"));
+            view.read(Some(key), None);
+            assert_eq!(view.into_fold().is_err(), is_forgotten);
+        }
+    }
 
     #[test]
     fn a_topic_without_compaction_does_not_fill_the_memory() {

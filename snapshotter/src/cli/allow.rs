@@ -15,7 +15,9 @@ Examples:
   edgefold allow 2001:db8::/32 --reason \"our own network\"
 
 The ranges pass until a later command blocks them again.
-Prints the offset and the text of each command, separated by a tab, once the log has them.";
+Prints the offset and the text of each command, separated by a tab, once the log has them.
+
+Exit status: 0 if everything was appended, 2 if what is not printed was not, 3 if it may have been, 64 for a usage error.";
 
 /// Let ranges pass: append WHITELIST commands to the log
 #[derive(Args, Debug)]

@@ -3,7 +3,7 @@
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ impl AppendArgs {
         let now = now();
         match self.at {
             Some(at) if now.checked_add(MAX_SKEW).is_some_and(|latest| at > latest) => Err(CliError::Usage(format!(
-                "--at {at} has not come yet: every reader would reject the command. A block begins when it is appended; --ttl and \
-                 --until say when it ends"
+                "--at {at} is more than 5 minutes ahead: every reader would reject the command. A block begins when it is appended; \
+                 --ttl and --until say when it ends"
             ))),
             at => Ok(at.unwrap_or(now)),
         }
@@ -67,7 +67,8 @@ impl AppendArgs {
                     .zip(&commands)
                     .filter_map(|(outcome, command)| Some((outcome.offset()?, command)))
                     .collect();
-                print_appended(&appended)?;
+                // The error says more than that they cannot be printed.
+                let _printed = print_appended(&appended);
                 Err(CliError::Log(Error::Partly { outcomes, why }))
             }
             Err(error @ Error::Unacknowledged(_)) => Err(CliError::Log(error)),
@@ -88,12 +89,17 @@ fn append_or_be_interrupted(log: &dyn Log, commands: &[NewCommand]) -> Result<Re
         loop {
             match outcome.recv_timeout(POLL) {
                 Ok(outcome) => return Ok(outcome),
-                Err(_) if interrupted.load(Ordering::Relaxed) => {
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Ok(Err(Error::Unacknowledged(
+                        "the thread that appends has panicked, which is a bug".to_owned(),
+                    )));
+                }
+                Err(RecvTimeoutError::Timeout) if interrupted.load(Ordering::Relaxed) => {
                     output::complain(&CliError::Interrupted);
                     // The thread waits for the log, for as long as that takes.
                     process::exit(UNKNOWN.into());
                 }
-                Err(_) => {}
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     })

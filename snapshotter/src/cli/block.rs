@@ -17,7 +17,9 @@ Examples:
   edgefold block 192.0.2.10-192.0.2.40
   edgefold block 192.0.2.1 --until 2026-12-01T00:00:00Z
 
-Prints the offset and the text of each command, separated by a tab, once the log has them.";
+Prints the offset and the text of each command, separated by a tab, once the log has them.
+
+Exit status: 0 if everything was appended, 2 if what is not printed was not, 3 if it may have been, 64 for a usage error.";
 
 /// Block ranges: append BLACKLIST commands to the log
 #[derive(Args, Debug)]

@@ -19,7 +19,7 @@ Examples:
   edgefold check 10.0.0.0/24 2001:db8::1 -o json
   edgefold check 10.0.0.7 --as-of 2026-11-22T17:00:00Z
 
-Exit status: 0 if nothing of them is blocked, 1 if something is, 2 on an error, 64 if a range is not valid.";
+Exit status: 0 if no part of them is blocked, 1 if any part is, 2 on an error, 64 if a range is not valid.";
 
 /// Say whether addresses are blocked, or which parts of ranges are
 #[derive(Args, Debug)]

@@ -33,7 +33,7 @@ pub(super) enum CliError {
     NotAppended(Error),
     #[error("cannot handle signals: {0}")]
     Signal(io::Error),
-    #[error("interrupted: the commands may or may not have been appended; `edgefold list` shows it if they were")]
+    #[error("interrupted: the commands may or may not have been appended; to append them twice does no harm")]
     Interrupted,
     #[error("everything was appended, but its offsets cannot be printed: {0}")]
     NotPrinted(io::Error),
@@ -50,7 +50,7 @@ impl CliError {
     pub(super) fn exit_status(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Log(Error::Property { .. } | Error::Unsupported { .. }) => USAGE_ERROR,
-            Self::Log(Error::Unacknowledged(_)) => UNKNOWN,
+            Self::Log(Error::Unacknowledged(_)) | Self::NotPrinted(_) => UNKNOWN,
             Self::Log(Error::Partly { outcomes, .. }) if outcomes.contains(&Appended::Unknown) => UNKNOWN,
             _ => ERROR,
         }
@@ -72,8 +72,10 @@ fn log_error(error: &Error) -> String {
     match error {
         Error::Missing(_) => format!("{error}: create it with `edgefold init`"),
         Error::Property { key, why } => format!("-X {key}: {why}"),
-        Error::OtherLog { .. } => format!("{error}: `edgefold rebuild`"),
-        Error::Unacknowledged(_) => format!("{error}; `edgefold list` shows it if it was"),
+        Error::OtherLog { .. } => {
+            format!("{error} with `edgefold rebuild`, and start every `edgefold serve` with a higher --epoch")
+        }
+        Error::Unacknowledged(_) => format!("{error}; to append it twice does no harm"),
         error => error.to_string(),
     }
 }

@@ -38,7 +38,7 @@ const UNKNOWN: u8 = 3;
 const EXIT_STATUS: &str = "\
 Exit status:
   0   success
-  1   check: an address is blocked; verify: the view differs from the commands
+  1   check: at least one address is blocked; verify: the view differs from the commands
   2   an error, described on stderr; block, allow: what is not printed was not appended
   3   block, allow: of what is not printed, some may have been appended
   64  a usage error, which names the flag and the value";

@@ -21,7 +21,7 @@ pub(super) struct ModuleArgs {
     /// The file to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Write the module for network filters with --open-connections recheck
+    /// Write the module that --open-connections recheck needs
     #[arg(long)]
     recheck: bool,
 }

@@ -28,7 +28,11 @@ impl MomentArgs {
         }
         match self.as_of {
             Some(time) => Ok((replay(log, Moment::Time(time))?, time)),
-            None => Ok((Follower::load(log)?.fold, now())),
+            None => {
+                // The end that is caught up with is that of now.
+                let now = now();
+                Ok((Follower::load(log)?.fold, now))
+            }
         }
     }
 }

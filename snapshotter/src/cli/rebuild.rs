@@ -9,8 +9,8 @@ use super::{CliError, output};
 use crate::keeper::rebuild;
 
 const HELP: &str = "\
-The view is a cache of the folded ranges that makes startup fast. The rebuild fences a running `edgefold serve`, which takes over \
-again later.";
+The view is a cache of the folded ranges that makes startup fast. A running `edgefold serve` can then no longer \
+write the view, and takes over again later.";
 
 /// Rewrite the view of ranges from the commands
 #[derive(Args, Debug)]

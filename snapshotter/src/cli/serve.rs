@@ -38,7 +38,7 @@ pub(super) struct ServeArgs {
     /// Ship the network filter, which refuses connections, to this file; its name must end in .pb
     #[arg(long, value_name = "FILE", value_parser = ecds_path)]
     network_ecds_file: Option<PathBuf>,
-    /// Serve metrics for Prometheus at http://ADDR/metrics, as in 127.0.0.1:9464, and /live and /ready for probes
+    /// Serve metrics for Prometheus at http://IP:PORT/metrics, as in 127.0.0.1:9464, and answer /live and /ready for probes
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
     /// Write the address of the admin server to this file; useful with port 0
@@ -48,11 +48,11 @@ pub(super) struct ServeArgs {
     /// (fail-closed), or let requests pass (fail-open)
     #[arg(long, value_name = "POLICY", default_value = "fail-reload", value_parser = named::<FailurePolicy>())]
     failure_policy: FailurePolicy,
-    /// Ship at most once in this time: a change is shipped at once if there was none before it for so long. Each shipment that an
-    /// open stream began under stays in Envoy's memory
+    /// Wait at least this long between two shipments, as in 500ms or 1s. The first change after a quiet time is shipped at once, and
+    /// later ones are collected
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = interval)]
     min_interval: Duration,
-    /// Only follow and ship: neither watch nor write the view, so that no right to write to the log is needed
+    /// Only follow and ship: never write the view, so that no right to write to the log is needed. Another `serve` must keep the view
     #[arg(long)]
     no_view: bool,
     #[command(flatten)]
@@ -67,7 +67,7 @@ fn interval(text: &str) -> Result<Duration, String> {
     match (text, millis) {
         ("0" | "0s", _) => Ok(Duration::ZERO),
         (_, Some(millis)) => Ok(millis),
-        _ => parse_ttl(text).map_err(|error| error.to_string()),
+        _ => parse_ttl(text).map_err(|_| "write whole numbers with ms, s, m, h, d or w, as in 500ms or 1m".to_owned()),
     }
 }
 
@@ -103,6 +103,13 @@ impl ServeArgs {
     /// Checks that each setting has a filter that it applies to.
     fn check(&self, settings: &Settings) -> Result<(), &'static str> {
         let Settings { refusal, client_address, .. } = settings;
+        let quarter = settings.freshness.map(|freshness| Duration::from_millis(freshness.max_age / 4));
+        if quarter.is_some_and(|quarter| self.min_interval > quarter) {
+            return Err(
+                "--min-interval must be at most a quarter of --max-age: that is how often a new snapshot is due, and without one \
+                 everything gets stale",
+            );
+        }
         if self.ecds_file == self.network_ecds_file {
             return Err("--ecds-file and --network-ecds-file must be different files: one file holds one resource");
         }

@@ -48,7 +48,7 @@ struct Given {
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     #[serde(deserialize_with = "headers_in_file")]
     headers: Vec<(String, String)>,
-    /// Which address the HTTP filter looks up: the client as Envoy determines it from X-Forwarded-For (envoy), the peer that
+    /// Which address the HTTP filter looks up: the client as Envoy's configuration determines it (envoy), the peer that
     /// opened the connection (connection), or what proxies in front wrote to a header (header:NAME) [default: envoy]
     #[arg(long, value_name = "SOURCE")]
     client_address: Option<AddressSource>,
@@ -73,8 +73,8 @@ struct Given {
     #[arg(long, value_name = "POLICY", value_parser = named::<WhenStale>())]
     #[serde(deserialize_with = "named_in_file")]
     when_stale: Option<WhenStale>,
-    /// What the network filter does with open connections of an address that gets blocked: keep them, or close them at the next
-    /// bytes from the client (recheck) [default: keep]
+    /// What happens to what is open when its client gets blocked: keep it, or end it at the next bytes from the client (recheck). In
+    /// the network filter these are connections, in the HTTP filter tunnels, WebSockets and long requests [default: keep]
     #[arg(long, value_name = "POLICY", value_parser = named::<OpenConnections>())]
     #[serde(deserialize_with = "named_in_file")]
     open_connections: Option<OpenConnections>,

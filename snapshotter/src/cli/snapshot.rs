@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use edgefold::now;
 
 use super::CliError;
 use super::log_args::LogArgs;
@@ -36,8 +37,14 @@ impl SnapshotArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
         let settings = self.content.settings.read()?;
         let (fold, time) = self.moment.load(&*self.log.open()?)?;
-        let (bytes, _ranges) =
-            cut(&fold, &self.content.name, self.content.epoch, &settings, time, fresh_from(&settings, time))?;
+        let (bytes, _ranges) = cut(
+            &fold,
+            &self.content.name,
+            self.content.epoch,
+            &settings,
+            time,
+            fresh_from(&settings, time.min(now())),
+        )?;
         replace_file(&self.output, &bytes).map_err(CliError::file(&self.output))?;
         Ok(ExitCode::SUCCESS)
     }

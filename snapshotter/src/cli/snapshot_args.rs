@@ -7,11 +7,11 @@ use super::settings_args::SettingsArgs;
 #[derive(Args, Debug)]
 pub(super) struct SnapshotContentArgs {
     /// The name of the list, and of the ECDS resource
-    #[arg(long, help_heading = "Settings of the filter", default_value = "edgefold", value_parser = list_name)]
+    #[arg(long, help_heading = "The list", default_value = "edgefold", value_parser = list_name)]
     pub(super) name: String,
-    /// Raise this to replace newer snapshots by older ones, which the filter refuses otherwise: those of an earlier moment, or of
-    /// another log
-    #[arg(long, value_name = "NUMBER", help_heading = "Settings of the filter", default_value_t = 0)]
+    /// Raise this to go back on purpose, to an earlier moment or to another log: the filter refuses older snapshots otherwise. All
+    /// `serve` of a list need the same
+    #[arg(long, value_name = "NUMBER", help_heading = "The list", default_value_t = 0)]
     pub(super) epoch: u32,
     #[command(flatten)]
     pub(super) settings: SettingsArgs,

@@ -175,8 +175,9 @@ impl<S: Subscriber> Shipper<S> {
             Some(Err(error)) => return Err(error),
         }
         // Even without new commands: blocks expire by the wall clock.
-        if self.ship_retry.wait(now.instant).is_none() && self.pause(now).is_none() {
-            let outcome = self.ship(now);
+        if self.ship_retry.wait(now.instant).is_none() {
+            let outcome = if self.pause(now).is_none() { self.ship(now) } else { Ok(()) };
+            let outcome = outcome.and_then(|()| self.repair());
             self.note_shipped(outcome, now);
         }
         Ok(())
@@ -186,8 +187,11 @@ impl<S: Subscriber> Shipper<S> {
         self.follower.fold(&batch.records);
         self.status.next_offset = self.follower.fold.position().next_offset;
         (self.status.rejected, self.status.undated) = (self.follower.rejected, self.follower.undated);
-        self.contact = self.contact.max(batch.contact);
-        if let Some(contact) = self.contact {
+        // If the clock was ahead, no contact is later than what it shows now.
+        self.status.last_contact = self.status.last_contact.min(now.time);
+        // The wall clock of an earlier contact is not asked again: the two clocks may have drifted apart, as in a suspension.
+        if let Some(contact) = batch.contact.filter(|contact| self.contact.is_none_or(|before| before < *contact)) {
+            self.contact = Some(contact);
             self.status.last_contact = self.status.last_contact.max(now.time_at(contact));
         }
         self.status.log_end = batch.end.unwrap_or(self.status.log_end);
@@ -215,7 +219,14 @@ impl<S: Subscriber> Shipper<S> {
             (self.status.ranges, self.status.shipped_bytes) = (shipment.ranges, bytes);
         }
         self.status.shipped_next_offset = position.next_offset;
-        if self.subscriber.repair(shipment)? {
+        Ok(())
+    }
+
+    /// Ships again what was delivered last, if somebody else has changed it.
+    fn repair(&mut self) -> Result<(), ShipError> {
+        if let Some(delivered) = &self.delivered
+            && self.subscriber.repair(delivered)?
+        {
             warn!("somebody else has changed or removed what was shipped: shipped it again");
             self.status.repaired += 1;
         }

@@ -17,7 +17,7 @@ use crate::{Appended, Error};
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The broker has not stored the record after these errors. After any other it may have.
-const REFUSALS: [RDKafkaErrorCode; 9] = [
+const REFUSALS: [RDKafkaErrorCode; 10] = [
     RDKafkaErrorCode::ClusterAuthorizationFailed,
     RDKafkaErrorCode::InvalidMessage,
     RDKafkaErrorCode::InvalidMessageSize,
@@ -25,6 +25,7 @@ const REFUSALS: [RDKafkaErrorCode; 9] = [
     RDKafkaErrorCode::InvalidTimestamp,
     RDKafkaErrorCode::MessageSizeTooLarge,
     RDKafkaErrorCode::PolicyViolation,
+    RDKafkaErrorCode::PurgeQueue, // It was never sent, because of an error that ends the producer.
     RDKafkaErrorCode::TopicAuthorizationFailed,
     RDKafkaErrorCode::UnknownTopicOrPartition,
 ];
@@ -65,11 +66,13 @@ impl KafkaLog {
         let results = producer.context().results.lock().map(|results| results.clone()).unwrap_or_default();
         // After a connection failed, a refusal may be that of a retry, while the first attempt was stored.
         let trouble = producer.context().trouble.load(Ordering::Relaxed);
+        // That error says more than that the record was not sent.
+        let fatal = producer.client().fatal_error().map(|(_, why)| why);
         let sent = refused_here.as_ref().map_or(commands.len(), |(index, _)| *index);
         let outcomes = results.into_iter().enumerate().map(|(index, result)| match result {
             Some(Ok(offset)) => Outcome::Appended(offset),
             Some(Err(error)) if !trouble && error.rdkafka_error_code().is_some_and(|code| REFUSALS.contains(&code)) => {
-                Outcome::Refused(error.to_string())
+                Outcome::Refused(fatal.clone().unwrap_or_else(|| error.to_string()))
             }
             Some(Err(error)) => Outcome::Unknown(error.to_string()),
             None if index >= sent => {
@@ -118,8 +121,12 @@ struct Deliveries {
 }
 
 impl ClientContext for Deliveries {
-    fn error(&self, _error: KafkaError, _reason: &str) {
-        self.trouble.store(true, Ordering::Relaxed);
+    fn error(&self, error: KafkaError, _reason: &str) {
+        let is_refusal = error.rdkafka_error_code().is_some_and(|code| REFUSALS.contains(&code));
+        // A fatal error is announced as such, and carries the refusal.
+        if !is_refusal && error.rdkafka_error_code() != Some(RDKafkaErrorCode::Fatal) {
+            self.trouble.store(true, Ordering::Relaxed);
+        }
     }
 }
 

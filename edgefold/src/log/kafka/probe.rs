@@ -20,8 +20,6 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// One answer of the broker, or why there is none.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
-    /// Counts the probes.
-    pub(super) number: u64,
     /// When the broker was asked.
     pub(super) asked: Instant,
     /// The offset after the last committed record.
@@ -55,11 +53,11 @@ impl Probe {
         let (answer, log, topic) = (Arc::clone(&last), log.clone(), topic.to_owned());
         let probe = move || {
             let mut asking = Asking::default();
-            for number in 0.. {
+            loop {
                 let asked = Instant::now();
                 let end = ask(|| log.consumer_client(), &topic, &mut asking.committed);
                 let hidden_up_to = end.as_ref().ok().and_then(|end| asking.hidden_up_to(*end, &log, &topic));
-                let new = Answer { number, asked, end, hidden_up_to };
+                let new = Answer { asked, end, hidden_up_to };
                 *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
                 if stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Disconnected) {
                     return;

@@ -21,9 +21,13 @@ const BATCH_BYTES: usize = 16 << 20;
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// A reader that is open for longer than this probes the broker. One that only reads to the end does not.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
-/// How long a proof that the topic is still the same one is good for. It takes longer than that to delete a topic, to create it
-/// anew, and to write as much into it.
-const PROOF_LASTS: Duration = Duration::from_secs(1);
+/// How long a proof that the topic is still the same one is good for, before records are returned: a topic is not deleted, created
+/// anew and filled in less.
+const PROOF_LASTS: Duration = Duration::from_millis(100);
+/// How often a topic is proved while there are no records.
+const IDLE_PROOF_INTERVAL: Duration = Duration::from_secs(60);
+/// A fetch is answered in this time, or fails: `socket.timeout.ms`, and how long the broker may hold it.
+const FETCH_ANSWERED: Duration = Duration::from_secs(12);
 
 /// A consumer of one topic that rides out transient errors.
 struct Topic {
@@ -63,6 +67,10 @@ impl Topic {
         match consumer.poll(timeout) {
             None => Polled::Nothing,
             Some(Err(error)) if is_final(&error) => Polled::Lost(error),
+            // librdkafka asks for the group's coordinator, although no group is joined.
+            Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+                Polled::Nothing
+            }
             // librdkafka recovers by itself.
             Some(Err(error)) if !matches!(error, KafkaError::PartitionEOF(_)) => {
                 let why = consumer.context().last_error().unwrap_or_else(|| error.to_string());
@@ -111,6 +119,8 @@ pub(super) struct KafkaCommandReader {
     proof: Option<Proof>,
     /// Records that are not returned before the topic is proved.
     unproved: Vec<Record>,
+    /// Whether they are the last of the topic.
+    unproved_to_end: bool,
     end: u64,
     /// The same, as far as is known now.
     log_end: u64,
@@ -136,7 +146,7 @@ impl KafkaCommandReader {
             return Err(Error::Gone { needed: first, found: format!("offsets {low} to {end}") });
         }
         let topic = Topic::new(log, name, consumer);
-        let contact = (next == end).then_some(opened);
+        let contact = (next == end && last_record.is_none()).then_some(opened);
         Ok(Self {
             log: log.clone(),
             topic,
@@ -146,6 +156,7 @@ impl KafkaCommandReader {
             proved: last_record.is_none().then_some(opened),
             proof: None,
             unproved: Vec::new(),
+            unproved_to_end: false,
             end,
             log_end: end,
             at_end: false,
@@ -166,25 +177,29 @@ impl KafkaCommandReader {
                 Ok(end) => *end,
                 Err(why) => return Some(why.clone()),
             };
+            self.log_end = self.log_end.max(end);
             let is_over = |trouble: &mut Trouble| trouble.is_connection && trouble.since < answer.asked;
             drop(self.topic.trouble.take_if(is_over));
-            let first = if self.at_end { self.first_since_end.get_or_insert_with(|| answer.clone()) } else { &answer };
-            // Transaction markers may lie between the last record and the end. Then the end has been reached if it was there at
-            // two probes in a row, with nothing to read in between.
-            let is_still = first.number < answer.number && first.end == answer.end;
-            if self.topic.trouble.is_none() && (end <= self.next || is_still) {
-                self.contact = self.contact.max(Some(answer.asked));
-            }
-            if first.end != answer.end {
-                self.first_since_end = None;
-            }
-            self.log_end = self.log_end.max(end);
-            if let Some(hidden) = answer.hidden_up_to.filter(|_| end <= self.next) {
+            // What is hidden is no reason to believe that there is nothing.
+            if let Some(hidden) = answer.hidden_up_to.filter(|_| self.at_end) {
                 return Some(format!(
                     "a producer has a transaction open on {} at offset {end}, which hides the commands up to offset {hidden}: end \
                      that producer, or abort its transaction with kafka-transactions.sh",
                     self.topic.name
                 ));
+            }
+            let first = if self.at_end { self.first_since_end.get_or_insert_with(|| answer.clone()) } else { &answer };
+            let has_changed = first.end != answer.end;
+            // Markers of transactions may lie between the last record and the end, and the consumer does not say whether it has
+            // passed them. But its connection answers in time, or there is an error. So what was there that long ago is read.
+            let still_since =
+                answer.asked.checked_sub(FETCH_ANSWERED).filter(|then| first.asked <= *then && !has_changed);
+            if self.topic.trouble.is_none() {
+                let confirmed = if end <= self.next { Some(answer.asked) } else { still_since };
+                self.contact = self.contact.max(confirmed);
+            }
+            if has_changed {
+                self.first_since_end = None;
             }
         }
         self.topic.trouble.as_ref().map(|trouble| trouble.why.clone())
@@ -196,9 +211,10 @@ impl KafkaCommandReader {
 
     /// Proves that the topic is still the one that was read before, and only then lets `batch` have records.
     fn prove(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        let recently = |proved: Instant| proved.elapsed() < PROOF_LASTS;
+        let lasts = if batch.records.is_empty() { IDLE_PROOF_INTERVAL } else { PROOF_LASTS };
+        let recently = |proved: Instant| proved.elapsed() < lasts;
         let (Some(hash), Some(offset), false) =
-            (self.last_record, self.next.checked_sub(1), self.proved.is_some_and(recently))
+            (self.last_record, self.next.checked_sub(1), self.proved.is_none_or(recently))
         else {
             return Ok(());
         };
@@ -215,6 +231,7 @@ impl KafkaCommandReader {
             Ok(false) => Err(self.other_log()),
             Err(why) => {
                 self.unproved = std::mem::take(&mut batch.records);
+                self.unproved_to_end = batch.at_end;
                 batch.at_end = false;
                 batch.trouble = Some(why);
                 Ok(())
@@ -225,10 +242,12 @@ impl KafkaCommandReader {
 
 impl CommandReader for KafkaCommandReader {
     fn read(&mut self, timeout: Duration) -> Result<Batch, Error> {
-        let mut batch = Batch { records: std::mem::take(&mut self.unproved), ..Batch::default() };
+        let (records, at_end) = (std::mem::take(&mut self.unproved), std::mem::take(&mut self.unproved_to_end));
+        let mut bytes: usize = records.iter().map(bytes_of).sum();
+        let mut batch = Batch { records, at_end, ..Batch::default() };
         let last_read = std::mem::replace(&mut self.last_read, Instant::now());
         let deadline = self.last_read + timeout;
-        let (mut bytes, mut reached_end) = (0, false);
+        let mut reached_end = false;
         while batch.records.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
             // Waits only for the first record. Those that are already there come with it.
             let nothing_to_wait_for = !batch.records.is_empty() || (batch.at_end && !self.at_end);
@@ -239,8 +258,8 @@ impl CommandReader for KafkaCommandReader {
                     self.at_end = false;
                     self.first_since_end = None;
                     batch.at_end = false;
-                    bytes += message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len);
                     let record = record(&message);
+                    bytes += bytes_of(&record);
                     if self.proved.is_some() {
                         batch.records.push(record);
                     } else if self.last_record == Some(record.hash()) {
@@ -264,9 +283,7 @@ impl CommandReader for KafkaCommandReader {
             }
         }
         batch.at_end |= self.at_end && batch.records.is_empty();
-        if !batch.records.is_empty() {
-            self.prove(&mut batch)?;
-        }
+        self.prove(&mut batch)?;
         if let Some(last) = batch.records.last() {
             (self.next, self.last_record) = (last.offset + 1, Some(last.hash()));
         }
@@ -285,6 +302,10 @@ impl CommandReader for KafkaCommandReader {
     fn end(&self) -> u64 {
         self.end
     }
+}
+
+fn bytes_of(record: &Record) -> usize {
+    record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len)
 }
 
 pub(super) fn record(message: &impl Message) -> Record {
@@ -329,11 +350,8 @@ impl ViewReader for KafkaViewReader {
                     continue;
                 }
                 Polled::End => {
-                    progress.done = progress.done.max(progress.total);
-                    // A writer that has taken over leaves a marker, of which only the position tells.
-                    let position = topic.consumer.position().ok();
-                    let position = position.and_then(|all| all.elements().first().map(|topic| topic.offset().to_raw()));
-                    progress.done = progress.done.max(position.flatten().map_or(0, i64::unsigned_abs));
+                    // librdkafka says it again whenever the end has moved. A writer that has taken over moves it by a marker.
+                    progress.done = if progress.done < progress.total { progress.total } else { progress.done + 1 };
                     return Ok(true);
                 }
                 Polled::Lost(error) => error,

@@ -218,8 +218,9 @@ impl KafkaLog {
         let described = block_on(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()));
         let described = described.map_err(|error| self.failed(&doing, error))?;
         let described: ConfigResource = match described.into_iter().next() {
-            Some(Ok(described)) => described,
-            Some(Err(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
+            // Without the right, librdkafka returns no error, but a configuration without entries.
+            Some(Ok(described)) if !described.entries.is_empty() => described,
+            Some(Ok(_) | Err(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
                 found.risks.push(format!(
                     "the configuration of topic {topic} cannot be checked: the ACL for DESCRIBE_CONFIGS is missing"
                 ));
