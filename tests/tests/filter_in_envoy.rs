@@ -409,15 +409,17 @@ fn the_newest_snapshot_serves_both_filters() {
     assert_eq!(kept(), Some(0));
     // It is the workers that keep what they have: a canary has nothing to compare it with.
     replace_file(&http, &http_second).unwrap();
-    eventually("both workers to refuse the older one", || (kept() == Some(2)).then_some(()));
+    // Envoy's main thread has a VM of its own beside those of the two workers.
+    eventually("both workers to refuse the older one", || (kept() >= Some(2)).then_some(()));
     assert_eq!(statuses(), [403, 403, 403]);
     envoy.wait_for_log_line("snapshot refused: it is older than the one in force");
     // To go back on purpose.
     edgefold.allow(&["10.0.0.0/16"]);
     let _serve = edgefold.serve_both(&["--epoch", "1"]);
     eventually("everybody to pass", || (statuses() == [200, 200, 200]).then_some(()));
+    let before = kept();
     replace_file(&network, &network_third).unwrap();
-    eventually("an earlier epoch to be refused", || (kept() > Some(2)).then_some(()));
+    eventually("an earlier epoch to be refused", || (kept() > before).then_some(()));
     assert_eq!(statuses(), [200, 200, 200]);
     assert_eq!(envoy.metric("snapshot_rejected", "edgefold"), Some(0));
 }
