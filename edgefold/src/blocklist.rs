@@ -228,8 +228,10 @@ impl Writer {
         self.contact = newer.or(self.contact);
         self.status(|status| {
             if let Some(contact) = newer {
-                let contact = LogTime::from_millis(now().millis().saturating_sub(millis(contact.elapsed())));
-                status.last_contact = status.last_contact.max(contact.unwrap_or_default());
+                let now = now();
+                let contact = LogTime::from_millis(now.millis().saturating_sub(millis(contact.elapsed())));
+                // If the clock was ahead, no contact is later than what it shows now.
+                status.last_contact = status.last_contact.min(now).max(contact.unwrap_or_default());
             }
             if is_well && status.trouble.take().is_some() {
                 info!("the blocklist reads its log again");

@@ -237,10 +237,7 @@ fn a_view_that_no_fold_writes_is_refused() {
             &[("new", "?"), (OFFSET_KEY, &newer)],
             "a newer edgefold has written the view of ranges (format 2, grammar 3)",
         ),
-        (
-            &[("new", "?"), (OFFSET_KEY, "9 2026-01-01T00:00:00Z format=3 ?")],
-            "(format 3, grammar 2), and this one only knows",
-        ),
+        (&[("new", "?"), (OFFSET_KEY, "9 2026-01-01T00:00:00Z format=3 ?")], "(format 3), and this one only knows"),
         (&[offset, ("10.0.0.1", "10.0.0.0")], foreign),
         (&[offset, ("10.0.0.1", "10.0.0.2 until=never")], foreign),
         (&[offset, ("hello", "10.0.0.2")], foreign),

@@ -292,7 +292,7 @@ fn topics_that_risk_data_are_used_with_a_warning() {
         "topic risky.ranges has min.compaction.lag.ms=0, but should have min.compaction.lag.ms of at least 3600000",
         "topic risky.commands has message.timestamp.type=CreateTime, but should have message.timestamp.type=LogAppendTime",
         "topic risky.ranges has segment.ms=604800000, but should have segment.ms of at most 86400000",
-        "topic risky.ranges has segment.bytes=1073741824, but should have segment.bytes of at most 268435456",
+        "topic risky.ranges has segment.bytes=1073741824, but should have segment.bytes of at most 67108864",
         "topic risky.commands has min.insync.replicas=1, but should have min.insync.replicas of at least 2",
         "topic risky.ranges has min.insync.replicas=1, but should have min.insync.replicas of at least 2",
         "topic risky.commands has one replica: it is lost with its broker",

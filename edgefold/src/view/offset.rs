@@ -15,7 +15,7 @@ pub const FORMAT: u32 = 2;
 pub struct Version {
     /// That of its records: [`FORMAT`].
     pub format: u32,
-    /// That of the commands that were folded: [`GRAMMAR`](crate::GRAMMAR).
+    /// That of the commands that were folded: [`GRAMMAR`](crate::GRAMMAR). Of a newer format it is not known, and stands for ours.
     pub grammar: u32,
 }
 
@@ -32,10 +32,11 @@ impl Version {
     }
 }
 
-/// `format 2, grammar 2`
+/// `format 2, grammar 2`; of a newer format, of which only that is known, `format 3`.
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "format {}, grammar {}", self.format, self.grammar)
+        write!(f, "format {}", self.format)?;
+        if self.format <= FORMAT { write!(f, ", grammar {}", self.grammar) } else { Ok(()) }
     }
 }
 

@@ -49,7 +49,7 @@ impl Files {
     /// killed has left beside them is removed.
     ///
     /// # Errors
-    /// [`ShipError::Locked`] if another process ships to one of them, [`ShipError::File`] if there is no such folder.
+    /// [`ShipError::Locked`] if another process ships to one of them, [`ShipError::NoFolder`], and [`ShipError::File`].
     pub fn new(
         http: Option<PathBuf>,
         network: Option<PathBuf>,
@@ -84,6 +84,9 @@ impl Files {
 impl EcdsFile {
     fn open(kind: FilterKind, path: PathBuf) -> Result<Self, ShipError> {
         let failed = |source| ShipError::File { path: path.clone(), source };
+        if !folder(&path).is_dir() {
+            return Err(ShipError::NoFolder { path: folder(&path).to_owned() });
+        }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let lock = File::create(folder(&path).join(format!(".{name}.lock"))).map_err(failed)?;
         match lock.try_lock() {
@@ -295,6 +298,9 @@ mod tests {
         assert!(!left.exists());
         let error = open().unwrap_err();
         assert!(matches!(&error, ShipError::Locked { path: locked } if *locked == path), "{error}");
+        let missing = directory.path().join("missing/edgefold.pb");
+        let error = Files::new(Some(missing), None, FailurePolicy::Reload).unwrap_err();
+        assert!(error.to_string().ends_with("/missing: the folder does not exist: create it first"), "{error}");
         first.deliver(&shipment(1)).unwrap();
         drop(first);
         open().unwrap();

@@ -131,6 +131,12 @@ pub enum ShipError {
     /// The snapshot cannot be encoded.
     #[error(transparent)]
     Cut(#[from] EncodeError),
+    /// The folder of a file is missing.
+    #[error("{}: the folder does not exist: create it first", path.display())]
+    NoFolder {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Another process ships to the same file.
     #[error("another edgefold serve ships to {}", path.display())]
     Locked {
@@ -152,7 +158,7 @@ impl ShipError {
     pub fn is_transient(&self) -> bool {
         use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
         match self {
-            Self::Cut(_) | Self::Locked { .. } => false,
+            Self::Cut(_) | Self::NoFolder { .. } | Self::Locked { .. } => false,
             Self::File { source, .. } => !matches!(
                 source.kind(),
                 IsADirectory | NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem

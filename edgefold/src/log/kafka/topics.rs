@@ -108,8 +108,8 @@ const RANGES: [TopicConfig; 7] = [
     },
     TopicConfig {
         key: "segment.bytes",
-        created: Some("67108864"),
-        needed: Needed::AtMost(268_435_456),
+        created: Some("1048576"), // Kafka's least.
+        needed: Needed::AtMost(67_108_864),
         otherwise: Otherwise::Risks("so many bytes of superseded ranges are kept, and a start reads them all"),
     },
     TopicConfig {
