@@ -116,6 +116,8 @@ pub(super) struct KafkaCommandReader {
     last_record: Option<RecordHash>,
     /// When the topic was last known to have that record; `None` if the consumer starts with it, so that it comes first.
     proved: Option<Instant>,
+    /// When that was last asked for.
+    tried: Instant,
     proof: Option<Proof>,
     /// Records that are not returned before the topic is proved.
     unproved: Vec<Record>,
@@ -154,6 +156,7 @@ impl KafkaCommandReader {
             next,
             last_record,
             proved: last_record.is_none().then_some(opened),
+            tried: opened,
             proof: None,
             unproved: Vec::new(),
             unproved_to_end: false,
@@ -194,7 +197,7 @@ impl KafkaCommandReader {
             // passed them. But its connection answers in time, or there is an error. So what was there that long ago is read.
             let still_since =
                 answer.asked.checked_sub(FETCH_ANSWERED).filter(|then| first.asked <= *then && !has_changed);
-            if self.topic.trouble.is_none() {
+            if self.topic.trouble.is_none() && self.proved.is_some() {
                 let confirmed = if end <= self.next { Some(answer.asked) } else { still_since };
                 self.contact = self.contact.max(confirmed);
             }
@@ -211,14 +214,15 @@ impl KafkaCommandReader {
 
     /// Proves that the topic is still the one that was read before, and only then lets `batch` have records.
     fn prove(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        let lasts = if batch.records.is_empty() { IDLE_PROOF_INTERVAL } else { PROOF_LASTS };
-        let recently = |proved: Instant| proved.elapsed() < lasts;
-        let (Some(hash), Some(offset), false) =
-            (self.last_record, self.next.checked_sub(1), self.proved.is_none_or(recently))
-        else {
+        let is_due = self.proved.is_some_and(|proved| match batch.records.is_empty() {
+            true => self.tried.max(proved).elapsed() > IDLE_PROOF_INTERVAL,
+            false => proved.elapsed() > PROOF_LASTS,
+        });
+        let (Some(hash), Some(offset), true) = (self.last_record, self.next.checked_sub(1), is_due) else {
             return Ok(());
         };
         let asked = Instant::now();
+        self.tried = asked;
         let proof = match &mut self.proof {
             Some(proof) => proof,
             None => self.proof.insert(Proof::new(&self.log)?),
