@@ -101,3 +101,34 @@ impl<N: Copy> Pairs<N> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edges_ascend_alternate_and_leave_a_gap_between_ranges() {
+        fn is_broken<N: Bits>(edges: &[(N, bool)]) -> bool {
+            let mut order = Order::new();
+            edges.iter().for_each(|&(edge, begins)| order.step(edge, begins));
+            order.is_broken
+        }
+        for (edges, expected) in [
+            (&[(1_u8, true), (3, false), (5, true), (9, false)][..], false),
+            (&[(1, true), (2, false)], false),
+            (&[(1, true), (3, false), (4, true), (9, false)], true),
+            (&[(1, true), (3, false), (3, true), (9, false)], true),
+            (&[(5, true), (9, false), (1, true), (3, false)], true),
+            (&[(1, true), (3, true), (9, false)], true),
+        ] {
+            assert_eq!(
+                is_broken(&edges.iter().map(|&(edge, begins)| (u32::from(edge), begins)).collect::<Vec<_>>()),
+                expected
+            );
+            assert_eq!(
+                is_broken(&edges.iter().map(|&(edge, begins)| (u128::from(edge), begins)).collect::<Vec<_>>()),
+                expected
+            );
+        }
+    }
+}
