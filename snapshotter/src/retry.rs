@@ -1,8 +1,10 @@
 //! Something that fails now and then, and is retried after a while.
 
+use std::error::Error;
 use std::time::{Duration, Instant};
 
 use edgefold::Backoff;
+use tracing::warn;
 
 /// When something that has failed is tried again.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +23,13 @@ impl Retry {
     pub(crate) fn failed(&mut self, now: Instant) -> Duration {
         let delay = self.backoff.delay();
         self.until = Some(now + delay);
+        delay
+    }
+
+    /// It [failed](Self::failed), and Envoy gets nothing new until it succeeds. Says so.
+    pub(crate) fn report(&mut self, error: &dyn Error, now: Instant) -> Duration {
+        let delay = self.failed(now);
+        warn!("{error}; Envoy keeps what it has; trying again in {} s", delay.as_secs());
         delay
     }
 

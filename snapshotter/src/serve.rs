@@ -131,11 +131,7 @@ fn start(log: &dyn Log) -> Result<(Follower, Now), Error> {
                 info!("caught up at offset {}, {rejected} records skipped", position.next_offset);
                 return Ok((follower, contact));
             }
-            Err(error) if Error::is_transient(&error) => {
-                let delay = retry.failed(Instant::now());
-                warn!("{error}; Envoy keeps what it has; trying again in {} s", delay.as_secs());
-                thread::sleep(delay);
-            }
+            Err(error) if Error::is_transient(&error) => thread::sleep(retry.report(&error, Instant::now())),
             Err(error) => return Err(error),
         }
     }

@@ -90,8 +90,8 @@ impl Record {
     }
 }
 
-/// Identifies a record of one log, so that a reader that comes back knows whether it is still the same log. It is no protection
-/// against somebody who forges a record on purpose: 64 bits of XXH3.
+/// Identifies a record of one log, so that a reader that comes back knows whether it is still the same log. It does
+/// not protect against somebody who forges a record on purpose: 64 bits of XXH3.
 ///
 /// Its text form is 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -70,7 +70,7 @@ pub(super) fn text(fold: &Fold) -> String {
     format!("{next_offset} {log_time} format={FORMAT} grammar={GRAMMAR} ranges={:016x}{last}", fold.hash())
 }
 
-/// Reads a value. There is no proof in a value of another version.
+/// Reads a value. A value of another version has no proof.
 pub(super) fn parse(value: &str) -> Option<(Stated, Option<Proof>)> {
     let mut words = value.split(' ');
     let next_offset = words.next()?.parse().ok()?;

@@ -19,7 +19,7 @@ pub(super) enum Format {
     Json,
 }
 
-/// Calls `print` with stdout, buffered. That the reader has read enough, as `head` does, is no error, and changes no verdict.
+/// Calls `print` with stdout, buffered. A reader that stops early, as `head` does, is not an error.
 pub(super) fn print(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {
     let mut out = BufWriter::new(io::stdout().lock());
     match print(&mut out).and_then(|()| out.flush()) {

@@ -66,6 +66,12 @@ impl Files {
         Resource { kind, name: list, version, shipment: id, module, snapshot, failure_policy }.encode()
     }
 
+    /// Whether the file at `path` holds `shipment`, under the id that it was shipped with.
+    fn holds(&self, kind: FilterKind, path: &Path, shipment: &Shipment) -> bool {
+        let Ok(file) = fs::read(path).map(Bytes::from) else { return false };
+        shipment_in(&file).is_some_and(|id| self.resource(kind, shipment, &id) == file)
+    }
+
     /// Writes the files at these places. Each is written beside its place first, so that a full disk changes neither.
     fn write(&mut self, contents: Vec<(usize, Vec<u8>)>) -> Result<(), ShipError> {
         let staged: Vec<(usize, NamedTempFile)> = contents
@@ -115,9 +121,7 @@ impl Subscriber for Files {
             let bytes = self.resource(*kind, shipment, &shipment.id);
             shipped += bytes.len() as u64;
             // After a restart Envoy may have this state already. Then it does not get it again.
-            let is_there =
-                |file: Bytes| shipment_in(&file).is_some_and(|id| self.resource(*kind, shipment, &id) == file);
-            if left.is_some() || !fs::read(path).is_ok_and(|file| is_there(file.into())) {
+            if left.is_some() || !self.holds(*kind, path, shipment) {
                 to_write.push((at, bytes));
             }
         }
@@ -139,10 +143,7 @@ impl Subscriber for Files {
                 continue;
             }
             // Perhaps only its times have changed.
-            let found_bytes = fs::read(path).map(Bytes::from).unwrap_or_default();
-            let is_right =
-                shipment_in(&found_bytes).is_some_and(|id| self.resource(*kind, shipment, &id) == found_bytes);
-            if is_right {
+            if self.holds(*kind, path, shipment) {
                 self.files[at].left = found;
             } else {
                 damaged.push((at, self.resource(*kind, shipment, &shipment.id)));

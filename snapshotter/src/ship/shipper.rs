@@ -168,8 +168,7 @@ impl<S: Subscriber> Shipper<S> {
             None => {}
             Some(Ok(batch)) => self.take(&batch, now),
             Some(Err(error)) if error.is_transient() => {
-                let delay = self.log_retry.failed(now.instant);
-                warn!("{error}; Envoy keeps what it has; trying again in {} s", delay.as_secs());
+                self.log_retry.report(&error, now.instant);
                 self.status.trouble = Some(error.to_string());
             }
             Some(Err(error)) => return Err(error),
@@ -238,8 +237,7 @@ impl<S: Subscriber> Shipper<S> {
             Ok(()) => drop(self.ship_retry.succeeded()),
             Err(error) => {
                 self.status.ship_failures += 1;
-                let delay = self.ship_retry.failed(now.instant);
-                warn!("{error}; Envoy keeps what it has; trying again in {} s", delay.as_secs());
+                self.ship_retry.report(&error, now.instant);
             }
         }
     }

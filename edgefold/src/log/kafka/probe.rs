@@ -1,8 +1,8 @@
 //! Asks the broker for the end of a topic now and then, on a thread and a connection of its own.
 //!
-//! librdkafka does not say for a minute that a broker has gone silent, and announces the end of a partition only once. So this
-//! is how a reader knows that it still is in contact. A reader cannot ask by itself: its connection is busy with a fetch that
-//! waits for records.
+//! librdkafka does not say for a minute that a broker has gone silent, and announces the end of a partition only when it has
+//! moved. So this is how a reader knows that it still is in contact. A reader cannot ask by itself: its connection is busy with
+//! a fetch that waits for records.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};

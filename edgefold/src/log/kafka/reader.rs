@@ -183,7 +183,7 @@ impl KafkaCommandReader {
             self.log_end = self.log_end.max(end);
             let is_over = |trouble: &mut Trouble| trouble.is_connection && trouble.since < answer.asked;
             drop(self.topic.trouble.take_if(is_over));
-            // What is hidden is no reason to believe that there is nothing.
+            // An open transaction hides records, so their absence does not prove that there are none.
             if let Some(hidden) = answer.hidden_up_to.filter(|_| self.at_end) {
                 return Some(format!(
                     "a producer has a transaction open on {} at offset {end}, which hides the commands up to offset {hidden}: end \
