@@ -43,7 +43,7 @@ fn main() {
             let (mut ours, mut theirs, mut commands) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..ROUNDS {
                 let (before, started) = (blocklist.position().next_offset, Instant::now());
-                ours.push(throughput(readers, |ip| blocklist.get_at(ip.into(), LogTime::EPOCH).is_some()));
+                ours.push(throughput(readers, |ip| blocklist.get_at(ip.into(), LogTime::EPOCH).denied().is_some()));
                 theirs.push(throughput(readers, |ip| tree.contains(ip)));
                 let folded = blocklist.position().next_offset - before;
                 commands.push(folded as f64 / started.elapsed().as_secs_f64());

@@ -11,7 +11,9 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use edgefold::{AddressRange, Block, Edits, Effect, Fold, IpRange, LogTime, Position, Until};
+use edgefold::{
+    AddressRange, Block, Change, Edits, Effect, Fold, IpRange, ListName, LogTime, Position, SavedList, Until,
+};
 use rangemap::{RangeInclusiveMap, StepLite};
 use rustix::time::{ClockId, clock_gettime};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -86,7 +88,7 @@ impl Commands {
             self.blocked.retain(|&(_, _, end)| end > self.now);
         }
         let ((first, last), until) = if self.blocked.len() > self.live { (self.allow(), None) } else { self.block() };
-        Effect { time: time(self.now), range: self.range(first, last), until }
+        effect(time(self.now), self.range(first, last), until)
     }
 
     fn block(&mut self) -> ((u128, u128), Option<Until>) {
@@ -139,6 +141,29 @@ trait Contender {
     fn ranges(&self) -> usize;
 }
 
+/// A command about the default list.
+fn effect(time: LogTime, range: IpRange, until: Option<Until>) -> Effect {
+    let list = ListName::DEFAULT;
+    let change = match until {
+        Some(until) => Change::Block { list, range, until },
+        None => Change::Allow { list: Some(list), range },
+    };
+    Effect { time, change }
+}
+
+/// What [`effect`] was made of.
+fn parts(effect: &Effect) -> (LogTime, IpRange, Option<Until>) {
+    match effect.change {
+        Change::Block { range, until, .. } => (effect.time, range, Some(until)),
+        Change::Allow { range, .. } => (effect.time, range, None),
+        Change::List { .. } | Change::Unlist { .. } => unreachable!("the benchmark has no such commands"),
+    }
+}
+
+fn default_list(blocks: Vec<Block>) -> SavedList {
+    SavedList { name: ListName::DEFAULT, action: None, blocks }
+}
+
 /// Edgefold's fold. Its edits are cleared after each batch; `read` says whether they are read before.
 struct Edgefold {
     fold: Fold,
@@ -150,17 +175,17 @@ impl Contender for Edgefold {
     fn fold(&mut self, commands: &[Effect]) {
         for batch in commands.chunks(BATCH) {
             for effect in batch {
-                self.fold.apply_effect(effect, &mut self.edits);
+                self.fold.apply_effect(effect, &mut self.edits).unwrap();
             }
             if self.read {
-                self.edits.net().for_each(|edit| _ = black_box(edit));
+                self.edits.lists().flat_map(|(_, edits)| edits.net()).for_each(|edit| _ = black_box(edit));
             }
             self.edits.clear();
         }
     }
 
     fn ranges(&self) -> usize {
-        self.fold.blocks().count()
+        self.fold.default_list().blocks().count()
     }
 }
 
@@ -277,7 +302,7 @@ impl<B: Bits> Tree<B> {
 
 impl<B: Bits> Contender for Tree<B> {
     fn fold(&mut self, commands: &[Effect]) {
-        for &Effect { time, range, until } in commands {
+        for (time, range, until) in commands.iter().map(parts) {
             while let Some(&(end, first)) = self.expiries.first()
                 && end <= time
             {
@@ -298,7 +323,7 @@ struct RangeMap<B>(RangeInclusiveMap<B, Until>);
 
 impl<B: Bits + Clone> Contender for RangeMap<B> {
     fn fold(&mut self, commands: &[Effect]) {
-        for &Effect { range, until, .. } in commands {
+        for (_, range, until) in commands.iter().map(parts) {
             let (first, last) = B::ends(range);
             match until {
                 Some(until) => self.0.insert(first..=last, until),
@@ -353,22 +378,22 @@ fn extremes() {
     let mut full = Edgefold { fold: Fold::default(), edits: Edits::default(), read: false };
     let mut commands = Commands::new(Family::V4, 1_000_000, 50);
     full.fold(&commands.take(2_000_000));
-    let sorted: Vec<Block> = full.fold.blocks().collect();
+    let sorted: Vec<Block> = full.fold.default_list().blocks().collect();
     let mut shuffled = sorted.clone();
     fastrand::Rng::with_seed(SEED).shuffle(&mut shuffled);
     let count = sorted.len() as f64;
     for (name, blocks) in [("sorted", &sorted), ("shuffled", &shuffled)] {
-        let taken = timed(|| Fold::resume(full.fold.position(), blocks.iter().copied()).unwrap());
+        let taken = timed(|| Fold::resume(full.fold.position(), [default_list(blocks.clone())]).unwrap());
         println!("| `Fold::resume`, {count} ranges, half with ttl, {name} | {:.1} M ranges/s |", count / taken / 1e6);
     }
     let taken = timed(|| full.fold.edits_since(&Fold::default()));
     println!("| `Fold::edits_since` an empty fold | {:.1} M ranges/s |", count / taken / 1e6);
 
     let everything = commands.range(0, u128::from(u32::MAX));
-    let whitelist = Effect { time: time(commands.now), range: everything, until: None };
+    let whitelist = effect(time(commands.now), everything, None);
     let taken = timed(|| {
         let mut full = Edgefold { fold: full.fold.clone(), edits: Edits::default(), read: true };
-        full.fold(&[whitelist]);
+        full.fold(std::slice::from_ref(&whitelist));
         full.fold
     });
     println!(
@@ -383,18 +408,17 @@ fn extremes() {
             let until = if at % 100 == 0 { Until::FOREVER } else { time(1_000).into() };
             Block { range, until }
         });
-        let mut fold = Fold::resume(Position::default(), blocks).unwrap();
+        let mut fold = Fold::resume(Position::default(), [default_list(blocks.collect())]).unwrap();
         let mut edits = Edits::default();
-        let effect = Effect { time: time(2_000), range: everything, until: None };
-        let taken = seconds(|| fold.apply_effect(&Effect { range: commands.range(1, 1), ..effect }, &mut edits));
+        let later = effect(time(2_000), commands.range(1, 1), None);
+        let taken = seconds(|| fold.apply_effect(&later, &mut edits));
         println!("| {count} blocks, of which 99 in 100 end at once | {:.0} ms |", taken * 1e3);
         drop(edits);
     }
 
     let step = 4_000;
-    let ascending: Vec<_> = (0..1_000_000)
-        .map(|at| Effect { time: time(0), range: commands.range(at * step, at * step), until: Some(Until::FOREVER) })
-        .collect();
+    let ascending: Vec<_> =
+        (0..1_000_000).map(|at| effect(time(0), commands.range(at * step, at * step), Some(Until::FOREVER))).collect();
     let region = Region::new(ALLOCATOR);
     let mut fold = Edgefold { fold: Fold::default(), edits: Edits::default(), read: true };
     let ascended = seconds(|| fold.fold(&ascending));

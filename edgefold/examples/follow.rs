@@ -10,7 +10,7 @@ use std::error::Error;
 use std::io::stdin;
 use std::net::IpAddr;
 
-use edgefold::{Blocklist, LogUrl};
+use edgefold::{Blocklist, Listing, LogUrl, Verdict};
 
 fn main() {
     if let Err(error) = run() {
@@ -35,8 +35,11 @@ fn run() -> Result<(), Box<dyn Error>> {
             }
         };
         match blocklist.get(ip) {
-            Some(block) => println!("{ip}: blocked by {} until {}", block.range, block.until),
-            None => println!("{ip}: not blocked"),
+            Verdict::Deny(Listing { list, block }) => {
+                println!("{ip}: blocked by {} of list {list}, until {}", block.range, block.until);
+            }
+            Verdict::Exempt(Listing { list, .. }) => println!("{ip}: not blocked, because list {list} exempts it"),
+            Verdict::Mark { .. } | Verdict::Pass => println!("{ip}: not blocked"),
         }
         if let Some(trouble) = blocklist.status().trouble {
             eprintln!("this is the state of {}: {trouble}", blocklist.status().last_contact);

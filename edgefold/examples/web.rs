@@ -25,8 +25,8 @@ async fn refuse_blocked(
     next: Next,
 ) -> Response {
     // A lookup neither blocks nor waits, so it can be made from async code.
-    match blocklist.get(client.ip()) {
-        Some(_block) => (StatusCode::FORBIDDEN, "Forbidden\n").into_response(),
+    match blocklist.get(client.ip()).denied() {
+        Some(_listing) => (StatusCode::FORBIDDEN, "Forbidden\n").into_response(),
         None => next.run(request).await,
     }
 }

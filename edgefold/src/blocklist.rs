@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::clock::now;
 use crate::log::{Batch, CommandReader, Log};
-use crate::{Backoff, Block, Edits, Effect, Error, Fold, Follower, LogTime, Position, Record, RecordHash};
+use crate::{Backoff, Edits, Effect, Error, Fold, Follower, LogTime, Position, Record, RecordHash, Verdict};
 
 /// How long the thread waits for commands before it looks whether it should stop.
 const POLL: Duration = Duration::from_millis(100);
@@ -46,8 +46,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// log.append(&[NewCommand { time: edgefold::now(), text }])?;
 ///
 /// let blocklist = Blocklist::follow(log)?;
-/// assert!(blocklist.get("10.0.0.7".parse()?).is_some());
-/// assert!(blocklist.get("10.0.1.7".parse()?).is_none());
+/// assert!(blocklist.get("10.0.0.7".parse()?).denied().is_some());
+/// assert!(blocklist.get("10.0.1.7".parse()?).denied().is_none());
 /// assert!(blocklist.status().trouble.is_none());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -95,15 +95,16 @@ impl Blocklist {
         Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// The block that contains `ip` and is in force now, by the wall clock. An IPv4-mapped IPv6 address is looked up as the
-    /// IPv4 address in it.
-    pub fn get(&self, ip: IpAddr) -> Option<Block> {
+    /// What all lists say about `ip` now, by the wall clock. An IPv4-mapped IPv6 address is looked up as the IPv4 address in it.
+    ///
+    /// To ask one list alone, use [`Blocklist::read`] and [`Fold::list`].
+    pub fn get(&self, ip: IpAddr) -> Verdict {
         self.get_at(ip, now())
     }
 
-    /// The block that contains `ip` and is in force at `time`, as far as the commands so far say.
-    pub fn get_at(&self, ip: IpAddr, time: LogTime) -> Option<Block> {
-        self.shared.front.load().find(ip, time)
+    /// What all lists say about `ip` at `time`, as far as the commands so far say.
+    pub fn get_at(&self, ip: IpAddr, time: LogTime) -> Verdict {
+        self.shared.front.load().verdict(ip, time)
     }
 
     /// Calls `read` with the fold, for several lookups in one consistent state. Other readers do not wait, but the thread that
@@ -200,8 +201,7 @@ impl Writer {
         if new.is_empty() {
             return;
         }
-        fold_all(&mut self.back, &new);
-        let rejected = new.iter().filter(|record| record.effect.is_none()).count() as u64;
+        let rejected = fold_all(&mut self.back, &new);
         self.status(|status| status.rejected += rejected);
         if rejected > 0 {
             warn!("skipped {rejected} records that cannot be read");
@@ -264,13 +264,15 @@ fn read(record: &Record) -> ReadRecord {
     ReadRecord { offset: record.offset, hash: record.hash(), effect: record.effect().ok() }
 }
 
-fn fold_all(fold: &mut Fold, records: &[ReadRecord]) {
+/// Returns how many of the records were rejected.
+fn fold_all(fold: &mut Fold, records: &[ReadRecord]) -> u64 {
     let mut edits = Edits::default();
+    let mut rejected = 0;
     for ReadRecord { offset, hash, effect } in records {
         fold.advance(*offset, *hash);
-        if let Some(effect) = effect {
-            fold.apply_effect(effect, &mut edits);
-        }
+        let is_folded = effect.as_ref().is_some_and(|effect| fold.apply_effect(effect, &mut edits).is_ok());
+        rejected += u64::from(!is_folded);
         edits.clear();
     }
+    rejected
 }

@@ -9,7 +9,7 @@
 //! A [`Blocklist`] follows a log on its own thread. Any thread can look addresses up in it, without waiting.
 //!
 //! ```
-//! use edgefold::{Blocklist, LogUrl};
+//! use edgefold::{Blocklist, LogUrl, Verdict};
 //! # let directory = tempfile::tempdir()?;
 //! # let sqlite = format!("sqlite:{}", directory.path().join("log.db").display());
 //! # let ip = "10.0.0.7".parse()?;
@@ -20,8 +20,8 @@
 //! # log.open()?.init()?;
 //! let blocklist = Blocklist::follow(log.open()?)?; // returns once caught up; follows on its own thread
 //! match blocklist.get(ip) {
-//!     Some(block) => println!("{ip}: {} until {}", block.range, block.until),
-//!     None => serve(ip),
+//!     Verdict::Deny(on) => println!("{ip}: on list {} as {} until {}", on.list, on.block.range, on.block.until),
+//!     _passes => serve(ip),
 //! }
 //! println!("at {}", blocklist.position());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -32,8 +32,8 @@
 //!
 //! # The lower-level API
 //!
-//! - [`Fold`] is pure: it folds [`Record`]s into [`Block`]s, and answers [`Fold::find`] and [`Fold::next_expiry`] for any
-//!   time. [`Edits`] collect what changed. `docs/semantics.md` is the authority for what a [`Command`] means.
+//! - [`Fold`] is pure: it folds [`Record`]s into [`List`]s of [`Block`]s, and answers [`Fold::verdict`] and [`Fold::next_expiry`] for
+//!   any time. [`Edits`] collect what changed. `docs/semantics.md` is the authority for what a [`Command`] means.
 //! - [`Log`] is the trait of both logs: append commands, follow them, read and write the view. [`Follower`] bootstraps a fold
 //!   from the view and follows; [`replay`] replays the commands to any [`Moment`].
 //! - [`view`] describes the records of the ranges topic, the cache that makes startup fast.
@@ -55,6 +55,7 @@ pub mod view;
 pub use backoff::Backoff;
 pub use blocklist::{Blocklist, Status};
 pub use clock::now;
+pub use edgefold_snapshot::{ListAction, ListName, ListNameError, MAX_NAMED_LISTS, Refusal, Share};
 pub use edgefold_table::{AddressRange, IpRange, ParseRangeError, RangeError, parse_address};
 pub use error::{Appended, Error};
 pub use follow::{Follower, FoundView};
@@ -68,8 +69,11 @@ pub use log::{
 };
 pub use model::block::{Block, Until};
 pub use model::command::{Action, Command, CommandError, GRAMMAR, MAX_COMMAND_BYTES, Term, parse_ttl};
-pub use model::edits::Edits;
-pub use model::fold::{Fold, Position};
-pub use model::record::{Effect, MAX_SKEW, Record, RecordHash, Reject};
+pub use model::edits::{Edits, ListEdits};
+pub use model::fold::{Fold, Position, ResumeError};
+pub use model::list::{List, SavedList};
+pub use model::list_action::ListActionText;
+pub use model::record::{Change, Effect, MAX_SKEW, Record, RecordHash, Reject};
 pub use model::time::{LogTime, TimeError};
+pub use model::verdict::{Listing, Verdict};
 pub use replay::{Moment, each_command, replay};

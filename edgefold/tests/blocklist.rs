@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use edgefold::{Blocklist, Error, Log, LogTime, Moment, NewCommand, SqliteLog, Until, now, replay};
+use edgefold::{Blocklist, Error, Listing, Log, LogTime, Moment, NewCommand, SqliteLog, Until, now, replay};
 use tempfile::TempDir;
 
 use crate::faulty_log::{Fault, FaultyLog, TROUBLE};
@@ -60,15 +60,17 @@ fn it_follows_what_others_append() {
     append(&log, now(), &["BLACKLIST 10.0.0.0/24"]);
     let blocklist = follow(&log);
     assert_eq!(blocklist.position().next_offset, 1, "it has caught up when it is returned");
-    let block = blocklist.get(ip("10.0.0.7")).unwrap();
+    let Listing { list, block } = blocklist.get(ip("10.0.0.7")).denied().unwrap();
     assert_eq!((block.range.to_string().as_str(), block.until), ("10.0.0.0-10.0.0.255", Until::FOREVER));
-    assert_eq!(blocklist.get(ip("::ffff:10.0.0.7")), Some(block), "an IPv4-mapped address");
-    assert_eq!(blocklist.get(ip("10.0.1.7")), None);
+    assert!(list.is_default());
+    let mapped = blocklist.get(ip("::ffff:10.0.0.7")).denied();
+    assert_eq!(mapped, Some(Listing { list, block }), "an IPv4-mapped address");
+    assert_eq!(blocklist.get(ip("10.0.1.7")).denied(), None);
 
     append(&log, now(), &["WHITELIST 10.0.0.7", "BLACKLIST 2001:db8::/32"]);
-    eventually("the block to go", || blocklist.get(ip("10.0.0.7")).is_none().then_some(()));
-    assert!(blocklist.get(ip("10.0.0.8")).is_some());
-    assert!(blocklist.get(ip("2001:db8::1")).is_some(), "it came with the command before");
+    eventually("the block to go", || blocklist.get(ip("10.0.0.7")).denied().is_none().then_some(()));
+    assert!(blocklist.get(ip("10.0.0.8")).denied().is_some());
+    assert!(blocklist.get(ip("2001:db8::1")).denied().is_some(), "it came with the command before");
 }
 
 #[test]
@@ -77,15 +79,16 @@ fn a_block_ends_by_the_clock_without_another_command() {
     let start = LogTime::parse("2016-09-12T15:00:00Z").unwrap();
     append(&log, start, &["BLACKLIST 10.0.0.1 ttl=1h"]);
     let blocklist = follow(&log);
-    let after = |millis| blocklist.get_at(ip("10.0.0.1"), start.checked_add(Duration::from_millis(millis)).unwrap());
+    let after =
+        |millis| blocklist.get_at(ip("10.0.0.1"), start.checked_add(Duration::from_millis(millis)).unwrap()).denied();
     let end = LogTime::parse("2016-09-12T16:00:00Z").unwrap();
-    assert_eq!(after(3_599_999).map(|block| block.until), Some(Until::from(end)));
+    assert_eq!(after(3_599_999).map(|on| on.block.until), Some(Until::from(end)));
     assert_eq!(after(3_600_000), None);
-    assert_eq!(blocklist.get(ip("10.0.0.1")), None, "by the wall clock, it ended long ago");
+    assert_eq!(blocklist.get(ip("10.0.0.1")).denied(), None, "by the wall clock, it ended long ago");
 
     append(&log, now(), &["BLACKLIST 10.0.0.2 ttl=1s"]);
-    eventually("the block to come", || blocklist.get(ip("10.0.0.2")));
-    eventually("the block to end", || blocklist.get(ip("10.0.0.2")).is_none().then_some(()));
+    eventually("the block to come", || blocklist.get(ip("10.0.0.2")).denied());
+    eventually("the block to end", || blocklist.get(ip("10.0.0.2")).denied().is_none().then_some(()));
 }
 
 #[test]
@@ -108,7 +111,7 @@ fn readers_never_see_half_a_batch() {
         let (mut states, mut last) = (0, 0);
         while states < STATES {
             let (next_offset, found) = blocklist.read(|fold| {
-                let found = [a, b].map(|ip| fold.find(ip, LogTime::LAST).is_some());
+                let found = [a, b].map(|ip| fold.default_list().find(ip, LogTime::LAST).is_some());
                 (fold.position().next_offset, found)
             });
             assert!(next_offset >= last, "went from offset {last} back to {next_offset}");
@@ -151,18 +154,18 @@ fn a_slow_reader_holds_back_later_commands_but_not_other_readers() {
             let before = blocklist.read(|fold| {
                 entered.send(()).unwrap();
                 let _disconnected = released.recv();
-                fold.find(ip("10.0.0.1"), now())
+                fold.default_list().find(ip("10.0.0.1"), now())
             });
             assert_eq!(before, None, "a reader keeps its state");
         });
         has_entered.recv().unwrap();
         log.append_text("BLACKLIST 10.0.0.1");
-        eventually("the first block", || blocklist.get(ip("10.0.0.1")));
+        eventually("the first block", || blocklist.get(ip("10.0.0.1")).denied());
         log.append_text("BLACKLIST 10.0.0.2");
-        assert_eq!(blocklist.get(ip("10.0.0.2")), None, "it comes only after the reader returns");
+        assert_eq!(blocklist.get(ip("10.0.0.2")).denied(), None, "it comes only after the reader returns");
         drop(release);
-        eventually("the second block", || blocklist.get(ip("10.0.0.2")));
-        assert!(blocklist.get(ip("10.0.0.1")).is_some());
+        eventually("the second block", || blocklist.get(ip("10.0.0.2")).denied());
+        assert!(blocklist.get(ip("10.0.0.1")).denied().is_some());
     });
 }
 
@@ -172,9 +175,9 @@ fn a_reader_may_call_the_blocklist_again_or_panic() {
     log.append_text("BLACKLIST 10.0.0.1");
     let blocklist = Blocklist::follow(log.handle()).unwrap();
     blocklist.read(|_| {
-        assert!(blocklist.read(|fold| fold.find(ip("10.0.0.1"), now())).is_some());
+        assert!(blocklist.read(|fold| fold.default_list().find(ip("10.0.0.1"), now())).is_some());
         log.append_text("BLACKLIST 10.0.0.2");
-        eventually("the second block", || blocklist.get(ip("10.0.0.2")));
+        eventually("the second block", || blocklist.get(ip("10.0.0.2")).denied());
     });
     let panicked = catch_unwind(AssertUnwindSafe(|| blocklist.read(|_| std::panic::resume_unwind(Box::new(())))));
     assert!(panicked.is_err());
@@ -223,12 +226,12 @@ fn assert_survives(fault: Fault, reason: &str) {
 
     let stale = blocklist.status();
     assert!(stale.trouble.is_some());
-    assert!(blocklist.get(ip("10.0.0.1")).is_some(), "it keeps its last state");
+    assert!(blocklist.get(ip("10.0.0.1")).denied().is_some(), "it keeps its last state");
     assert_eq!(blocklist.position().next_offset, 2);
 
     let mended = now();
     log.set_fault(None);
-    eventually("the block that was appended in the meantime", || blocklist.get(ip("10.0.0.2")));
+    eventually("the block that was appended in the meantime", || blocklist.get(ip("10.0.0.2")).denied());
     let fresh = eventually("an end of the trouble", || Some(blocklist.status()).filter(|it| it.trouble.is_none()));
     assert!(stale.last_contact <= mended && mended <= fresh.last_contact);
     assert_eq!(log.readers_opened(), 2);
@@ -256,11 +259,11 @@ fn trouble_of_a_reader_is_reported_until_the_log_confirms_its_end() {
     eventually("trouble", || (blocklist.status().trouble.as_deref() == Some(TROUBLE)).then_some(()));
     let stale = blocklist.status().last_contact;
     log.append_text("BLACKLIST 10.0.0.2");
-    assert!(blocklist.get(ip("10.0.0.1")).is_some(), "it keeps its last state");
+    assert!(blocklist.get(ip("10.0.0.1")).denied().is_some(), "it keeps its last state");
     let mended = now();
     log.set_fault(None);
     eventually("an end of the trouble", || blocklist.status().trouble.is_none().then_some(()));
-    assert!(blocklist.get(ip("10.0.0.2")).is_some());
+    assert!(blocklist.get(ip("10.0.0.2")).denied().is_some());
     assert!(stale <= mended && mended <= blocklist.status().last_contact);
     assert_eq!(log.readers_opened(), 1, "the reader retries by itself");
 }
@@ -300,7 +303,7 @@ fn dropping_it_does_not_wait_for_a_log_that_hangs() {
     let blocklist = Blocklist::follow(log.handle()).unwrap();
     log.set_fault(Fault::Hang);
     eventually("the reader to hang", || log.hangs().then_some(()));
-    assert!(blocklist.get(ip("10.0.0.1")).is_some());
+    assert!(blocklist.get(ip("10.0.0.1")).denied().is_some());
     assert_drops_within(Duration::from_secs(10), blocklist);
     assert!(!log.is_unused(), "the thread hangs");
     log.set_fault(None);
@@ -320,7 +323,7 @@ fn follow_a_log_that_panics() -> Blocklist {
 #[test]
 fn it_answers_and_can_be_dropped_after_its_thread_has_panicked() {
     let blocklist = follow_a_log_that_panics();
-    assert!(blocklist.get(ip("10.0.0.1")).is_some());
+    assert!(blocklist.get(ip("10.0.0.1")).denied().is_some());
     assert_drops_within(Duration::from_secs(1), blocklist);
 }
 

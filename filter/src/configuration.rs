@@ -119,7 +119,7 @@ mod tests {
     fn snapshot() -> Vec<u8> {
         let generation = Generation { epoch: 0, next_offset: 7, expiry: None };
         let settings = &Settings::default();
-        NewSnapshot { list: "edgefold", generation, as_of: 0, settings, cut_at: 0 }.encode([]).unwrap()
+        NewSnapshot { name: "edgefold", generation, as_of: 0, settings, cut_at: 0 }.encode_default_list([]).unwrap()
     }
 
     fn as_struct(base64: &str) -> Vec<u8> {

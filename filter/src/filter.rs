@@ -11,11 +11,13 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::net::IpAddr;
 
-use edgefold_snapshot::{ClientAddress, Fingerprint, Mode, Quoted, Settings, Snapshot};
+use edgefold_snapshot::{
+    ClientAddress, Fingerprint, ListAction, ListName, ListSet, Mode, Quoted, Refusal, Settings, Snapshot,
+};
 
 use crate::client::client_of_request;
 use crate::configuration::{ConfigurationError, open};
-use crate::decision::{Reason, Verdict, decide, is_stale};
+use crate::decision::{Reason, Verdict, decide, is_stale, reason};
 use crate::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost};
 
 /// The filter state of a request with a verdict.
@@ -23,6 +25,9 @@ const REQUEST_VERDICT: &str = "edgefold";
 /// The filter state of a connection with a verdict. The connection's requests see it too, and would overwrite it under the same
 /// name.
 const CONNECTION_VERDICT: &str = "edgefold_connection";
+/// How many lists get metrics of their own while the VM lives. A host keeps metrics forever, so lists that come and go must not fill
+/// its memory.
+const MOST_LISTS: usize = 256;
 
 /// Whether a request or connection goes on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,6 +49,8 @@ pub struct Filter {
 struct Plugin {
     name: Vec<u8>,
     metrics: Metrics,
+    /// Those of each list that a snapshot has had, up to [`MOST_LISTS`].
+    list_metrics: Vec<(ListName, ListMetrics)>,
     /// `None` if no snapshot was accepted yet.
     in_force: Option<InForce>,
 }
@@ -55,6 +62,10 @@ struct InForce {
     /// The host's key for the header of [`ClientAddress::Header`].
     header_key: Vec<u8>,
     metrics: Metrics,
+    /// Those of each list, by its index.
+    list_metrics: Vec<ListMetrics>,
+    /// Whether a list tells the upstream about its clients.
+    has_tags: bool,
     /// Whether the gauges say that this snapshot is in force.
     is_exported: Cell<bool>,
 }
@@ -77,6 +88,15 @@ struct Metrics {
     fresh_from: Option<Metric>,
 }
 
+/// The metrics of a list of a plugin.
+#[derive(Clone, Copy, Debug, Default)]
+struct ListMetrics {
+    denied: Option<Metric>,
+    shadowed: Option<Metric>,
+    exempted: Option<Metric>,
+    tagged: Option<Metric>,
+}
+
 impl Filter {
     /// The filter of a VM in which no plugin has been configured yet.
     pub const fn new() -> Self {
@@ -94,10 +114,12 @@ impl Filter {
             host.plugin_name().or_else(|| self.plugins.first().map(|only| only.name.clone())).unwrap_or_default();
         if self.plugins.iter().all(|plugin| plugin.name != name) {
             let metrics = Metrics::new(&name, host);
-            self.plugins.push(Plugin { name: name.clone(), metrics, in_force: None });
+            self.plugins.push(Plugin { name: name.clone(), metrics, list_metrics: Vec::new(), in_force: None });
         }
         // It is always there.
-        let Some(Plugin { metrics, in_force, .. }) = self.plugins.iter_mut().find(|plugin| plugin.name == name) else {
+        let Some(Plugin { metrics, list_metrics, in_force, .. }) =
+            self.plugins.iter_mut().find(|plugin| plugin.name == name)
+        else {
             return false;
         };
         let validated = host.validated();
@@ -112,7 +134,15 @@ impl Filter {
                     ClientAddress::Header { name, .. } => host.header_key(name),
                     ClientAddress::Envoy | ClientAddress::Connection => Vec::new(),
                 };
-                let next = InForce { snapshot, header_key, metrics: *metrics, is_exported: Cell::new(false) };
+                let lists = &snapshot.header().lists;
+                let next = InForce {
+                    header_key,
+                    metrics: *metrics,
+                    list_metrics: lists.iter().map(|list| metrics_of(list.name, list_metrics, &name, host)).collect(),
+                    has_tags: lists.iter().any(|list| list.action == ListAction::Tag),
+                    is_exported: Cell::new(false),
+                    snapshot,
+                };
                 if !is_canary {
                     next.export(host);
                 }
@@ -136,24 +166,44 @@ impl Filter {
             respond_unavailable(host, b"edgefold has no snapshot\n", Reason::NoSnapshot);
             return Action::Stop;
         };
-        let settings = in_force.settings();
-        let Some(reason) = in_force.judge(in_force.client(host), host) else {
-            return Action::Continue;
-        };
-        if settings.mode == Mode::Shadow {
-            increment(host, in_force.metrics.shadow_denied);
-            host.set_filter_state(REQUEST_VERDICT, &shadow_details(reason));
-            return Action::Continue;
+        let client = in_force.client(host);
+        let verdict = in_force.judge(client, host);
+        let is_shadow = in_force.settings().mode == Mode::Shadow;
+        let mut tags = None;
+        match verdict {
+            Verdict::Pass => {}
+            Verdict::Exempt(list) => in_force.count(list, |metrics| metrics.exempted, host),
+            Verdict::Mark { shadow, tag } => {
+                in_force.report(shadow, client, host, in_force.metrics.shadow_denied, REQUEST_VERDICT);
+                if is_shadow {
+                    in_force.count_all(tag, |metrics| metrics.shadowed, host);
+                } else {
+                    in_force.count_all(tag, |metrics| metrics.tagged, host);
+                    tags = Some(tag);
+                }
+            }
+            Verdict::Deny(reason) if is_shadow => {
+                in_force.count_reason(reason, |metrics| metrics.shadowed, host);
+                increment(host, in_force.metrics.shadow_denied);
+                host.set_filter_state(REQUEST_VERDICT, &shadow_details(reason));
+            }
+            Verdict::Deny(reason) => {
+                in_force.count_refusal(reason, in_force.metrics.denied, host);
+                if reason == Reason::Stale {
+                    // This is not the client's fault.
+                    respond_unavailable(host, b"edgefold has no fresh snapshot\n", reason);
+                } else {
+                    respond_refusal(host, in_force.refusal(reason), reason);
+                }
+                return Action::Stop;
+            }
         }
-        if reason == Reason::Stale {
-            // This is not the client's fault.
-            increment(host, in_force.metrics.unavailable);
-            respond_unavailable(host, b"edgefold has no fresh snapshot\n", reason);
-        } else {
-            increment(host, in_force.metrics.denied);
-            respond_refusal(host, settings, reason);
+        if in_force.has_tags {
+            // Whatever the client sent under that name must not reach the upstream.
+            let names = tags.map(|tags| in_force.names(tags)).filter(|names| !names.is_empty());
+            host.replace_request_header(&in_force.settings().tag_header, names.as_deref());
         }
-        Action::Stop
+        Action::Continue
     }
 
     /// Bytes have arrived for a request that was let pass, and is to be rechecked: it may be a WebSocket, or a call that lasts
@@ -164,7 +214,7 @@ impl Filter {
             return Action::Stop;
         };
         let Some(reason) = in_force.recheck(|| in_force.client(host), host) else { return Action::Continue };
-        increment(host, if reason == Reason::Stale { in_force.metrics.unavailable } else { in_force.metrics.denied });
+        in_force.count_refusal(reason, in_force.metrics.denied, host);
         host.set_filter_state(REQUEST_VERDICT, &details(reason));
         host.reset_request();
         Action::Stop
@@ -176,13 +226,23 @@ impl Filter {
             host.close_connection();
             return Action::Stop;
         };
-        let Some(reason) = in_force.judge(host.source_address(), host) else { return Action::Continue };
-        if in_force.settings().mode == Mode::Shadow {
-            increment(host, in_force.metrics.shadow_denied_connections);
-            host.set_filter_state(CONNECTION_VERDICT, &shadow_details(reason));
-            return Action::Continue;
+        let client = host.source_address();
+        match in_force.judge(client, host) {
+            Verdict::Pass => {}
+            Verdict::Exempt(list) => in_force.count(list, |metrics| metrics.exempted, host),
+            // Nobody can be told about tags: a connection has no headers.
+            Verdict::Mark { shadow, .. } => {
+                let total = in_force.metrics.shadow_denied_connections;
+                in_force.report(shadow, client, host, total, CONNECTION_VERDICT);
+            }
+            Verdict::Deny(reason) if in_force.settings().mode == Mode::Shadow => {
+                in_force.count_reason(reason, |metrics| metrics.shadowed, host);
+                increment(host, in_force.metrics.shadow_denied_connections);
+                host.set_filter_state(CONNECTION_VERDICT, &shadow_details(reason));
+            }
+            Verdict::Deny(reason) => return in_force.refuse_connection(reason, host),
         }
-        in_force.refuse_connection(reason, host)
+        Action::Continue
     }
 
     /// Bytes have arrived on a connection that is to be rechecked. Only a refusal is counted: everything else was counted when
@@ -246,24 +306,23 @@ impl InForce {
             return;
         }
         let header = self.snapshot.header();
-        let ranges = u64::from(header.ipv4_ranges).saturating_add(header.ipv6_ranges.into());
+        let (ipv4_ranges, ipv6_ranges) = header.ranges();
         set_gauge(host, self.metrics.generation, header.generation.next_offset);
-        set_gauge(host, self.metrics.ranges, ranges);
+        set_gauge(host, self.metrics.ranges, ipv4_ranges.saturating_add(ipv6_ranges));
         set_gauge(host, self.metrics.as_of, header.as_of / 1000);
         let fresh_from = header.settings.freshness.map_or(0, |freshness| freshness.cut_at);
         set_gauge(host, self.metrics.fresh_from, fresh_from / 1000);
     }
 
     fn refuse_connection(&self, reason: Reason, host: &impl RequestHost) -> Action {
-        let metrics = self.metrics;
-        increment(host, if reason == Reason::Stale { metrics.unavailable } else { metrics.denied_connections });
+        self.count_refusal(reason, self.metrics.denied_connections, host);
         host.set_filter_state(CONNECTION_VERDICT, &details(reason));
         host.close_connection();
         Action::Stop
     }
 
-    /// Why this client must not pass, if so. Counts everything that does not depend on the verdict.
-    fn judge(&self, client: Option<IpAddr>, host: &impl RequestHost) -> Option<Reason> {
+    /// The verdict on a client. Counts everything that does not depend on it.
+    fn judge(&self, client: Option<IpAddr>, host: &impl RequestHost) -> Verdict {
         self.export(host);
         let is_stale = self.is_stale(host);
         if client.is_none() {
@@ -272,10 +331,7 @@ impl InForce {
         if is_stale {
             increment(host, self.metrics.stale);
         }
-        match decide(&self.snapshot, is_stale, client) {
-            Verdict::Pass => None,
-            Verdict::Deny(reason) => Some(reason),
-        }
+        decide(&self.snapshot, is_stale, client)
     }
 
     /// Why a client that was let pass before must not any more, if so.
@@ -284,14 +340,95 @@ impl InForce {
             return None;
         }
         match decide(&self.snapshot, self.is_stale(host), client()) {
-            Verdict::Pass => None,
+            Verdict::Pass | Verdict::Exempt(_) | Verdict::Mark { .. } => None,
             Verdict::Deny(reason) => Some(reason),
         }
     }
+
+    /// The response to a refused request: that of the list, or else that of the settings.
+    fn refusal(&self, reason: Reason) -> &Refusal {
+        let header = self.snapshot.header();
+        let list = if let Reason::List { index, .. } = reason { header.lists.get(index) } else { None };
+        match list.map(|list| &list.action) {
+            Some(ListAction::Deny { refusal: Some(refusal), .. }) => refusal,
+            _ => &header.settings.refusal,
+        }
+    }
+
+    /// The names of lists, as the upstream is told them.
+    fn names(&self, lists: ListSet) -> String {
+        let mut names = String::new();
+        for list in lists.iter().filter_map(|list| self.snapshot.header().lists.get(list)) {
+            if !names.is_empty() {
+                names.push(',');
+            }
+            names.push_str(list.name.as_str());
+        }
+        names
+    }
+
+    /// Reports a client that is on lists which only report.
+    fn report(
+        &self,
+        lists: ListSet,
+        client: Option<IpAddr>,
+        host: &impl RequestHost,
+        total: Option<Metric>,
+        filter_state: &str,
+    ) {
+        let (Some(first), Some(ip)) = (lists.iter().next(), client) else { return };
+        self.count_all(lists, |metrics| metrics.shadowed, host);
+        increment(host, total);
+        host.set_filter_state(filter_state, &shadow_details(reason(&self.snapshot, first, ip)));
+    }
+
+    fn count_refusal(&self, reason: Reason, total: Option<Metric>, host: &impl MetricsHost) {
+        increment(host, if reason == Reason::Stale { self.metrics.unavailable } else { total });
+        self.count_reason(reason, |metrics| metrics.denied, host);
+    }
+
+    /// Counts for the list of a reason, if it has one.
+    fn count_reason(&self, reason: Reason, of: fn(&ListMetrics) -> Option<Metric>, host: &impl MetricsHost) {
+        if let Reason::List { index, .. } = reason {
+            self.count(index, of, host);
+        }
+    }
+
+    fn count_all(&self, lists: ListSet, of: fn(&ListMetrics) -> Option<Metric>, host: &impl MetricsHost) {
+        lists.iter().for_each(|list| self.count(list, of, host));
+    }
+
+    fn count(&self, list: usize, of: fn(&ListMetrics) -> Option<Metric>, host: &impl MetricsHost) {
+        increment(host, self.list_metrics.get(list).and_then(of));
+    }
 }
 
-fn respond_refusal(host: &impl RequestHost, settings: &Settings, reason: Reason) {
-    let refusal = &settings.refusal;
+/// The metrics of a list, which are defined when it is first seen. Beyond [`MOST_LISTS`] it has none.
+fn metrics_of(
+    list: ListName,
+    known: &mut Vec<(ListName, ListMetrics)>,
+    plugin: &[u8],
+    host: &impl ConfigurationHost,
+) -> ListMetrics {
+    if let Some((_, metrics)) = known.iter().find(|(name, _)| *name == list) {
+        return *metrics;
+    }
+    if known.len() >= MOST_LISTS {
+        return ListMetrics::default();
+    }
+    let prefix = format!("edgefold_filter.{}.list.{}", label(plugin), label(list.as_str().as_bytes()));
+    let counter = |of: &str| host.define_counter(&format!("{prefix}.{of}"));
+    let metrics = ListMetrics {
+        denied: counter("denied"),
+        shadowed: counter("shadowed"),
+        exempted: counter("exempted"),
+        tagged: counter("tagged"),
+    };
+    known.push((list, metrics));
+    metrics
+}
+
+fn respond_refusal(host: &impl RequestHost, refusal: &Refusal, reason: Reason) {
     // Envoy omits the content type of a response without a body.
     let content_type = (!refusal.body.is_empty()).then_some(&*refusal.content_type);
     host.respond(&LocalResponse {
@@ -320,29 +457,21 @@ fn shadow_details(reason: Reason) -> String {
 fn summary(snapshot: &Snapshot<Vec<u8>>) -> String {
     let header = snapshot.header();
     let shadow = if header.settings.mode == Mode::Shadow { ", in shadow mode" } else { "" };
+    let (ipv4_ranges, ipv6_ranges) = header.ranges();
+    let lists =
+        if let [_default] = &*header.lists { String::new() } else { format!(" on {} lists", header.lists.len()) };
     format!(
-        "edgefold: list {} at offset {}: {} IPv4 and {} IPv6 ranges{shadow}",
-        Quoted(&header.list),
+        "edgefold: snapshot of {} at offset {}: {ipv4_ranges} IPv4 and {ipv6_ranges} IPv6 ranges{lists}{shadow}",
+        Quoted(&header.name),
         header.generation.next_offset,
-        header.ipv4_ranges,
-        header.ipv6_ranges
     )
 }
 
 impl Metrics {
     /// The metrics of a plugin. Its name is the second part of theirs, so that Envoy's `stats_tags` can turn it into a label.
     fn new(plugin: &[u8], host: &impl ConfigurationHost) -> Self {
-        let mut name = String::new();
-        for &byte in plugin {
-            // A dot would end the label. What is written instead must differ for different names.
-            if byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' {
-                name.push(char::from(byte));
-            } else {
-                name.push('%');
-                name.extend([byte >> 4, byte & 0xf].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')));
-            }
-        }
-        let name = |of: &str| format!("edgefold_filter.{name}.{of}");
+        let plugin = label(plugin);
+        let name = |of: &str| format!("edgefold_filter.{plugin}.{of}");
         let counter = |of: &str| host.define_counter(&name(of));
         let gauge = |of: &str| host.define_gauge(&name(of));
         Self {
@@ -361,6 +490,21 @@ impl Metrics {
             fresh_from: gauge("fresh_from_timestamp_seconds"),
         }
     }
+}
+
+/// A name as a part of the name of a metric.
+fn label(name: &[u8]) -> String {
+    let mut label = String::new();
+    for &byte in name {
+        // A dot would end the part. What is written instead must differ for different names.
+        if byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' {
+            label.push(char::from(byte));
+        } else {
+            label.push('%');
+            label.extend([byte >> 4, byte & 0xf].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')));
+        }
+    }
+    label
 }
 
 fn increment(host: &impl MetricsHost, counter: Option<Metric>) {

@@ -60,6 +60,8 @@ pub trait RequestHost: MetricsHost {
     /// Passes the value of the request header with this [key](ConfigurationHost::header_key) to `read`, which must not call the
     /// host. Several headers with one name are one list, joined with commas.
     fn with_header<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> R;
+    /// Removes all request headers with this name, which is in lower case, and adds one with `value` if there is a value.
+    fn replace_request_header(&self, name: &str, value: Option<&str>);
     /// Sets the filter state `wasm.` plus `name` of the request or connection.
     fn set_filter_state(&self, name: &str, value: &str);
     /// Answers the request.

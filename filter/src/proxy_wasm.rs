@@ -33,6 +33,7 @@ const SMALL: usize = 256;
 const OK: u32 = 0;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const HTTP_REQUEST: u32 = 0;
+const REQUEST_HEADER_MAP: u32 = 0;
 const DOWNSTREAM: u32 = 2;
 const COUNTER: u32 = 0;
 const GAUGE: u32 = 1;
@@ -80,6 +81,8 @@ unsafe extern "C" {
         headers_len: usize,
         grpc_status: i32,
     ) -> u32;
+    fn proxy_remove_header_map_value(map: u32, key: *const u8, key_len: usize) -> u32;
+    fn proxy_add_header_map_value(map: u32, key: *const u8, key_len: usize, value: *const u8, value_len: usize) -> u32;
     fn proxy_close_stream(stream: u32) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_len: usize, metric: *mut u32) -> u32;
     fn proxy_increment_metric(metric: u32, by: i64) -> u32;
@@ -270,6 +273,17 @@ impl RequestHost for ProxyWasm {
 
     fn with_header<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> R {
         self.attribute(key, read)
+    }
+
+    fn replace_request_header(&self, name: &str, value: Option<&str>) {
+        // SAFETY: the pointers are those of slices.
+        let _removed = unsafe { proxy_remove_header_map_value(REQUEST_HEADER_MAP, name.as_ptr(), name.len()) };
+        if let Some(value) = value {
+            // SAFETY: the pointers are those of slices.
+            let _added = unsafe {
+                proxy_add_header_map_value(REQUEST_HEADER_MAP, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+            };
+        }
     }
 
     fn set_filter_state(&self, name: &str, value: &str) {

@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use edgefold_filter::filter::{Action, Filter};
 use edgefold_filter::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost};
 use edgefold_snapshot::{
-    ClientAddress, Fingerprint, Freshness, Generation, Mode, NewSnapshot, NoAddress, Settings, TrustedProxies,
-    WhenStale,
+    ClientAddress, Fingerprint, Freshness, Generation, ListAction, Mode, NewList, NewSnapshot, NoAddress, Refusal,
+    Settings, Share, TrustedProxies, WhenStale,
 };
+use edgefold_table::IpRange;
 
 /// Status, content type, body and details.
 type Response = (u16, Option<String>, Vec<u8>, String);
@@ -27,6 +28,8 @@ struct FakeHost {
     header: Option<Vec<u8>>,
     metrics: RefCell<Vec<(String, u64)>>,
     filter_state: RefCell<BTreeMap<String, String>>,
+    /// The request headers that were replaced, and by what.
+    replaced: RefCell<Vec<(String, Option<String>)>>,
     response: RefCell<Option<Response>>,
     is_closed: Cell<bool>,
     is_reset: Cell<bool>,
@@ -97,6 +100,10 @@ impl RequestHost for FakeHost {
         read(self.header.as_deref())
     }
 
+    fn replace_request_header(&self, name: &str, value: Option<&str>) {
+        self.replaced.borrow_mut().push((name.to_owned(), value.map(str::to_owned)));
+    }
+
     fn set_filter_state(&self, name: &str, value: &str) {
         self.filter_state.borrow_mut().insert(name.to_owned(), value.to_owned());
     }
@@ -155,9 +162,25 @@ fn snapshot(settings: &Settings) -> Vec<u8> {
 }
 
 fn snapshot_of(generation: Generation, settings: &Settings) -> Vec<u8> {
+    snapshot_with(generation, settings, &[("default", ListAction::default(), "10.0.0.0/24")])
+}
+
+fn snapshot_with(generation: Generation, settings: &Settings, lists: &[(&str, ListAction, &str)]) -> Vec<u8> {
     let cut_at = settings.freshness.map_or(0, |freshness| freshness.cut_at);
-    let new = NewSnapshot { list: "edgefold", generation, as_of: 5_000, settings, cut_at };
-    new.encode(["10.0.0.0/24".parse().unwrap()]).unwrap()
+    let new = NewSnapshot { name: "edgefold", generation, as_of: 5_000, settings, cut_at };
+    let lists = lists.iter().map(|(name, action, range)| NewList {
+        name: name.parse().unwrap(),
+        action,
+        ranges: range.parse().into_iter().collect::<Vec<IpRange>>(),
+    });
+    new.encode(lists).unwrap()
+}
+
+fn configured_with(settings: &Settings, lists: &[(&str, ListAction, &str)]) -> (Filter, FakeHost) {
+    let (mut filter, mut host) = (Filter::new(), FakeHost { plugin: b"my.list".to_vec(), ..FakeHost::default() });
+    host.configuration = Some(snapshot_with(Generation::default(), settings, lists));
+    assert!(filter.on_configure(&host), "{:?}", host.log);
+    (filter, host)
 }
 
 fn configured(settings: &Settings) -> (Filter, FakeHost) {
@@ -167,7 +190,7 @@ fn configured(settings: &Settings) -> (Filter, FakeHost) {
     (filter, host)
 }
 
-const DENIED: &str = "edgefold_denied[10.0.0.0-10.0.0.255]";
+const DENIED: &str = "edgefold_denied[default:10.0.0.0-10.0.0.255]";
 
 #[test]
 fn blocked_clients_are_refused_and_counted() {
@@ -311,8 +334,7 @@ fn plugins_in_one_vm_are_told_apart_by_their_names() {
     host.plugin = b"other".to_vec();
     let empty = Settings { no_address: NoAddress::Deny, ..Settings::default() };
     let generation = Generation { epoch: 0, next_offset: 9, expiry: None };
-    let new = NewSnapshot { list: "other", generation, as_of: 0, settings: &empty, cut_at: 0 };
-    host.configuration = Some(new.encode([]).unwrap());
+    host.configuration = Some(snapshot_with(generation, &empty, &[("default", ListAction::default(), "none")]));
     assert!(filter.on_configure(&host));
     assert_eq!(host.request(&filter, "10.0.0.7"), None);
     assert_eq!(host.request(&filter, "none"), Some((403, "edgefold_denied[no_address]".to_owned())));
@@ -370,4 +392,136 @@ fn the_client_is_the_one_that_the_settings_name() {
         let outcome = host.request(&filter, source);
         assert_eq!(outcome.is_some(), refused, "{client_address:?}, {source}, {connection:?}, {value:?}");
     }
+}
+
+/// A list of each action, whose ranges overlap.
+fn lists() -> Vec<(&'static str, ListAction, &'static str)> {
+    let refusal = Refusal { status: 429, body: "slow down\n".to_owned(), ..Refusal::default() };
+    vec![
+        ("default", ListAction::default(), "10.0.0.0/24"),
+        ("cloud", ListAction::Tag, "10.0.0.0/8"),
+        ("feed", ListAction::Deny { share: Share::ALL, refusal: Some(refusal) }, "10.0.0.0/16"),
+        ("monitoring", ListAction::Exempt, "10.0.0.7"),
+        ("tor.exits", ListAction::Tag, "10.1.0.0-10.2.255.255"),
+        ("trial", ListAction::Shadow, "10.2.0.0/16"),
+    ]
+}
+
+#[test]
+fn each_list_does_what_it_is_for() {
+    let (filter, mut host) = configured_with(&Settings::default(), &lists());
+    let denied = |list, range| format!("edgefold_denied[{list}:{range}]");
+    let first = denied("default", "10.0.0.0-10.0.0.255");
+    assert_eq!(host.request(&filter, "10.0.0.8"), Some((403, first)), "of two that refuse, the first one does");
+    assert_eq!(host.request(&filter, "10.0.1.1"), Some((429, denied("feed", "10.0.0.0-10.0.255.255"))));
+    assert_eq!(host.replaced.take(), [], "a refused request goes nowhere");
+    // Exempt, tagged, tagged twice, marked by both, on no list.
+    for (source, tags, state) in [
+        ("10.0.0.7", None, None),
+        ("10.9.0.1", Some("cloud"), None),
+        ("10.1.0.1", Some("cloud,tor.exits"), None),
+        ("10.2.0.1", Some("cloud,tor.exits"), Some("shadow_edgefold_denied[trial:10.2.0.0-10.2.255.255]")),
+        ("192.0.2.1", None, None),
+    ] {
+        assert_eq!(host.request(&filter, source), None, "{source}");
+        let header = ("x-edgefold-lists".to_owned(), tags.map(str::to_owned));
+        assert_eq!(host.replaced.take(), [header], "what {source} sent is removed once");
+        assert_eq!(host.filter_state.borrow().get("edgefold").map(String::as_str), state, "{source}");
+    }
+    let count = |list: &str| {
+        ["denied", "shadowed", "exempted", "tagged"].map(|of| host.metric(&format!("my%2elist.list.{list}.{of}")))
+    };
+    assert_eq!(count("default"), [1, 0, 0, 0]);
+    assert_eq!(count("feed"), [1, 0, 0, 0]);
+    assert_eq!(count("monitoring"), [0, 0, 1, 0]);
+    assert_eq!(count("cloud"), [0, 0, 0, 3]);
+    assert_eq!(count("tor%2eexits"), [0, 0, 0, 2]);
+    assert_eq!(count("trial"), [0, 1, 0, 0]);
+    assert_eq!((host.metric("my%2elist.denied"), host.metric("my%2elist.shadow_denied")), (2, 1));
+    assert!(host.log.borrow()[0].1.ends_with("6 IPv4 and 0 IPv6 ranges on 6 lists"), "{:?}", host.log);
+}
+
+#[test]
+fn connections_honour_exempt_deny_and_shadow() {
+    let (filter, mut host) = configured_with(&Settings::default(), &lists());
+    assert!(!host.connects(&filter, "10.0.0.8") && !host.connects(&filter, "10.0.1.1"));
+    assert!(host.connects(&filter, "10.0.0.7") && host.connects(&filter, "10.1.0.1"));
+    host.filter_state.take();
+    assert!(host.connects(&filter, "10.2.0.1"));
+    let state = host.filter_state.borrow().get("edgefold_connection").cloned();
+    assert_eq!(state.as_deref(), Some("shadow_edgefold_denied[trial:10.2.0.0-10.2.255.255]"));
+    let metrics = ["denied_connections", "shadow_denied_connections", "list.monitoring.exempted", "list.cloud.tagged"];
+    assert_eq!(metrics.map(|name| host.metric(&format!("my%2elist.{name}"))), [2, 1, 1, 0]);
+    assert!(host.replaced.borrow().is_empty());
+    // Bytes of open requests and connections: an exempt client keeps them.
+    for (source, action) in [("10.0.0.7", Action::Continue), ("10.2.0.1", Action::Continue), ("10.0.1.1", Action::Stop)]
+    {
+        host.source = source.parse().ok();
+        assert_eq!((filter.on_data(&host), filter.on_request_data(&host)), (action, action), "{source}");
+    }
+}
+
+/// The kill switch.
+#[test]
+fn in_shadow_mode_no_list_has_an_effect() {
+    let (filter, mut host) = configured_with(&Settings { mode: Mode::Shadow, ..Settings::default() }, &lists());
+    for source in ["10.0.0.8", "10.0.1.1", "10.1.0.1", "10.2.0.1", "10.0.0.7"] {
+        assert_eq!(host.request(&filter, source), None);
+        assert!(host.connects(&filter, source));
+        let removed = [("x-edgefold-lists".to_owned(), None)];
+        assert_eq!(host.replaced.take(), removed, "what the client sent must not pass for a tag");
+    }
+    let count = |name: &str| host.metric(&format!("my%2elist.list.{name}"));
+    assert_eq!((count("default.shadowed"), count("default.denied")), (2, 0));
+    assert_eq!((count("cloud.shadowed"), count("cloud.tagged"), count("trial.shadowed")), (2, 0, 2));
+}
+
+#[test]
+fn without_a_list_that_tags_no_header_is_touched() {
+    let lists: Vec<_> = lists().into_iter().filter(|(_, action, _)| *action != ListAction::Tag).collect();
+    let (filter, mut host) = configured_with(&Settings::default(), &lists);
+    assert_eq!(host.request(&filter, "10.9.0.1"), None);
+    assert!(host.replaced.borrow().is_empty());
+    // An empty list that tags is enough to remove what clients send.
+    let tagging = [lists.clone(), vec![("xtra", ListAction::Tag, "none")]].concat();
+    let (filter, mut host) =
+        configured_with(&Settings { tag_header: "x-on".to_owned(), ..Settings::default() }, &tagging);
+    assert_eq!(host.request(&filter, "10.9.0.1"), None);
+    assert_eq!(host.replaced.take(), [("x-on".to_owned(), None)]);
+}
+
+#[test]
+fn a_share_of_the_clients_is_refused() {
+    let share: Share = "25%".parse().unwrap();
+    let (filter, mut host) =
+        configured_with(&Settings::default(), &[("default", ListAction::Deny { share, refusal: None }, "10.0.0.0/16")]);
+    let mut refused = 0;
+    for host_part in 0..10_000_u32 {
+        let ip = IpAddr::V4((0x0a00_0000 + host_part).into());
+        let is_refused = host.request(&filter, &ip.to_string()).is_some();
+        assert_eq!(is_refused, share.contains(ip), "{ip}");
+        refused += u32::from(is_refused);
+    }
+    assert!(refused.abs_diff(2_500) < 100, "{refused}");
+}
+
+/// Envoy keeps metrics forever.
+#[test]
+fn lists_that_come_and_go_do_not_define_metrics_without_end() {
+    let (mut filter, mut host) = configured(&Settings::default());
+    for round in 0..100 {
+        let names: Vec<String> = (0..10).map(|at| format!("l{round}-{at}")).collect();
+        let lists = names.iter().map(|name| (&**name, ListAction::default(), "10.0.0.7"));
+        let lists: Vec<_> = [("default", ListAction::default(), "none")].into_iter().chain(lists).collect();
+        host.configuration = Some(snapshot_with(
+            Generation { next_offset: round + 8, ..Generation::default() },
+            &Settings::default(),
+            &lists,
+        ));
+        assert!(filter.on_configure(&host));
+        assert!(host.request(&filter, "10.0.0.7").is_some(), "it works without metrics of its own");
+    }
+    let of_lists = host.metrics.borrow().iter().filter(|(name, _)| name.contains(".list.")).count();
+    assert_eq!(of_lists, 256 * 4);
+    assert_eq!(host.metric("my%2elist.denied"), 100);
 }

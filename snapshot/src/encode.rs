@@ -7,16 +7,17 @@ use edgefold_table::IpRange;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::header::{
-    self, CHECKSUM_BYTES, Generation, HEADER_OFFSET, MAGIC, MAX_HEADER_BYTES, MAX_SNAPSHOT_BYTES, VERSION,
+    self, CHECKSUM_BYTES, Generation, HEADER_OFFSET, ListsError, MAGIC, MAX_SETTINGS_BYTES, MAX_SNAPSHOT_BYTES, Role,
+    VERSION,
 };
 use crate::settings::{ClientAddress, Freshness, Mode, NoAddress, OpenConnections, Refusal};
-use crate::{Settings, SettingsError};
+use crate::{ListAction, ListName, Settings, SettingsError};
 
-/// A snapshot to be written: everything but its ranges.
+/// A snapshot to be written: everything but its lists.
 #[derive(Clone, Copy, Debug)]
 pub struct NewSnapshot<'a> {
-    /// The name of the list, which is the name of the ECDS resource that carries it.
-    pub list: &'a str,
+    /// The name of the filter, which is that of the ECDS resource that carries the snapshot.
+    pub name: &'a str,
     /// Which state of the log this is.
     pub generation: Generation,
     /// The latest moment that the state accounts for: [`Header::as_of`](crate::Header::as_of).
@@ -28,15 +29,41 @@ pub struct NewSnapshot<'a> {
     pub cut_at: u64,
 }
 
+/// A list to be written.
+#[derive(Clone, Debug)]
+pub struct NewList<'a, R> {
+    /// Its name.
+    pub name: ListName,
+    /// What happens to clients on it.
+    pub action: &'a ListAction,
+    /// The ranges on it: sorted, disjoint and not touching, as [`edgefold_table::encode`] requires.
+    pub ranges: R,
+}
+
 /// The header as [`crate::Header`] has it, with borrowed parts.
 #[derive(Encode)]
-struct BorrowedHeader<'a> {
-    list: &'a str,
+struct BorrowedHeader<'a, 'l> {
+    start: BorrowedStart<'a>,
+    lists: Vec<BorrowedList<'l>>,
+}
+
+/// What a header has before its lists.
+#[derive(Encode)]
+struct BorrowedStart<'a> {
+    role: Role,
+    name: &'a str,
     generation: Generation,
     as_of: u64,
+    settings: BorrowedSettings<'a>,
+}
+
+#[derive(Encode)]
+struct BorrowedList<'a> {
+    name: ListName,
+    action: &'a ListAction,
     ipv4_ranges: u32,
     ipv6_ranges: u32,
-    settings: BorrowedSettings<'a>,
+    table_bytes: u32,
 }
 
 #[derive(Encode)]
@@ -47,48 +74,81 @@ struct BorrowedSettings<'a> {
     no_address: NoAddress,
     freshness: Option<Freshness>,
     open_connections: OpenConnections,
+    tag_header: &'a str,
 }
 
-impl NewSnapshot<'_> {
-    /// Encodes the snapshot with `ranges`, which must be sorted, disjoint and not touching, as [`edgefold_table::encode`]
-    /// requires.
+impl<'a> NewSnapshot<'a> {
+    /// Encodes the snapshot with `lists`: the default list first, and others by name.
     ///
     /// # Errors
-    /// [`EncodeError`]: ranges out of order, invalid settings, a header over [`MAX_HEADER_BYTES`], or a snapshot over
+    /// [`EncodeError`]: ranges or lists out of order, invalid settings, settings over [`MAX_SETTINGS_BYTES`], or a snapshot over
     /// [`MAX_SNAPSHOT_BYTES`].
-    pub fn encode(&self, ranges: impl IntoIterator<Item = IpRange>) -> Result<Vec<u8>, EncodeError> {
-        let Self { list, generation, as_of, settings, cut_at } = *self;
-        settings.check().map_err(EncodeError::Settings)?;
-        let mut table = Vec::new();
-        let (mut ipv4_ranges, mut ipv6_ranges) = (0_u32, 0_u32);
-        let counted = ranges.into_iter().inspect(|range| match range {
-            IpRange::V4(_) => ipv4_ranges = ipv4_ranges.saturating_add(1),
-            IpRange::V6(_) => ipv6_ranges = ipv6_ranges.saturating_add(1),
-        });
-        edgefold_table::encode(counted, &mut table).map_err(EncodeError::Table)?;
-        let Settings { mode, refusal, client_address, no_address, freshness, open_connections } = settings;
-        let (mode, no_address, open_connections) = (*mode, *no_address, *open_connections);
-        let freshness = freshness.map(|freshness| Freshness { cut_at, ..freshness });
-        let settings = BorrowedSettings { mode, refusal, client_address, no_address, freshness, open_connections };
-        let header = BorrowedHeader { list, generation, as_of, ipv4_ranges, ipv6_ranges, settings };
-        let header = bincode::encode_to_vec(&header, header::configuration()).map_err(|_| EncodeError::Header)?;
-        // bincode applies the limit differently when it reads: never write what no reader accepts.
-        if header::decode(&header).is_err() {
-            return Err(EncodeError::Header);
+    pub fn encode<'l, R: IntoIterator<Item = IpRange>>(
+        &self,
+        lists: impl IntoIterator<Item = NewList<'l, R>>,
+    ) -> Result<Vec<u8>, EncodeError> {
+        let start = self.start()?;
+        let mut tables = Vec::new();
+        let mut headers: Vec<BorrowedList<'l>> = Vec::new();
+        for NewList { name, action, ranges } in lists {
+            let (mut ipv4_ranges, mut ipv6_ranges) = (0_u32, 0_u32);
+            let counted = ranges.into_iter().inspect(|range| match range {
+                IpRange::V4(_) => ipv4_ranges = ipv4_ranges.saturating_add(1),
+                IpRange::V6(_) => ipv6_ranges = ipv6_ranges.saturating_add(1),
+            });
+            let before = tables.len();
+            edgefold_table::encode(counted, &mut tables).map_err(EncodeError::Table)?;
+            let table_bytes = u32::try_from(tables.len() - before).unwrap_or(u32::MAX);
+            headers.push(BorrowedList { name, action, ipv4_ranges, ipv6_ranges, table_bytes });
         }
-        let header_bytes = u32::try_from(header.len()).unwrap_or(u32::MAX);
-        let length = HEADER_OFFSET + header.len() + table.len() + CHECKSUM_BYTES;
+        let header = BorrowedHeader { start, lists: headers };
+        let header = bincode::encode_to_vec(&header, header::configuration()).map_err(|_| EncodeError::Header)?;
+        let length = HEADER_OFFSET + header.len() + tables.len() + CHECKSUM_BYTES;
         if length > MAX_SNAPSHOT_BYTES {
             return Err(EncodeError::TooLong { length });
         }
+        // bincode applies the limit differently when it reads: never write what no reader accepts.
+        let decoded = header::decode(&header).map_err(|_| EncodeError::Header)?;
+        header::check_lists(&decoded.lists).map_err(EncodeError::Lists)?;
+        let header_bytes = u32::try_from(header.len()).unwrap_or(u32::MAX);
         let mut bytes = Vec::with_capacity(length);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&header_bytes.to_le_bytes());
         bytes.extend_from_slice(&header);
-        bytes.extend_from_slice(&table);
+        bytes.extend_from_slice(&tables);
         bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
         Ok(bytes)
+    }
+
+    /// Encodes the snapshot with `ranges` on the default list, which refuses, and without other lists.
+    ///
+    /// # Errors
+    /// As for [`NewSnapshot::encode`].
+    pub fn encode_default_list(&self, ranges: impl IntoIterator<Item = IpRange>) -> Result<Vec<u8>, EncodeError> {
+        let action = ListAction::default();
+        NewSnapshot::encode(self, [NewList { name: ListName::DEFAULT, action: &action, ranges }])
+    }
+
+    /// Checks everything that does not depend on the lists. What is in a log can then only make a snapshot too large.
+    ///
+    /// # Errors
+    /// [`EncodeError::Settings`] and [`EncodeError::Header`].
+    pub fn check(&self) -> Result<(), EncodeError> {
+        self.start().map(drop)
+    }
+
+    fn start(&self) -> Result<BorrowedStart<'a>, EncodeError> {
+        let Self { name, generation, as_of, settings, cut_at } = *self;
+        settings.check().map_err(EncodeError::Settings)?;
+        let Settings { mode, refusal, client_address, no_address, freshness, open_connections, tag_header } = settings;
+        let (mode, no_address, open_connections) = (*mode, *no_address, *open_connections);
+        let freshness = freshness.map(|freshness| Freshness { cut_at, ..freshness });
+        let settings =
+            BorrowedSettings { mode, refusal, client_address, no_address, freshness, open_connections, tag_header };
+        let start = BorrowedStart { role: Role::Whole, name, generation, as_of, settings };
+        let encoded = bincode::encode_to_vec(&start, header::configuration()).map_err(|_| EncodeError::Header)?;
+        if encoded.len() > MAX_SETTINGS_BYTES { Err(EncodeError::Header) } else { Ok(start) }
     }
 }
 
@@ -110,9 +170,12 @@ pub enum EncodeError {
         /// Its bytes.
         length: usize,
     },
-    /// The header does not fit into [`MAX_HEADER_BYTES`].
+    /// Lists out of order, or too many of them.
+    #[error(transparent)]
+    Lists(ListsError),
+    /// The settings do not fit into [`MAX_SETTINGS_BYTES`].
     #[error(
-        "the header does not fit into {MAX_HEADER_BYTES} bytes: use a shorter list name or body, or fewer headers or trusted proxies"
+        "the settings do not fit into {MAX_SETTINGS_BYTES} bytes: use a shorter name or body, or fewer headers or trusted proxies"
     )]
     Header,
 }

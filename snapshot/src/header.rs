@@ -1,16 +1,20 @@
 //! The preamble and the header of a snapshot.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 
-use crate::{OpenError, Settings};
+use crate::{ListAction, ListName, MAX_NAMED_LISTS, OpenError, Settings, SettingsError};
 
 /// The format version that this crate writes and reads.
-pub const VERSION: u32 = 4;
-/// The longest encoded header in bytes. The body of a refusal is part of it.
-pub const MAX_HEADER_BYTES: usize = 65536;
+pub const VERSION: u32 = 5;
+/// The longest encoded header in bytes: enough for the longest [`Settings`], and for as many lists as a log can have, each with a
+/// refusal as long as a command.
+pub const MAX_HEADER_BYTES: usize = 1 << 20;
+/// The longest encoded settings and name in bytes. The body of a refusal is part of them.
+pub const MAX_SETTINGS_BYTES: usize = 64 << 10;
 /// The longest snapshot in bytes. A VM of Envoy has 1 GiB, and while it changes from one snapshot to the next it has to hold both,
 /// and the second also as base64 if it came in JSON. A canary, which holds only one, must not accept what a worker cannot take.
 pub const MAX_SNAPSHOT_BYTES: usize = 256 << 20;
@@ -24,19 +28,50 @@ pub(crate) const CHECKSUM_BYTES: usize = size_of::<u64>();
 /// What a snapshot says about itself.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct Header {
-    /// The name of the list, which is the name of the ECDS resource that carries it.
-    pub list: String,
+    /// What the snapshot consists of.
+    pub role: Role,
+    /// The name of the filter, which is that of the ECDS resource that carries the snapshot.
+    pub name: String,
     /// Which state of the log this is.
     pub generation: Generation,
     /// The latest moment that the state accounts for, by the log's own time: that of the last command, or that of the
     /// newest expiry applied. In milliseconds since 1970-01-01T00:00:00Z; 0 for an empty log.
     pub as_of: u64,
-    /// IPv4 ranges in the table.
-    pub ipv4_ranges: u32,
-    /// IPv6 ranges in the table.
-    pub ipv6_ranges: u32,
     /// What the filter does with requests and connections.
     pub settings: Settings,
+    /// The lists, the default list first, and the others by name.
+    pub lists: Vec<ListHeader>,
+}
+
+impl Header {
+    /// The number of IPv4 and of IPv6 ranges on all lists.
+    pub fn ranges(&self) -> (u64, u64) {
+        let sum = |of: fn(&ListHeader) -> u32| self.lists.iter().map(|list| u64::from(of(list))).sum();
+        (sum(|list| list.ipv4_ranges), sum(|list| list.ipv6_ranges))
+    }
+}
+
+/// What a snapshot consists of.
+#[derive(Clone, Copy, Debug, Decode, Default, Encode, Eq, PartialEq)]
+pub enum Role {
+    /// All ranges of all lists.
+    #[default]
+    Whole,
+}
+
+/// What a snapshot says about one of its lists.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct ListHeader {
+    /// The name of the list.
+    pub name: ListName,
+    /// What happens to clients on it.
+    pub action: ListAction,
+    /// IPv4 ranges in its table.
+    pub ipv4_ranges: u32,
+    /// IPv6 ranges in its table.
+    pub ipv6_ranges: u32,
+    /// The length of its table in bytes.
+    pub table_bytes: u32,
 }
 
 /// Which state of which log a snapshot is. It is equal on every replica.
@@ -74,4 +109,54 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Header, OpenError> {
         return Err(OpenError::HeaderLength { stated: bytes.len(), read });
     }
     Ok(header)
+}
+
+/// Checks that `lists` are those that a log can have, in their order.
+pub(crate) fn check_lists(lists: &[ListHeader]) -> Result<(), ListsError> {
+    let most = MAX_NAMED_LISTS + 1;
+    if lists.len() > most {
+        return Err(ListsError::TooMany { found: lists.len() });
+    }
+    if lists.first().is_none_or(|list| !list.name.is_default()) {
+        return Err(ListsError::NoDefault);
+    }
+    let pairs = lists.iter().zip(lists.iter().skip(1));
+    if let Some((_, next)) = pairs.into_iter().find(|(previous, next)| previous.name >= next.name) {
+        return Err(ListsError::Order { name: next.name });
+    }
+    for list in lists {
+        if let ListAction::Deny { refusal: Some(refusal), .. } = &list.action {
+            refusal.check().map_err(|error| ListsError::Refusal { name: list.name, error })?;
+        }
+    }
+    Ok(())
+}
+
+/// Why lists are not those of a log.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListsError {
+    /// More lists than a log can have.
+    #[error("there are {found} lists, but at most {} are possible", MAX_NAMED_LISTS + 1)]
+    TooMany {
+        /// The number of lists.
+        found: usize,
+    },
+    /// The first list is not the default list.
+    #[error("the first list is not the default list")]
+    NoDefault,
+    /// A list that should come before the one before it, or is the same.
+    #[error("list {name} is out of order, or comes twice")]
+    Order {
+        /// The list.
+        name: ListName,
+    },
+    /// A response that Envoy cannot send.
+    #[error("the refusal of list {name} is invalid: {error}")]
+    Refusal {
+        /// The list.
+        name: ListName,
+        /// Why.
+        error: SettingsError,
+    },
 }

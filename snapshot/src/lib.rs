@@ -1,20 +1,20 @@
-//! The edgefold snapshot: a [range table](edgefold_table) with a header and a checksum. The snapshotter writes it, and the
+//! The edgefold snapshot: a [range table](edgefold_table) for each list, with a header and a checksum. The snapshotter writes it, and the
 //! filter opens it. `docs/format.md` is the authority for the bytes.
 //!
 //! ```
 //! use edgefold_snapshot::{Generation, NewSnapshot, Settings, Snapshot};
 //!
 //! let new = NewSnapshot {
-//!     list: "edgefold",
+//!     name: "edgefold",
 //!     generation: Generation { epoch: 0, next_offset: 1, expiry: None },
 //!     as_of: 1_473_694_320_000, // 2016-09-12T15:32:00Z
 //!     settings: &Settings::default(),
 //!     cut_at: 0,
 //! };
-//! let bytes = new.encode(["10.0.0.0/24".parse()?])?;
+//! let bytes = new.encode_default_list(["10.0.0.0/24".parse()?])?;
 //!
 //! let snapshot = Snapshot::open(bytes)?;
-//! assert!(snapshot.table().contains("10.0.0.7".parse()?));
+//! assert!(snapshot.contains(0, "10.0.0.7".parse()?));
 //! assert_eq!(snapshot.header().settings.refusal.status, 403);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -28,17 +28,23 @@ extern crate alloc;
 mod encode;
 mod fingerprint;
 mod header;
+mod list;
 mod named;
 mod open;
 mod quoted;
+mod ruling;
 mod settings;
 
-pub use encode::{EncodeError, NewSnapshot};
+pub use encode::{EncodeError, NewList, NewSnapshot};
 pub use fingerprint::Fingerprint;
-pub use header::{Generation, Header, MAX_HEADER_BYTES, MAX_SNAPSHOT_BYTES, VERSION};
+pub use header::{
+    Generation, Header, ListHeader, ListsError, MAX_HEADER_BYTES, MAX_SETTINGS_BYTES, MAX_SNAPSHOT_BYTES, Role, VERSION,
+};
+pub use list::{ListAction, ListName, ListNameError, MAX_NAMED_LISTS, Share, ShareError};
 pub use named::Named;
-pub use open::{OpenError, Snapshot, TableBytes};
+pub use open::{OpenError, Snapshot};
 pub use quoted::Quoted;
+pub use ruling::{ListSet, Ruling};
 pub use settings::{
     ClientAddress, Freshness, Mode, NoAddress, OpenConnections, Refusal, Settings, SettingsError, TrustedProxies,
     WhenStale,

@@ -1,14 +1,18 @@
 //! Opening a snapshot: everything is checked before anything is looked up.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::ops::Range;
 
 use edgefold_table::{Table, TableError};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::ListName;
 use crate::fingerprint::Fingerprint;
 use crate::header::{
-    self, CHECKSUM_BYTES, HEADER_LENGTH_OFFSET, HEADER_OFFSET, Header, MAGIC, MAX_HEADER_BYTES, MAX_SNAPSHOT_BYTES,
-    VERSION, VERSION_OFFSET,
+    self, CHECKSUM_BYTES, HEADER_LENGTH_OFFSET, HEADER_OFFSET, Header, ListHeader, ListsError, MAGIC, MAX_HEADER_BYTES,
+    MAX_SNAPSHOT_BYTES, VERSION, VERSION_OFFSET,
 };
 use crate::settings::SettingsError;
 
@@ -17,21 +21,9 @@ use crate::settings::SettingsError;
 pub struct Snapshot<B> {
     fingerprint: Fingerprint,
     header: Header,
-    table: Table<TableBytes<B>>,
-}
-
-/// The part of a snapshot's bytes that holds the table.
-#[derive(Clone, Debug)]
-pub struct TableBytes<B> {
-    snapshot: B,
-    start: usize,
-}
-
-impl<B: AsRef<[u8]>> AsRef<[u8]> for TableBytes<B> {
-    fn as_ref(&self) -> &[u8] {
-        let bytes = self.snapshot.as_ref();
-        bytes.get(self.start..bytes.len().saturating_sub(CHECKSUM_BYTES)).unwrap_or_default()
-    }
+    bytes: B,
+    /// The tables of the lists, in their order, and where in `bytes` each is.
+    tables: Vec<(Range<usize>, Table<()>)>,
 }
 
 impl<B: AsRef<[u8]>> Snapshot<B> {
@@ -83,18 +75,34 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
         let start = HEADER_OFFSET + header_bytes;
         let header = header::decode(content.get(HEADER_OFFSET..start).ok_or(truncated(start + CHECKSUM_BYTES))?)?;
         header.settings.check()?;
+        header::check_lists(&header.lists)?;
+        let end = content.len();
+        // In u64, since a wasm usize cannot hold the sum that a hostile header claims.
+        let stated: u64 = header.lists.iter().map(|list| u64::from(list.table_bytes)).sum();
+        if stated != (end - start) as u64 {
+            return Err(OpenError::Tables { stated, found: end - start });
+        }
         let fingerprint = Fingerprint::new(computed, found);
-        let table = TableBytes { snapshot: bytes, start };
-        if known == Some(fingerprint) {
-            let table = Table::open_known(table, header.ipv4_ranges, header.ipv6_ranges)?;
-            return Ok(Self { fingerprint, header, table });
+        let mut tables = Vec::with_capacity(header.lists.len());
+        let mut place = start;
+        for list in &header.lists {
+            let range = place..place + list.table_bytes as usize;
+            place = range.end;
+            let bytes = content.get(range.clone()).unwrap_or_default();
+            let invalid = |error| OpenError::Table { list: list.name, error };
+            let table = if known == Some(fingerprint) {
+                Table::open_known(bytes, list.ipv4_ranges, list.ipv6_ranges).map_err(invalid)?
+            } else {
+                let table = Table::open(bytes).map_err(invalid)?;
+                let (ipv4_ranges, ipv6_ranges) = (table.ipv4_ranges(), table.ipv6_ranges());
+                if (list.ipv4_ranges as usize, list.ipv6_ranges as usize) != (ipv4_ranges, ipv6_ranges) {
+                    return Err(OpenError::Counts { header: Box::new(list.clone()), ipv4_ranges, ipv6_ranges });
+                }
+                table
+            };
+            tables.push((range, table.with_bytes(())));
         }
-        let table = Table::open(table)?;
-        let (ipv4_ranges, ipv6_ranges) = (table.ipv4_ranges(), table.ipv6_ranges());
-        if (header.ipv4_ranges as usize, header.ipv6_ranges as usize) != (ipv4_ranges, ipv6_ranges) {
-            return Err(OpenError::Counts { header: Box::new(header), ipv4_ranges, ipv6_ranges });
-        }
-        Ok(Self { fingerprint, header, table })
+        Ok(Self { fingerprint, header, bytes, tables })
     }
 
     /// Identifies these bytes for [`Snapshot::open_known`].
@@ -107,9 +115,17 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
         &self.header
     }
 
-    /// The ranges.
-    pub fn table(&self) -> &Table<TableBytes<B>> {
-        &self.table
+    /// The ranges of the list at this index of [`Header::lists`]; `None` if there are fewer lists.
+    #[inline]
+    pub fn table(&self, list: usize) -> Option<Table<&[u8]>> {
+        let (range, table) = self.tables.get(list)?;
+        Some(table.with_bytes(self.bytes.as_ref().get(range.clone())?))
+    }
+
+    /// Whether the address is on the list at this index of [`Header::lists`].
+    #[inline]
+    pub fn contains(&self, list: usize, ip: IpAddr) -> bool {
+        self.table(list).is_some_and(|table| table.contains(ip))
     }
 }
 
@@ -174,14 +190,33 @@ pub enum OpenError {
     /// The settings are invalid.
     #[error("the settings are invalid: {0}")]
     Settings(#[from] SettingsError),
-    /// The table is invalid.
+    /// The lists are not those of a log.
     #[error(transparent)]
-    Table(#[from] TableError),
-    /// The header counts other ranges than the table holds.
-    #[error("the header counts {} IPv4 and {} IPv6 ranges, but the table holds {ipv4_ranges} and {ipv6_ranges}", header.ipv4_ranges, header.ipv6_ranges)]
+    Lists(#[from] ListsError),
+    /// The tables take more or fewer bytes than their lists state.
+    #[error("the lists state {stated} bytes of tables, but there are {found}")]
+    Tables {
+        /// What they state.
+        stated: u64,
+        /// Bytes between the header and the checksum.
+        found: usize,
+    },
+    /// The table of a list is invalid.
+    #[error("the table of list {list} is invalid: {error}")]
+    Table {
+        /// The list.
+        list: ListName,
+        /// Why.
+        error: TableError,
+    },
+    /// A list counts other ranges than its table holds.
+    #[error(
+        "list {} counts {} IPv4 and {} IPv6 ranges, but its table holds {ipv4_ranges} and {ipv6_ranges}",
+        header.name, header.ipv4_ranges, header.ipv6_ranges
+    )]
     Counts {
-        /// The header.
-        header: Box<Header>,
+        /// What the snapshot says about the list.
+        header: Box<ListHeader>,
         /// IPv4 ranges in the table.
         ipv4_ranges: usize,
         /// IPv6 ranges in the table.

@@ -14,7 +14,7 @@ use edgefold_table::IpRange;
 use crate::{Named, Quoted};
 
 /// What the filter does with requests and connections.
-#[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct Settings {
     /// Whether it refuses, or only reports what it would refuse.
     pub mode: Mode,
@@ -28,6 +28,23 @@ pub struct Settings {
     pub freshness: Option<Freshness>,
     /// What the network filter does with connections that are already open when their address is blocked.
     pub open_connections: OpenConnections,
+    /// The request header that tells the upstream which lists with [`ListAction::Tag`](crate::ListAction::Tag) a client is on. In
+    /// lower case.
+    pub tag_header: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            refusal: Refusal::default(),
+            client_address: ClientAddress::default(),
+            no_address: NoAddress::default(),
+            freshness: None,
+            open_connections: OpenConnections::default(),
+            tag_header: "x-edgefold-lists".to_owned(),
+        }
+    }
 }
 
 /// Whether the filter refuses.
@@ -62,6 +79,36 @@ impl Default for Refusal {
     fn default() -> Self {
         let (body, content_type) = ("Forbidden\n".to_owned(), "text/plain".to_owned());
         Self { status: 403, body, content_type, headers: Vec::new() }
+    }
+}
+
+impl Refusal {
+    /// Checks that Envoy can send the response.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for the first part that it cannot send.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let Refusal { status, body, content_type, headers } = self;
+        if !(200..=599).contains(status) {
+            return Err(SettingsError::Status { status: *status });
+        }
+        if !Self::may_have_body(*status) && !body.is_empty() {
+            return Err(SettingsError::Body { status: *status });
+        }
+        if content_type.is_empty() || !is_field_value(content_type) {
+            return Err(SettingsError::Header { name: "content-type".to_owned() });
+        }
+        for (name, value) in headers {
+            if !is_token(name) || !is_field_value(value) || RESERVED.contains(&&*name.to_ascii_lowercase()) {
+                return Err(SettingsError::Header { name: name.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a response with this status has a body. RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5: these have no content.
+    pub fn may_have_body(status: u16) -> bool {
+        !matches!(status, 204 | 205 | 304)
     }
 }
 
@@ -199,22 +246,7 @@ impl Settings {
     /// # Errors
     /// [`SettingsError`] for the first invalid setting.
     pub fn check(&self) -> Result<(), SettingsError> {
-        let Refusal { status, body, content_type, headers } = &self.refusal;
-        if !(200..=599).contains(status) {
-            return Err(SettingsError::Status { status: *status });
-        }
-        // RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5: these have no content.
-        if matches!(status, 204 | 205 | 304) && !body.is_empty() {
-            return Err(SettingsError::Body { status: *status });
-        }
-        if content_type.is_empty() || !is_field_value(content_type) {
-            return Err(SettingsError::Header { name: "content-type".to_owned() });
-        }
-        for (name, value) in headers {
-            if !is_token(name) || !is_field_value(value) || RESERVED.contains(&&*name.to_ascii_lowercase()) {
-                return Err(SettingsError::Header { name: name.clone() });
-            }
-        }
+        self.refusal.check()?;
         if let ClientAddress::Header { name, trusted_hops, .. } = &self.client_address {
             if !is_token(name) {
                 return Err(SettingsError::Header { name: name.clone() });
@@ -228,6 +260,13 @@ impl Settings {
             if name.eq_ignore_ascii_case("x-forwarded-for") {
                 return Err(SettingsError::ForwardedFor);
             }
+        }
+        let tag_header = &self.tag_header;
+        if !is_token(tag_header)
+            || tag_header.bytes().any(|byte| byte.is_ascii_uppercase())
+            || REQUEST.contains(&&**tag_header)
+        {
+            return Err(SettingsError::TagHeader { name: tag_header.clone() });
         }
         if self.freshness.is_some_and(|freshness| freshness.max_age < 1000) {
             return Err(SettingsError::MaxAge);
@@ -247,6 +286,21 @@ const RESERVED: [&str; 9] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+];
+
+/// Request headers that Envoy and its upstreams cannot do without, or that say whose the request is. The filter would remove them.
+const REQUEST: [&str; 11] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-for",
+    "x-request-id",
 ];
 
 /// A token of RFC 9110, section 5.6.2.
@@ -282,6 +336,15 @@ pub enum SettingsError {
         Quoted(name)
     )]
     Header {
+        /// The header's name.
+        name: String,
+    },
+    /// A header that cannot tell the upstream about tags.
+    #[error(
+        "{} cannot be the header for tags, which the filter removes from each request: write a name of its own in lower case, such as x-edgefold-lists",
+        Quoted(name)
+    )]
+    TagHeader {
         /// The header's name.
         name: String,
     },
@@ -376,6 +439,15 @@ mod tests {
         // No client would have an address, or all of them that of the proxy: nobody would be blocked.
         assert_eq!(with("forwarded", 1), Err(SettingsError::Forwarded));
         assert_eq!(with("X-Forwarded-For", 1), Err(SettingsError::ForwardedFor));
+    }
+
+    #[test]
+    fn the_header_for_tags_is_one_that_nothing_else_needs() {
+        let with = |name: &str| Settings { tag_header: name.to_owned(), ..Settings::default() }.check();
+        assert_eq!(with("x-lists"), Ok(()));
+        for name in ["", "x lists", ":path", "X-Lists", "host", "cookie", "x-forwarded-for"] {
+            assert_eq!(with(name), Err(SettingsError::TagHeader { name: name.to_owned() }), "{name}");
+        }
     }
 
     #[test]

@@ -2,19 +2,29 @@
 #![allow(clippy::unwrap_used, reason = "a test helper may panic, like the test")]
 
 use edgefold_snapshot::{
-    ClientAddress, Generation, MAX_SNAPSHOT_BYTES, NewSnapshot, Settings, Snapshot, TrustedProxies,
+    ClientAddress, EncodeError, Generation, ListAction, ListName, MAX_NAMED_LISTS, MAX_SETTINGS_BYTES,
+    MAX_SNAPSHOT_BYTES, NewList, NewSnapshot, Refusal, Settings, Share, Snapshot, TrustedProxies,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The worked example of `docs/format.md`, which names its bytes.
-const SAMPLE: &[u8] = include_bytes!("fixtures/v4.snapshot");
+const SAMPLE: &[u8] = include_bytes!("fixtures/v5.snapshot");
 const HEADER_LENGTH: usize = 12;
-const LIST: usize = 16;
-const NEXT_OFFSET: usize = 26;
-const EXPIRY: usize = 27;
-const IPV4_RANGES: usize = 37;
-const MODE: usize = 39;
-const STATUS: usize = 40;
+const ROLE: usize = 16;
+const NAME: usize = 17;
+const NEXT_OFFSET: usize = 27;
+const EXPIRY: usize = 28;
+const MODE: usize = 38;
+const STATUS: usize = 39;
+/// The number of lists. The name of the first follows.
+const LISTS: usize = 86;
+const SHARE: usize = 96;
+const IPV4_RANGES: usize = 98;
+const TABLE_BYTES: usize = 100;
+/// The name of the second list.
+const SECOND_LIST: usize = 101;
+const ACTION: usize = 112;
+const IPV4_SECTION_LENGTH: usize = 116;
 
 fn error(bytes: &[u8]) -> String {
     Snapshot::open(bytes).unwrap_err().to_string()
@@ -46,10 +56,10 @@ fn bytes_that_end_early_are_counted() {
 #[test]
 fn a_header_of_another_length_is_refused() {
     let length = |bytes: u32| error_with(HEADER_LENGTH, &bytes.to_le_bytes());
-    assert_eq!(length(65537), "the header claims 65537 bytes, but at most 65536 are allowed");
-    assert_eq!(length(65536), "truncated: 235 bytes, but at least 65560 are needed");
-    assert_eq!(length(53), "the header cannot be decoded: it ends early");
-    assert_eq!(length(55), "the header claims 55 bytes, but ends after 54");
+    assert_eq!(length(1_048_577), "the header claims 1048577 bytes, but at most 1048576 are allowed");
+    assert_eq!(length(1_048_576), "truncated: 362 bytes, but at least 1048600 are needed");
+    assert_eq!(length(99), "the header cannot be decoded: it ends early");
+    assert_eq!(length(101), "the header claims 101 bytes, but ends after 100");
 }
 
 #[test]
@@ -59,12 +69,17 @@ fn a_header_with_other_fields_is_refused() {
         error.strip_prefix("the header cannot be decoded: ").map(str::to_owned).ok_or(error).unwrap()
     };
     let long = [&[0xfd][..], &u64::MAX.to_le_bytes()].concat();
-    assert_eq!(undecodable(LIST, &long), "a text or list in it claims to be longer than the whole header may be");
-    assert_eq!(undecodable(LIST + 1, &[0xff]), "a text in it is not UTF-8");
+    assert_eq!(undecodable(NAME, &long), "a text or list in it claims to be longer than the whole header may be");
+    assert_eq!(undecodable(NAME + 1, &[0xff]), "a text in it is not UTF-8");
     assert_eq!(undecodable(NEXT_OFFSET, &[0xfe]), "a number in it is too large");
     let unknown = "a field in it has a value that this version does not know";
     assert_eq!(undecodable(EXPIRY, &[2]), unknown);
     assert_eq!(undecodable(MODE, &[9]), unknown);
+    assert_eq!(undecodable(ROLE, &[1]), unknown, "a base or an overlay of a later version");
+    assert_eq!(undecodable(ACTION, &[4]), unknown);
+    assert_eq!(undecodable(SHARE, &[101]), "a share is more than 100 percent");
+    assert_eq!(undecodable(SECOND_LIST + 1, b"M"), "the name of a list has another form");
+    assert_eq!(undecodable(LISTS, &[66]), "it ends early");
     let status = error_with(STATUS + 1, &42_u16.to_le_bytes());
     assert!(status.starts_with("the settings are invalid: ") && status.contains("42"), "{status}");
 }
@@ -76,10 +91,8 @@ fn a_trusted_proxy_that_is_no_range_is_refused() {
         trusted_hops: 1,
         trusted_proxies: TrustedProxies(vec!["10.0.0.0/24".parse().unwrap()]),
     };
-    let (generation, settings) =
-        (Generation { epoch: 0, next_offset: 0, expiry: None }, Settings { client_address, ..Settings::default() });
-    let new = NewSnapshot { list: "edgefold", generation, as_of: 0, settings: &settings, cut_at: 0 };
-    let snapshot = new.encode([]).unwrap();
+    let snapshot =
+        encoded(&Settings { client_address, ..Settings::default() }, &[(ListName::DEFAULT, ListAction::default())]);
     // The family, and the bytes of the two addresses.
     let first = [0, 10, 0, 0, 0, 0, 10, 0, 0, 255];
     let at = snapshot.windows(first.len()).position(|bytes| bytes == first).unwrap();
@@ -100,9 +113,59 @@ fn a_snapshot_that_a_vm_could_not_change_to_is_refused() {
 }
 
 #[test]
-fn a_header_that_counts_other_ranges_is_refused() {
-    let expected = "the header counts 3 IPv4 and 1 IPv6 ranges, but the table holds 2 and 1";
+fn a_header_that_counts_other_ranges_or_bytes_is_refused() {
+    let expected = "list default counts 3 IPv4 and 1 IPv6 ranges, but its table holds 2 and 1";
     assert_eq!(error_with(IPV4_RANGES, &[3]), expected);
-    let expected = "the header counts 2 IPv4 and 4 IPv6 ranges, but the table holds 2 and 1";
+    let expected = "list default counts 2 IPv4 and 4 IPv6 ranges, but its table holds 2 and 1";
     assert_eq!(error_with(IPV4_RANGES + 1, &[4]), expected);
+    assert_eq!(error_with(TABLE_BYTES, &[156]), "the lists state 237 bytes of tables, but there are 238");
+    let table = error_with(IPV4_SECTION_LENGTH, &[0xff]);
+    assert!(
+        table.starts_with("the table of list default is invalid: the table is 157 bytes long, but needs"),
+        "{table}"
+    );
+}
+
+#[test]
+fn lists_out_of_order_are_refused() {
+    assert_eq!(error_with(LISTS + 2, b"d-fault"), "the first list is not the default list");
+    let names = ["default", "a", "b"].map(|name| name.parse::<ListName>().unwrap());
+    let with = |names: &[ListName]| {
+        let lists: Vec<_> = names.iter().map(|name| (*name, ListAction::Tag)).collect();
+        try_encoded(&Settings::default(), &lists).unwrap_err().to_string()
+    };
+    assert_eq!(with(&[]), "the first list is not the default list");
+    assert_eq!(with(&[names[0], names[2], names[1]]), "list a is out of order, or comes twice");
+    assert_eq!(with(&[names[0], names[1], names[1]]), "list a is out of order, or comes twice");
+    let many: Vec<ListName> =
+        [names[0]].into_iter().chain((10..75).map(|at| format!("l{at}").parse().unwrap())).collect();
+    assert_eq!(with(&many), "there are 66 lists, but at most 65 are possible");
+}
+
+/// Whoever may write to the log must not be able to stop the shipping.
+#[test]
+fn all_lists_that_a_log_can_have_fit_into_a_header() {
+    let refusal =
+        Refusal { body: "x".repeat(4096), headers: vec![("a".to_owned(), "b".to_owned()); 400], ..Refusal::default() };
+    let action = ListAction::Deny { share: Share::ALL, refusal: Some(refusal) };
+    let names = (0..MAX_NAMED_LISTS).map(|at| format!("{at:063}").parse().unwrap());
+    let lists: Vec<_> = [ListName::DEFAULT].into_iter().chain(names).map(|name| (name, action.clone())).collect();
+    let mut settings = Settings::default();
+    settings.refusal.body = "x".repeat(MAX_SETTINGS_BYTES - 200);
+    assert_eq!(Snapshot::open(encoded(&settings, &lists)).unwrap().header().lists.len(), 65);
+    settings.refusal.body.push_str(&"x".repeat(200));
+    assert!(
+        try_encoded(&settings, &lists).unwrap_err().to_string().starts_with("the settings do not fit into 65536 bytes")
+    );
+}
+
+fn encoded(settings: &Settings, lists: &[(ListName, ListAction)]) -> Vec<u8> {
+    try_encoded(settings, lists).unwrap()
+}
+
+/// A snapshot of empty lists.
+fn try_encoded(settings: &Settings, lists: &[(ListName, ListAction)]) -> Result<Vec<u8>, EncodeError> {
+    let generation = Generation { epoch: 0, next_offset: 0, expiry: None };
+    let new = NewSnapshot { name: "edgefold", generation, as_of: 0, settings, cut_at: 0 };
+    new.encode(lists.iter().map(|(name, action)| NewList { name: *name, action, ranges: [] }))
 }

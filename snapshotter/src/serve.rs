@@ -31,8 +31,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// What `edgefold serve` does.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
-    /// The name of the list, and of the resources that carry it.
-    pub list: String,
+    /// The name of the filter, which is that of the resources that carry the snapshot.
+    pub name: String,
     /// Raised to replace snapshots by others that would be older.
     pub epoch: u32,
     /// What the filter does with requests and connections.
@@ -70,7 +70,7 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
         serve_metrics(address, config.admin_address_path, &metrics)?;
     }
     let module = module_for(config.settings.open_connections);
-    let publisher = Publisher::new(&config.list, config.epoch, config.settings, module);
+    let publisher = Publisher::new(&config.name, config.epoch, config.settings, module);
     let files = Files::new(config.http_file, config.network_file, config.failure_policy)?;
     let (mut follower, contact) = start(&*log)?;
     let view = follower.view.take();

@@ -118,7 +118,7 @@ pub(crate) fn check_end(table: &[u8], bytes: &Range<usize>, chunks_end: u64) -> 
 }
 
 /// A validated section.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Section<L: Layout> {
     /// `None` if there are no ranges.
     layout: Option<L>,

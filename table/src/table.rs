@@ -22,6 +22,36 @@ pub struct Table<B> {
     v6: Section<v6::Layout>,
 }
 
+impl<B> Table<B> {
+    /// The same table over other bytes, which must be equal. Other bytes give wrong answers, never a panic.
+    ///
+    /// So whoever has several tables in one buffer can keep them without their bytes, and borrow those for a lookup:
+    ///
+    /// ```
+    /// use edgefold_table::{Table, encode};
+    ///
+    /// let mut bytes = Vec::new();
+    /// encode(["10.0.0.0/24".parse()?], &mut bytes)?;
+    /// let kept: Table<()> = Table::open(bytes.as_slice())?.with_bytes(());
+    /// assert!(kept.with_bytes(bytes.as_slice()).contains("10.0.0.7".parse()?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn with_bytes<C>(&self, bytes: C) -> Table<C> {
+        Table { bytes, v4: self.v4, v6: self.v6 }
+    }
+
+    /// How many IPv4 ranges the table holds.
+    pub fn ipv4_ranges(&self) -> usize {
+        self.v4.ranges()
+    }
+
+    /// How many IPv6 ranges the table holds.
+    pub fn ipv6_ranges(&self) -> usize {
+        self.v6.ranges()
+    }
+}
+
 impl<B: AsRef<[u8]>> Table<B> {
     /// Validates `bytes` as one whole table: everything that lookups rely on, and that the ranges are sorted, disjoint and not
     /// touching. It takes one pass, and allocates nothing.
@@ -72,16 +102,6 @@ impl<B: AsRef<[u8]>> Table<B> {
     pub fn iter(&self) -> impl Iterator<Item = IpRange> {
         let bytes = self.bytes.as_ref();
         self.v4.iter(bytes).map(IpRange::from).chain(self.v6.iter(bytes).map(IpRange::from))
-    }
-
-    /// How many IPv4 ranges the table holds.
-    pub fn ipv4_ranges(&self) -> usize {
-        self.v4.ranges()
-    }
-
-    /// How many IPv6 ranges the table holds.
-    pub fn ipv6_ranges(&self) -> usize {
-        self.v6.ranges()
     }
 }
 

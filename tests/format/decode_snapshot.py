@@ -26,12 +26,15 @@ def read_choice(stream, *names):
 def read_address(stream):
     return ipaddress.ip_address(stream.read(read_choice(stream, 4, 16)))
 
-def read_settings(stream):
-    yield "mode", read_choice(stream, "enforce", "shadow")
+def read_refusal(stream):
     yield "status", read_number(stream)
     yield "body", read_text(stream)
     yield "content_type", read_text(stream)
     yield "headers", read_list(stream, lambda: f"{read_text(stream)}: {read_text(stream)}")
+
+def read_settings(stream):
+    yield "mode", read_choice(stream, "enforce", "shadow")
+    yield from read_refusal(stream)
     source = read_choice(stream, "envoy", "connection", "header")
     yield "client_address", source
     if source == "header":
@@ -44,6 +47,20 @@ def read_settings(stream):
         yield "max_age", read_number(stream)
         yield "when_stale", read_choice(stream, "keep", "deny")
     yield "open_connections", read_choice(stream, "keep", "recheck")
+    yield "tag_header", read_text(stream)
+
+def read_action(stream):
+    action = read_choice(stream, "deny", "shadow", "exempt", "tag")
+    if action == "deny":
+        share, = stream.read(1)
+        check(share <= 100, f"a share of {share} percent")
+        action += f" {share}%"
+        if read_choice(stream, False, True):
+            action += " " + json.dumps(dict(read_refusal(stream)))
+    return action
+
+def read_header_of_list(stream):
+    return read_text(stream), read_action(stream), *(read_number(stream) for _ in range(3))
 
 def cut_chunks(section, begin, unit, starts):
     check(starts[0] == 0 and starts == sorted(starts), "the starts of the chunks do not ascend from zero")
@@ -110,24 +127,33 @@ def join_edges(chunks):  # Accepts a range of one address with one edge or with 
                 yield previous if inside else address, address
             previous, inside = address, begins
 
+def read_table(table):
+    table = io.BytesIO(table)
+    sections = (read_ipv4, table.read(*struct.unpack("<I", table.read(4)))), (read_ipv6, table.read())
+    return [[*join_edges(read(section))] if section else [] for read, section in sections]
+
 def decode(data):
     stream = io.BytesIO(data[:-8])
-    check(stream.read(12) == b"EDGEFOLD\4\0\0\0", "it does not begin like a snapshot of version 4")
+    check(stream.read(12) == b"EDGEFOLD\5\0\0\0", "it does not begin like a snapshot of version 5")
     header_length, = struct.unpack("<I", stream.read(4))
+    read_choice(stream, "whole")
     name, epoch, next_offset = read_text(stream), read_number(stream), read_number(stream)
     has_expiry = read_choice(stream, False, True)
     expiry = read_number(stream) if has_expiry else "none"
-    as_of, ipv4, ipv6 = (read_number(stream) for _ in range(3))
+    as_of = read_number(stream)
     settings = [*read_settings(stream)]
-    check(stream.tell() == 16 + header_length <= 16 + 65536, "the header does not have the length that it claims")
-    sections = (read_ipv4, stream.read(*struct.unpack("<I", stream.read(4)))), (read_ipv6, stream.read())
-    ranges4, ranges6 = ([*join_edges(read(section))] if section else [] for read, section in sections)
-    check((len(ranges4), len(ranges6)) == (ipv4, ipv6), "the header counts other ranges than the table has")
-    print(f"# list={name} epoch={epoch} next_offset={next_offset} expiry={expiry} as_of={as_of} ipv4={ipv4} ipv6={ipv6}")
+    lists = read_list(stream, lambda: read_header_of_list(stream))
+    check(stream.tell() == 16 + header_length <= 16 + 1048576, "the header does not have the length that it claims")
+    print(f"# name={name} epoch={epoch} next_offset={next_offset} expiry={expiry} as_of={as_of}")
     print("#", json.dumps(dict(settings)))
-    for address, ranges in ((ipaddress.IPv4Address, ranges4), (ipaddress.IPv6Address, ranges6)):
-        for first, last in ranges:
-            print(f"{address(first)}\t{address(last)}")
+    for list_name, action, ipv4, ipv6, table_bytes in lists:
+        ranges4, ranges6 = read_table(stream.read(table_bytes))
+        check((len(ranges4), len(ranges6)) == (ipv4, ipv6), "a list counts other ranges than its table has")
+        print(f"# list {list_name}: {action}, ipv4={ipv4} ipv6={ipv6}")
+        for address, ranges in ((ipaddress.IPv4Address, ranges4), (ipaddress.IPv6Address, ranges6)):
+            for first, last in ranges:
+                print(f"{address(first)}\t{address(last)}")
+    check(not stream.read(), "there is something after the last table")
 
 try:
     decode(pathlib.Path(sys.argv[1]).read_bytes())

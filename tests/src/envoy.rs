@@ -188,11 +188,20 @@ impl Envoy {
         self.admin.text(path).expect("an answer of the admin interface")
     }
 
-    /// The value of a metric of the filter for a list, as Prometheus sees it.
-    pub fn metric(&self, name: &str, list: &str) -> Option<u64> {
-        let wanted = format!("edgefold_filter_{name}{{edgefold_list=\"{list}\"}} ");
+    /// The value of a metric of the filter with this name, as Prometheus sees it.
+    pub fn metric(&self, name: &str, filter: &str) -> Option<u64> {
+        self.prometheus(&format!("edgefold_filter_{name}{{edgefold_filter=\"{filter}\"}} "))
+    }
+
+    /// The value of a metric of one list of the filter `edgefold`, as Prometheus sees it.
+    pub fn list_metric(&self, name: &str, list: &str) -> Option<u64> {
+        let labels = format!("{{edgefold_filter=\"edgefold\",edgefold_list=\"{list}\"}}");
+        self.prometheus(&format!("edgefold_filter_list_{name}{labels} "))
+    }
+
+    fn prometheus(&self, metric: &str) -> Option<u64> {
         let text = self.admin("stats/prometheus");
-        text.lines().find_map(|line| line.strip_prefix(&wanted)).map(|value| value.parse().expect("a whole number"))
+        text.lines().find_map(|line| line.strip_prefix(metric)).map(|value| value.parse().expect("a whole number"))
     }
 
     /// What it has logged so far, including its access log.

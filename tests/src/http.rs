@@ -117,7 +117,8 @@ pub fn raw(server: SocketAddr, request: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// An upstream that reads every request to its end, and answers with `hello from upstream`.
+/// An upstream that reads every request to its end, and answers with `hello from upstream`, or, at the path `/headers`, with the
+/// headers that it got, one on each line.
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
@@ -131,7 +132,15 @@ impl Upstream {
         let runtime = runtime.expect("a runtime");
         let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
         let address = listener.local_addr().expect("its address");
-        let router = Router::new().fallback(|_body: axum::body::Bytes| async { "hello from upstream\n" });
+        let headers = |headers: axum::http::HeaderMap| async move {
+            let line = |(name, value): (_, &axum::http::HeaderValue)| {
+                format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()))
+            };
+            headers.iter().map(line).collect::<String>()
+        };
+        let router = Router::new()
+            .route("/headers", axum::routing::get(headers))
+            .fallback(|_body: axum::body::Bytes| async { "hello from upstream\n" });
         runtime.spawn(async move { axum::serve(listener, router).await });
         Self { address, _runtime: runtime }
     }

@@ -18,7 +18,7 @@ fn follow(relay: &Relay, prefix: &str) -> Blocklist {
 }
 
 fn is_blocked(blocklist: &Blocklist, ip: &str) -> bool {
-    blocklist.get(ip.parse().unwrap()).is_some()
+    blocklist.get(ip.parse().unwrap()).denied().is_some()
 }
 
 fn await_trouble(blocklist: &Blocklist) {

@@ -40,22 +40,26 @@ fn commands_print_data_and_nothing_else_on_stdout() {
         )
     );
     let list: Value = serde_json::from_str(&edgefold.run(&["list", "-o", "json"])).unwrap();
-    assert_eq!(list[1], json!({ "first": "10.0.0.0", "last": "10.0.0.99", "until": until }));
+    assert_eq!(list[1], json!({ "first": "10.0.0.0", "last": "10.0.0.99", "until": until, "list": "default" }));
     let list = edgefold.run(&["list"]);
     assert!(list.lines().any(|line| line.starts_with("9.0.0.0/31 ") && line.ends_with(" forever")), "{list}");
 
     let file = edgefold.path("snapshot");
     edgefold.run(&["snapshot", "-o", &file, "--name", "mine", "--no-address", "deny"]);
     let snapshot = edgefold.inspect(&file);
-    assert_eq!(snapshot["list"], "mine");
+    assert_eq!(snapshot["name"], "mine");
     assert_eq!(snapshot["generation"], "4");
     let settings = json!({
         "mode": "enforce", "status": 403, "body": "Forbidden\n", "content_type": "text/plain", "headers": {},
         "client_address": "envoy", "no_address": "deny", "open_connections": "keep",
+        "tag_header": "x-edgefold-lists",
     });
     assert_eq!(snapshot["settings"], settings);
-    assert_eq!((&snapshot["ipv4_ranges"], &snapshot["ipv6_ranges"]), (&3.into(), &1.into()));
-    assert!(edgefold.run(&["inspect", &file, "-o", "raw"]).starts_with("9.0.0.0\t9.0.0.1\n10.0.0.0\t10.0.0.99\n"));
+    let list = &snapshot["lists"][0];
+    assert_eq!((&list["name"], &list["does"]), (&"default".into(), &"action=deny".into()));
+    assert_eq!((&list["ipv4_ranges"], &list["ipv6_ranges"]), (&3.into(), &1.into()));
+    let ranges = edgefold.run(&["inspect", &file, "-o", "raw"]);
+    assert!(ranges.starts_with("9.0.0.0\t9.0.0.1\tdefault\n10.0.0.0\t10.0.0.99\tdefault\n"), "{ranges}");
 }
 
 #[test]
@@ -74,7 +78,7 @@ fn serve_gives_the_resource_its_name_version_and_failure_policy() {
         let plugin = Wasm::decode(&*resource.typed_config.unwrap().value).unwrap().config.unwrap();
         assert_eq!((plugin.name.as_str(), plugin.failure_policy()), (name, policy));
         let snapshot = edgefold.inspect(edgefold.ecds_file());
-        assert_eq!((&snapshot["list"], &snapshot["ipv4_ranges"]), (&name.into(), &1.into()));
+        assert_eq!((&snapshot["name"], &snapshot["lists"][0]["ipv4_ranges"]), (&name.into(), &1.into()));
     }
 }
 
@@ -105,6 +109,7 @@ fn serve_refuses_settings_that_no_filter_applies() {
         (&["serve"][..], "--network-ecds-file"),
         (&["serve", "--ecds-file", file, "--network-ecds-file", file], "must be different files"),
         (&["serve", "--network-ecds-file", file, "--status", "429"], "apply to the HTTP filter: add --ecds-file"),
+        (&["serve", "--network-ecds-file", file, "--tag-header", "x-on"], "apply to the HTTP filter: add --ecds-file"),
         (&["serve", "--ecds-file", file, "--admin-address-path", "address"], "--admin <"),
         (&["serve", "--ecds-file", file, "--max-age", "4s", "--min-interval", "1001ms"], "a quarter of --max-age"),
         (&["serve", "--ecds-file", file, "--min-interval", "1x"], "write whole numbers with ms, s,"),
@@ -134,12 +139,102 @@ fn check_reports_by_its_exit_status() {
     assert_eq!(edgefold.outcome(&["check", "10.0.1.1", "10.0.0.1"]).status, VERDICT, "one of several");
     let json = edgefold.outcome(&["check", "10.0.0.0/23", "10.0.1.1", "-o", "json"]).stdout;
     let until = Value::Null;
-    let block = json!({ "first": "10.0.0.0", "last": "10.0.0.255", "until": until });
+    let block =
+        json!({ "first": "10.0.0.0", "last": "10.0.0.255", "until": until, "list": "default", "action": "deny" });
     let expected = json!([
-        { "range": "10.0.0.0/23", "blocked": "some", "blocks": [block] },
-        { "range": "10.0.1.1", "blocked": "none", "blocks": [] },
+        { "range": "10.0.0.0/23", "blocked": "some", "verdict": null, "blocks": [block] },
+        { "range": "10.0.1.1", "blocked": "none", "verdict": { "action": "pass" }, "blocks": [] },
     ]);
     assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), expected);
+}
+
+/// A small incident with three lists: a feed on trial, an exception that lasts, and a tag.
+#[test]
+fn an_incident_is_played_with_three_lists() {
+    let edgefold = Edgefold::sqlite();
+    edgefold.run(&["lists", "set", "feed", "--action", "deny", "--status", "429", "--header", "retry-after: 60"]);
+    edgefold.run(&["add", "203.0.113.0/24", "--list", "feed", "--until", "2090-01-01T00:00:00Z", "--origin", "feed"]);
+    edgefold.run(&["lists", "set", "monitoring", "--action", "exempt"]);
+    edgefold.run(&["lists", "set", "cloud", "--action", "tag"]);
+    edgefold.run(&["add", "203.0.112.0/22", "--list", "cloud"]);
+    edgefold.block(&["203.0.113.7"]);
+    assert_eq!(
+        edgefold.run(&["list"]),
+        "default    203.0.113.7                              forever\n\
+         cloud      203.0.112.0/22                           forever\n\
+         feed       203.0.113.0/24                           until 2090-01-01T00:00:00Z\n"
+    );
+    assert_eq!(edgefold.run(&["list", "-o", "raw"]), "203.0.113.7\t203.0.113.7\t-\n", "the default list alone");
+    assert_eq!(edgefold.run(&["list", "--list", "cloud", "-o", "raw"]), "203.0.112.0\t203.0.115.255\t-\n");
+
+    // Our own probe is in the feed. Taking it off the default list is not enough.
+    let check = |args: &[&str]| edgefold.outcome(&[&["check"], args].concat());
+    let blocked = "203.0.113.7 is blocked forever, by 203.0.113.7\n  \
+                   203.0.113.7 forever\n  \
+                   203.0.112.0-203.0.115.255 forever  list cloud, action=tag\n  \
+                   203.0.113.0-203.0.113.255 until 2090-01-01T00:00:00Z  list feed, action=deny status=429 header=\"retry-after: 60\"\n";
+    assert_eq!((check(&["203.0.113.7"]).status, check(&["203.0.113.7"]).stdout), (VERDICT, blocked.to_owned()));
+    let Outcome { status, stdout, stderr } = edgefold.outcome(&["allow", "203.0.113.7"]);
+    assert_eq!((status, stdout.as_str()), (0, "6\tWHITELIST 203.0.113.7\n"));
+    assert!(stderr.contains("203.0.113.7 is still refused by list feed") && !stderr.contains("cloud"), "{stderr}");
+    assert!(stderr.contains("`edgefold allow 203.0.113.7 --list feed`"), "{stderr}");
+    edgefold.run(&["add", "203.0.113.7", "--list", "monitoring", "--reason", "our probe"]);
+    assert_eq!(edgefold.outcome(&["allow", "203.0.113.7"]).stderr, "", "it is exempt");
+    let exempt = check(&["203.0.113.7"]);
+    assert!(exempt.stdout.starts_with("203.0.113.7 is not blocked: exempt forever, by list monitoring, 203.0.113.7\n"));
+    assert_eq!(exempt.status, 0);
+    assert_eq!(check(&["203.0.113.7", "--list", "feed"]).status, VERDICT, "it is on that list");
+    assert_eq!(check(&["203.0.113.0/24"]).stdout.lines().next(), Some("203.0.113.0/24 is partly blocked:"));
+    assert_eq!(check(&["203.0.112.1"]).status, 0, "a tag blocks nobody");
+    let json: Value = serde_json::from_str(&check(&["203.0.113.8", "203.0.112.1", "-o", "json"]).stdout).unwrap();
+    assert_eq!(json[0]["verdict"], json!({ "action": "deny", "list": "feed" }));
+    assert_eq!(json[1]["verdict"], json!({ "action": "pass", "shadow": [], "tag": ["cloud"] }));
+    check(&["10.0.0.1", "--list", "nobody"])
+        .assert_failed(ERROR, "there is no list nobody: there are default, cloud, feed, monitoring");
+
+    assert_eq!(
+        edgefold.run(&["lists"]),
+        "default     action=deny  0 ranges, 0 IPv4 addresses\n\
+         cloud       action=tag  1 ranges, 1024 IPv4 addresses\n\
+         feed        action=deny status=429 header=\"retry-after: 60\"  1 ranges, 256 IPv4 addresses, the next until 2090-01-01T00:00:00Z\n\
+         monitoring  action=exempt  1 ranges, 1 IPv4 addresses\n"
+    );
+    let lists: Value = serde_json::from_str(&edgefold.run(&["lists", "-o", "json"])).unwrap();
+    let cloud = json!({
+        "name": "cloud", "action": "tag", "share": null, "does": "action=tag", "ranges": 1, "ipv4_addresses": 1024,
+        "ipv6_addresses": "0", "next_expiry": null,
+    });
+    assert_eq!(lists[1], cloud);
+    let feed = edgefold.run(&["lists", "-o", "raw"]).lines().nth(2).unwrap().to_owned();
+    assert!(feed.starts_with("feed\taction=deny status=429 ") && feed.ends_with("\t1\t256\t0\t2090-01-01T00:00:00Z"));
+
+    // The incident is over.
+    edgefold.run(&["lists", "set", "feed", "--action", "deny", "--share", "10%"]);
+    edgefold.run(&["remove", "203.0.113.0/24", "--list", "*"]);
+    edgefold.run(&["lists", "drop", "cloud"]);
+    edgefold.run(&["lists", "drop", "monitoring"]);
+    assert_eq!(
+        edgefold.run(&["lists", "-o", "raw"]),
+        "default\taction=deny\t0\t0\t0\t-\nfeed\taction=deny share=10%\t0\t0\t0\t-\n"
+    );
+    assert_eq!(edgefold.run(&["rejects", "-o", "raw"]), "");
+    let file = edgefold.path("snapshot");
+    edgefold.run(&["snapshot", "-o", &file, "--until-offset", "8", "--list", "monitoring"]);
+    assert_eq!(edgefold.run(&["inspect", &file, "-o", "raw"]), "203.0.113.7\t203.0.113.7\tmonitoring\n");
+}
+
+#[test]
+fn one_list_too_many_is_listed_as_a_reject() {
+    let edgefold = Edgefold::sqlite();
+    let names: Vec<String> = (0..65).map(|at| format!("list-{at}")).collect();
+    for name in &names {
+        edgefold.run(&["lists", "set", name, "--action", "tag"]);
+    }
+    assert_eq!(edgefold.run(&["lists", "-o", "raw"]).lines().count(), 65, "with the default list");
+    let rejects: Value = serde_json::from_str(&edgefold.run(&["rejects", "-o", "json"])).unwrap();
+    assert_eq!((&rejects[0]["offset"], &rejects[0]["rejected"]), (&64.into(), &true.into()));
+    assert!(rejects[0]["reason"].as_str().unwrap().starts_with("there are 64 lists already"), "{rejects}");
+    edgefold.run(&["verify"]);
 }
 
 #[test]
@@ -273,11 +368,24 @@ fn a_usage_error_names_the_flag_and_the_value_and_appends_nothing() {
         (&["block", "10.0.0.1", "10.0.0.5/24"][..], &["10.0.0.5/24", "RANGE", "has host bits set"][..]),
         (&["block", "10.0.0.1", "--ttl", "0s"], &["--ttl", "0s", "a ttl of zero blocks nothing"]),
         (&["block", "10.0.0.1", "--ttl", "1h", "--until", "2090-01-01T00:00:00Z"], &["--ttl", "--until"]),
-        (&["block", "10.0.0.1", "--until", "2020-01-01T00:00:00Z"], &["--until", "it would block nothing"]),
+        (&["block", "10.0.0.1", "--until", "2020-01-01T00:00:00Z"], &["--until", "it would change nothing"]),
         (&["block", "10.0.0.1", "--at", "2090-01-01T00:00:00Z"], &["--at", "every reader would reject the command"]),
         (&["list", "--log", "sqlite://edgefold.db"], &["--log", "without two slashes"]),
         (&["block", "10.0.0.1", "--at", "yesterday"], &["--at", "yesterday", "write RFC 3339"]),
         (&["block", "10.0.0.1", "--reason", ""], &["reason has no value"]),
+        (&["block", "10.0.0.1", "--list", "Tor"], &["--list", "Tor", "is not the name of a list"]),
+        (&["block", "10.0.0.1", "--list", "*"], &["--list", "is not the name of a list"]),
+        (&["add", "10.0.0.1"], &["--list"]),
+        (&["remove", "10.0.0.1"], &["--list"]),
+        (&["lists", "set", "a"], &["--action"]),
+        (&["lists", "set", "a", "--action", "drop"], &["--action", "drop", "deny, shadow, exempt, tag"]),
+        (
+            &["lists", "set", "a", "--action", "deny", "--share", "25"],
+            &["--share", "write a whole number from 0 to 100"],
+        ),
+        (&["lists", "set", "a", "--action", "tag", "--share", "25%"], &["--share", "belong to --action deny"]),
+        (&["lists", "set", "a", "--action", "deny", "--status", "99"], &["status 99 is not the status of a final"]),
+        (&["lists", "drop", "default"], &["default", "it always exists"]),
         (&["block", "10.0.0.1", "--reason", "a\nb"], &["control character"]),
         (&["block"], &["RANGE"]),
         (&["list", "-o", "xml"], &["--output", "xml"]),

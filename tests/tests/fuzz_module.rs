@@ -12,8 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use edgefold_filter::configuration;
 use edgefold_format_tests::samples::samples;
 use edgefold_snapshot::{
-    ClientAddress, Fingerprint, Freshness, Generation, Mode, NewSnapshot, NoAddress, OpenConnections, OpenError,
-    Refusal, Settings, Snapshot, TrustedProxies, WhenStale,
+    ClientAddress, Fingerprint, Freshness, Generation, ListAction, Mode, NewList, NewSnapshot, NoAddress,
+    OpenConnections, OpenError, Refusal, Settings, Snapshot, TrustedProxies, WhenStale,
 };
 use edgefold_snapshotter::modules::{FILTER, RECHECK_FILTER};
 use edgefold_table::IpRange;
@@ -73,7 +73,7 @@ fn run(seed: u64, module: &[u8], host: &mut Host, tables: &[Vec<IpRange>]) -> bo
     canary.state().shared.clone_from(&host.state().shared);
     canary.state().shared.retain(|key, _| key.starts_with("edgefold.validated"));
     assert_eq!(canary.configure(&configuration), accepted, "{:?}", canary.log().last());
-    let is_serving = host.log().iter().any(|line| line.contains("edgefold: list "));
+    let is_serving = host.log().iter().any(|line| line.contains("edgefold: snapshot of "));
     assert!(host.configure(&configuration) || !is_serving, "a worker that serves must not reject anything");
     for _ in 0..random.usize(..8) {
         for path in ["source.address", "request.headers.x-real-ip", "filter_state.edgefold.connection_address"] {
@@ -156,15 +156,33 @@ fn any_snapshot(random: &mut Rng, tables: &[Vec<IpRange>]) -> Vec<u8> {
         no_address: if random.bool() { NoAddress::Allow } else { NoAddress::Deny },
         freshness: random.bool().then(|| Freshness { cut_at, max_age: random.u64(1000..), when_stale }),
         open_connections: if random.bool() { OpenConnections::Keep } else { OpenConnections::Recheck },
+        tag_header: "x-lists".to_owned(),
     };
     let generation = Generation {
         epoch: random.u32(..),
         next_offset: random.u64(..),
         expiry: random.bool().then(|| random.u64(..)),
     };
-    let table = tables[random.usize(..tables.len())].iter().copied();
-    let (list, as_of) = (text(random, 100), random.u64(..));
-    NewSnapshot { list: &list, generation, as_of, settings: &settings, cut_at }.encode(table).unwrap()
+    let (name, as_of) = (text(random, 100), random.u64(..));
+    let names = ["default", "a", "b.c", "d"].into_iter().take(random.usize(1..=4));
+    let lists: Vec<(&str, ListAction, usize)> = names
+        .map(|name| {
+            let refusal = random.bool().then(|| settings.refusal.clone());
+            let action = match random.u8(..4) {
+                0 => ListAction::Deny { share: format!("{}%", random.u8(..=100)).parse().unwrap(), refusal },
+                1 => ListAction::Shadow,
+                2 => ListAction::Exempt,
+                _ => ListAction::Tag,
+            };
+            (name, action, random.usize(..tables.len()))
+        })
+        .collect();
+    let lists = lists.iter().map(|(name, action, table)| NewList {
+        name: name.parse().unwrap(),
+        action,
+        ranges: tables[*table].iter().copied(),
+    });
+    NewSnapshot { name: &name, generation, as_of, settings: &settings, cut_at }.encode(lists).unwrap()
 }
 
 fn any_bytes(random: &mut Rng, most: usize) -> Vec<u8> {

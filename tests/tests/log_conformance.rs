@@ -294,7 +294,7 @@ fn a_view_is_read_back_as_it_was_written(open: Open<'_>) {
         writer.write(&mut view_records(&edits, &fold)).unwrap();
         assert_eq!(view(&*open()), fold, "after offset {}", record.offset);
     }
-    let ranges: Vec<_> = fold.blocks().map(|block| block.range.to_string()).collect();
+    let ranges: Vec<_> = fold.default_list().blocks().map(|block| block.range.to_string()).collect();
     assert_eq!(ranges, ["10.0.0.128-10.0.0.255"], "the other ranges were removed, by tombstones");
 }
 
@@ -428,7 +428,7 @@ fn a_blocklist_follows_what_others_append(open: Open<'_>) {
     log.append(&[command("BLACKLIST 10.0.0.0/24")]).unwrap();
     let started = now();
     let blocklist = Blocklist::follow(open()).unwrap();
-    let is_blocked = |ip: &str| blocklist.get(ip.parse().unwrap()).is_some();
+    let is_blocked = |ip: &str| blocklist.get(ip.parse().unwrap()).denied().is_some();
     assert!(is_blocked("10.0.0.7") && !is_blocked("10.0.1.7"), "it has caught up");
     assert!(blocklist.status().last_contact >= started);
     log.append(&["BLACKLIST 10.0.1.0/24", "nonsense", "WHITELIST 10.0.0.7"].map(command)).unwrap();

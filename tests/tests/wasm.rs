@@ -1,15 +1,16 @@
 //! The built filter module, as it is shipped, in a proxy-wasm host.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap in a helper is a failed test")]
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use edgefold_filter::decision::{Reason, Verdict, decide};
 use edgefold_snapshot::{
-    ClientAddress, Freshness, Generation, Mode, NewSnapshot, NoAddress, OpenError, Refusal, Settings, Snapshot,
-    TrustedProxies, VERSION, WhenStale,
+    ClientAddress, Freshness, Generation, ListAction, ListName, ListSet, Mode, NewList, NewSnapshot, NoAddress,
+    OpenError, Refusal, Settings, Share, Snapshot, TrustedProxies, VERSION, WhenStale,
 };
 use edgefold_snapshotter::modules::{FILTER, RECHECK_FILTER};
 use edgefold_table::IpRange;
@@ -29,8 +30,8 @@ fn snapshot(settings: &Settings, ranges: &[IpRange]) -> Vec<u8> {
 fn snapshot_as_of(as_of: u64, next_offset: u64, settings: &Settings, ranges: &[IpRange]) -> Vec<u8> {
     let generation = Generation { epoch: 0, next_offset, expiry: None };
     let cut_at = settings.freshness.map_or(0, |freshness| freshness.cut_at);
-    let new = NewSnapshot { list: "edgefold", generation, as_of, settings, cut_at };
-    new.encode(ranges.iter().copied()).unwrap()
+    let new = NewSnapshot { name: "edgefold", generation, as_of, settings, cut_at };
+    new.encode_default_list(ranges.iter().copied()).unwrap()
 }
 
 fn small_snapshot() -> Vec<u8> {
@@ -103,7 +104,7 @@ fn blocked_addresses_are_refused_and_others_pass() {
     for free in ["10.0.0.0:1234", "10.0.0.100:1234", "10.0.1.0:1234", "0.0.0.0:1", "255.255.255.255:1"] {
         assert_passes(&mut host, free);
     }
-    assert_eq!(host.log(), ["edgefold: list \"edgefold\" at offset 2: 2 IPv4 and 1 IPv6 ranges"]);
+    assert_eq!(host.log(), ["edgefold: snapshot of \"edgefold\" at offset 2: 2 IPv4 and 1 IPv6 ranges"]);
 }
 
 #[test]
@@ -295,12 +296,12 @@ fn a_refusal_is_what_the_settings_say() {
         status: 429,
         headers: vec![pair("content-type", "text/html; charset=utf-8"), pair("retry-after", "60"), pair("x-empty", "")],
         body: "<p>é</p>".into(),
-        details: "edgefold_denied[2001:db8::-2001:db8::ffff]".to_owned(),
+        details: "edgefold_denied[default:2001:db8::-2001:db8::ffff]".to_owned(),
     };
     assert_eq!(host.request_from(Some(b"[2001:db8::7]:1")), expected);
     let refusal = Refusal { status: 204, body: String::new(), ..Refusal::default() };
     let mut host = configured(&small_snapshot_with(&Settings { refusal, ..Settings::default() }));
-    let details = "edgefold_denied[10.0.0.1-10.0.0.99]".to_owned();
+    let details = "edgefold_denied[default:10.0.0.1-10.0.0.99]".to_owned();
     let expected = Response::Refused { status: 204, headers: Vec::new(), body: Vec::new(), details };
     assert_eq!(host.request_from(Some(b"10.0.0.7:1")), expected);
 }
@@ -323,13 +324,13 @@ fn in_shadow_mode_everybody_passes_and_the_filter_state_says_who_would_not() {
     let mut host = configured(&small_snapshot_with(&shadow));
     assert!(host.log()[0].ends_with("in shadow mode"), "{:?}", host.log());
     assert_passes(&mut host, "10.0.0.7:1234");
-    assert_eq!(host.filter_state("edgefold"), Some("shadow_edgefold_denied[10.0.0.1-10.0.0.99]"));
+    assert_eq!(host.filter_state("edgefold"), Some("shadow_edgefold_denied[default:10.0.0.1-10.0.0.99]"));
     assert_passes(&mut host, "10.0.0.100:1234");
     assert_eq!(host.filter_state("edgefold"), None);
     assert_eq!(host.request_from(None), Response::Passed);
     assert_eq!(host.filter_state("edgefold"), Some("shadow_edgefold_denied[no_address]"));
     assert!(host.connect("10.0.0.7:1234").is_some());
-    assert_eq!(host.filter_state("edgefold_connection"), Some("shadow_edgefold_denied[10.0.0.1-10.0.0.99]"));
+    assert_eq!(host.filter_state("edgefold_connection"), Some("shadow_edgefold_denied[default:10.0.0.1-10.0.0.99]"));
     let counters = ["shadow_denied", "shadow_denied_connections", "denied", "denied_connections", "no_address"];
     assert_eq!(counters.map(|name| host.metric("edgefold", name)), [2, 1, 0, 0, 1]);
 }
@@ -341,7 +342,7 @@ fn what_happens_is_counted() {
     assert_passes(&mut host, "10.0.0.100:1234");
     assert_eq!(host.request_from(None), Response::Passed);
     assert_eq!(host.connect("10.0.0.7:1234"), None);
-    assert_eq!(host.filter_state("edgefold_connection"), Some("edgefold_denied[10.0.0.1-10.0.0.99]"));
+    assert_eq!(host.filter_state("edgefold_connection"), Some("edgefold_denied[default:10.0.0.1-10.0.0.99]"));
     assert!(host.configure(b"EDGEFOLD") && host.configure(b""));
     let counters = ["denied", "denied_connections", "no_address", "snapshot_kept", "stale", "generation", "ranges"];
     assert_eq!(counters.map(|name| host.metric("edgefold", name)), [1, 1, 1, 2, 0, 2, 3]);
@@ -532,7 +533,7 @@ fn a_snapshot_that_another_vm_has_validated_serves() {
     let mut worker = Host::start(FILTER);
     worker.state().shared.clone_from(&shared);
     assert!(worker.configure(&small_snapshot()));
-    assert_eq!(worker.request_from(Some(b"10.0.0.7:1")), forbidden("10.0.0.1-10.0.0.99"));
+    assert_eq!(worker.request_from(Some(b"10.0.0.7:1")), forbidden("default:10.0.0.1-10.0.0.99"));
     assert_passes(&mut worker, "10.0.0.100:1");
     assert_eq!(worker.state().shared, shared);
     // A table that no canary would have accepted is still rejected.
@@ -631,10 +632,148 @@ fn the_worked_example_of_the_format_is_a_snapshot() {
     let words =
         example.lines().flat_map(|line| line.split_once('#').map_or(line, |(bytes, _)| bytes).split_whitespace());
     let bytes: Vec<u8> = words.map(|word| u8::from_str_radix(word, 16).unwrap()).collect();
-    assert_eq!(bytes, small_snapshot(), "the document should have: {:02x?}", small_snapshot());
+    let sample = include_bytes!("../../snapshot/tests/fixtures/v5.snapshot");
+    assert_eq!(bytes, sample, "the document should have: {sample:02x?}");
     let mut host = configured(&bytes);
     assert_refuses(&mut host, "10.0.0.99:1234");
     assert_passes(&mut host, "10.0.0.100:1234");
+    assert_passes(&mut host, "10.0.0.7:1234");
+}
+
+/// The lists of the tests below, each with the ranges on it and what it does.
+type Lists = Vec<(&'static str, ListAction, Vec<IpRange>)>;
+
+fn snapshot_of(lists: &Lists) -> Vec<u8> {
+    let settings = Settings::default();
+    let generation = Generation { epoch: 0, next_offset: 1, expiry: None };
+    let new = NewSnapshot { name: "edgefold", generation, as_of: 0, settings: &settings, cut_at: 0 };
+    let lists = lists.iter().map(|(name, action, ranges)| NewList {
+        name: name.parse().unwrap(),
+        action,
+        ranges: ranges.iter().copied(),
+    });
+    new.encode(lists).unwrap()
+}
+
+/// The tag header of the request that the host passed on, after a client has sent some itself.
+fn tags_sent(host: &mut Host, source: &str) -> Vec<String> {
+    let sent = ["x-edgefold-lists", "X-Edgefold-Lists", "x-edgefold-lists", "x-other"];
+    host.state().headers = sent.map(|name| (name.to_owned(), "forged".to_owned())).into();
+    assert_passes(host, source);
+    let headers = std::mem::take(&mut host.state().headers);
+    assert!(headers.contains(&("x-other".to_owned(), "forged".to_owned())), "{headers:?}");
+    headers.into_iter().filter(|(name, _)| name.eq_ignore_ascii_case(sent[0])).map(|(_, value)| value).collect()
+}
+
+#[test]
+fn a_client_cannot_send_tags_itself() {
+    let lists = vec![
+        ("default", ListAction::default(), vec![]),
+        ("a", ListAction::Tag, vec![range("10.0.0.0/24")]),
+        ("b", ListAction::Tag, vec![range("10.0.0.0/25")]),
+    ];
+    let mut host = configured(&snapshot_of(&lists));
+    assert_eq!(tags_sent(&mut host, "10.0.0.200:1"), ["a"]);
+    assert_eq!(tags_sent(&mut host, "10.0.0.7:1"), ["a,b"]);
+    assert_eq!(tags_sent(&mut host, "192.0.2.1:1"), [""; 0]);
+    // A host without these calls: the client passes, without a tag.
+    host.state().refused_calls.insert("proxy_add_header_map_value", 12);
+    assert_eq!(tags_sent(&mut host, "10.0.0.7:1"), [""; 0]);
+}
+
+/// What lists cost is a lookup each: the host is asked for the address once, however many there are.
+#[test]
+fn all_lists_together_ask_the_host_for_one_address() {
+    let names = ["default", "l1", "l2", "l3", "l4", "l5", "l6", "l7"];
+    let calls = |count: usize| {
+        let lists = names.into_iter().take(count);
+        let lists = lists.map(|name| (name, ListAction::default(), vec![range("10.0.0.0/24")])).collect();
+        let mut host = configured(&snapshot_of(&lists));
+        assert_passes(&mut host, "192.0.2.1:1");
+        // The first request also sets the gauges.
+        assert_passes(&mut host, "192.0.2.1:1");
+        host.calls().to_vec()
+    };
+    assert_eq!(calls(8), calls(1));
+}
+
+/// Random lists over a few addresses. Native code, the module, and a search that only knows single addresses and the table of
+/// `docs/semantics.md` agree.
+#[test]
+fn wasm_and_native_code_and_a_plain_search_agree_on_lists() {
+    const NAMES: [&str; 5] = ["default", "a", "b.c", "d-e", "f"];
+    let action = prop_oneof![
+        Just(ListAction::default()),
+        Just(ListAction::Deny { share: Share::NONE, refusal: None }),
+        Just(ListAction::Shadow),
+        Just(ListAction::Exempt),
+        Just(ListAction::Tag),
+    ];
+    let list = (action, prop::collection::btree_set(0..12_u8, 0..12));
+    let seen = RefCell::new(BTreeSet::new());
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) });
+    let outcome = runner.run(&prop::collection::vec(list, 1..=NAMES.len()), |drawn| {
+        let ip = |host: u8| IpAddr::V4(Ipv4Addr::new(10, 0, 0, host));
+        let lists: Lists = NAMES
+            .into_iter()
+            .zip(&drawn)
+            .map(|(name, (action, hosts))| {
+                // Runs of addresses are ranges.
+                let hosts: Vec<u8> = hosts.iter().copied().collect();
+                let runs = hosts.chunk_by(|one, next| one + 1 == *next);
+                (
+                    name,
+                    action.clone(),
+                    runs.map(|run| IpRange::new(ip(run[0]), ip(run[run.len() - 1])).unwrap()).collect(),
+                )
+            })
+            .collect();
+        let bytes = snapshot_of(&lists);
+        let native = Snapshot::open(&bytes).unwrap();
+        let mut host = configured(&bytes);
+        for client in 0..13_u8 {
+            let on = |wanted: &ListAction| -> Vec<&str> {
+                let is_on = |(_, (action, hosts)): &(_, &(ListAction, BTreeSet<u8>))| {
+                    action == wanted && hosts.contains(&client)
+                };
+                NAMES.into_iter().zip(&drawn).filter(is_on).map(|(name, _)| name).collect()
+            };
+            let (deny, exempt) = (on(&ListAction::default()), on(&ListAction::Exempt));
+            let (shadow, tag) = (on(&ListAction::Shadow), on(&ListAction::Tag));
+            let names = |set: ListSet| -> Vec<&str> { set.iter().map(|list| NAMES[list]).collect() };
+            let source = source_address(ip(client));
+            let response = host.request_from(Some(source.as_bytes()));
+            let verdict = decide(&native, false, Some(ip(client)));
+            let tagged = host.calls().iter().any(|call| call == "proxy_add_header_map_value");
+            let reported = host.filter_state("edgefold").map(str::to_owned);
+            let (passes, is_tagged) = (response == Response::Passed, tagged);
+            let expected = match (deny.first(), exempt.first()) {
+                (Some(_), Some(first)) => {
+                    prop_assert!(matches!(verdict, Verdict::Exempt(list) if NAMES[list] == *first), "{:?}", verdict);
+                    (true, false, false)
+                }
+                (Some(first), None) => {
+                    let Verdict::Deny(Reason::List { name, .. }) = verdict else { panic!("{verdict:?}") };
+                    prop_assert_eq!(name.as_str(), *first);
+                    (false, false, false)
+                }
+                (None, None) if !shadow.is_empty() || !tag.is_empty() => {
+                    let Verdict::Mark { shadow: found, tag: tags } = verdict else { panic!("{verdict:?}") };
+                    prop_assert_eq!((names(found), names(tags)), (shadow.clone(), tag.clone()));
+                    (true, !tag.is_empty(), !shadow.is_empty())
+                }
+                (None, _) => {
+                    prop_assert_eq!(verdict, Verdict::Pass);
+                    (true, false, false)
+                }
+            };
+            prop_assert_eq!((passes, is_tagged, reported.is_some()), expected, "wasm, {}", source);
+            seen.borrow_mut().insert(format!("{:?}", std::mem::discriminant(&verdict)));
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+    assert_eq!(seen.borrow().len(), 4, "not every kind of verdict came up: {seen:?}");
 }
 
 /// Ranges after `base`, each given by the gap before it and its length. Those past the end of the family are left out, as are
@@ -697,7 +836,10 @@ fn wasm_and_native_code_and_a_plain_search_agree() {
             };
             let source_address = source_address(ip);
             let (verdict, response, counter) = match ranges.iter().find(|range| range.contains(ip)) {
-                Some(&range) => (Verdict::Deny(Reason::Range(range)), forbidden(&range.to_string()), &refused),
+                Some(&range) => {
+                    let reason = Reason::List { index: 0, name: ListName::DEFAULT, range };
+                    (Verdict::Deny(reason), forbidden(&reason.to_string()), &refused)
+                }
                 None => (Verdict::Pass, Response::Passed, &passed),
             };
             prop_assert_eq!(decide(&native, false, Some(ip)), verdict, "native, {}", ip);

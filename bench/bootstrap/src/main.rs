@@ -9,7 +9,9 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use edgefold::view::{read_view, records};
-use edgefold::{Block, Fold, IpRange, Log, LogTime, LogUrl, Moment, NewCommand, Position, Until, replay};
+use edgefold::{
+    Block, Fold, IpRange, ListName, Log, LogTime, LogUrl, Moment, NewCommand, Position, SavedList, Until, replay,
+};
 use edgefold_tests::Kafka;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -81,7 +83,8 @@ fn fold() -> Fold {
     });
     let log_time = LogTime::from_millis(1_800_000_000_000).unwrap();
     let position = Position { next_offset: u64::from(RANGES), log_time, last_record: None };
-    Fold::resume(position, blocks).unwrap()
+    let list = SavedList { name: ListName::DEFAULT, action: None, blocks: blocks.collect() };
+    Fold::resume(position, [list]).unwrap()
 }
 
 fn count(kafka: &Kafka, topic: &str) -> u32 {

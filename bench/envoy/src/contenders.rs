@@ -57,9 +57,19 @@ fn edgefold_network(open_connections: OpenConnections) -> EcdsFilter {
     }
 }
 
+/// The same with the ranges dealt out to this many lists.
+fn edgefold_lists(count: usize) -> EcdsFilter {
+    EcdsFilter::http(resources::WASM, move |list, version| {
+        resource(FilterKind::Http, OpenConnections::Keep, list.snapshot_of_lists(version, count), version)
+    })
+}
+
 fn encode(kind: FilterKind, open_connections: OpenConnections, list: &List, version: u32) -> Vec<u8> {
-    let snapshot = list.snapshot(version).into();
-    let version = &version.to_string();
+    resource(kind, open_connections, list.snapshot(version), version)
+}
+
+fn resource(kind: FilterKind, open_connections: OpenConnections, snapshot: Vec<u8>, version: u32) -> Vec<u8> {
+    let (version, snapshot) = (&version.to_string(), snapshot.into());
     Resource {
         kind,
         name: resources::NAME,
@@ -122,6 +132,11 @@ pub(crate) fn all(modules: &[PathBuf]) -> Vec<Contender> {
         contender("edgefold, 1k", 1_000, Some(edgefold()), true),
         contender("edgefold, 1M", 1_000_000, Some(edgefold()), true),
         contender("edgefold, 10M", 10_000_000, Some(edgefold()), false),
+        // Lists of 100k ranges each, none of which has the client.
+        contender("edgefold, 1 list of 100k", 100_000, Some(edgefold_lists(1)), false),
+        contender("edgefold, 2 lists of 100k", 200_000, Some(edgefold_lists(2)), false),
+        contender("edgefold, 4 lists of 100k", 400_000, Some(edgefold_lists(4)), false),
+        contender("edgefold, 8 lists of 100k", 800_000, Some(edgefold_lists(8)), false),
         contender("edgefold, network, 1k", 1_000, Some(edgefold_network(OpenConnections::Keep)), false),
         contender("edgefold, network, recheck, 1k", 1_000, Some(edgefold_network(OpenConnections::Recheck)), false),
         contender(SDK, 1_000, Some(sdk_filter), true),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use edgefold_bench_lists::family::Range;
 use edgefold_bench_lists::shapes::{self, Shape};
-use edgefold_snapshot::{Generation, NewSnapshot, Settings};
+use edgefold_snapshot::{Generation, ListAction, ListName, NewList, NewSnapshot, Settings};
 use edgefold_table::IpRange;
 use fastrand::Rng;
 
@@ -37,13 +37,24 @@ impl List {
 
     /// The snapshot of one version.
     pub(crate) fn snapshot(&self, version: u32) -> Vec<u8> {
+        self.snapshot_of_lists(version, 1)
+    }
+
+    /// The snapshot of one version, with its ranges dealt out to this many lists, which all refuse.
+    pub(crate) fn snapshot_of_lists(&self, version: u32, count: usize) -> Vec<u8> {
         let generation = Generation { epoch: 0, next_offset: version.into(), expiry: None };
-        let ranges = self.version(version).into_iter().map(|range| {
-            let [first, last] = range.map(|number| Ipv4Addr::from_bits(number).into());
-            IpRange::new(first, last).unwrap()
+        let settings = Settings::default();
+        let new = NewSnapshot { name: "edgefold", generation, as_of: 0, settings: &settings, cut_at: 0 };
+        let (ranges, action) = (self.version(version), ListAction::default());
+        let lists = (0..count).map(|list| NewList {
+            name: if list == 0 { ListName::DEFAULT } else { format!("list-{list}").parse().unwrap() },
+            action: &action,
+            ranges: ranges.iter().skip(list).step_by(count).map(|range| {
+                let [first, last] = range.map(|number| Ipv4Addr::from_bits(number).into());
+                IpRange::new(first, last).unwrap()
+            }),
         });
-        let new = NewSnapshot { list: "edgefold", generation, as_of: 0, settings: &Settings::default(), cut_at: 0 };
-        new.encode(ranges).unwrap()
+        new.encode(lists).unwrap()
     }
 
     /// Random addresses that are not blocked.

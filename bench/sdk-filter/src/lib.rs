@@ -47,7 +47,7 @@ impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
         let source = hostcalls::get_property(vec!["source", "address"]).ok().flatten();
         let source = source.as_deref().and_then(|bytes| str::from_utf8(bytes).ok()?.parse::<SocketAddr>().ok());
-        if source.is_some_and(|source| self.snapshot.table().contains(source.ip())) {
+        if source.is_some_and(|source| self.snapshot.contains(0, source.ip())) {
             self.send_http_response(403, vec![("content-type", "text/plain")], Some(b"Forbidden\n"));
             return Action::Pause;
         }

@@ -163,6 +163,11 @@ where
         blocks.get(index).filter(|block| block.range.contains(address))
     }
 
+    /// The first moment at which a block expires.
+    pub(crate) fn first_expiry(&self) -> Option<LogTime> {
+        self.expiries.first().map(|&(end, _)| end)
+    }
+
     /// The first moment after `time` at which a block expires.
     pub(crate) fn next_expiry(&self, time: LogTime) -> Option<LogTime> {
         let after = (Bound::Excluded((time, A::LAST)), Bound::Unbounded);

@@ -1,15 +1,19 @@
 //! The command grammar: the text in a record's value. `docs/semantics.md` is its authority.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use edgefold_snapshot::{ListAction, ListName, ListNameError, SettingsError, ShareError};
 use edgefold_table::{IpRange, ParseRangeError, shorten};
 
+use super::attributes::{Attributes, Quoted, next_word};
+use super::list_action::{LIST_ATTRIBUTES, ListActionText, list_action};
 use super::time::{LogTime, TimeError};
 
 /// The version of what a record of the commands means. A reader of another version may read a record differently, and so fold
 /// other ranges from the same log. Each change of meaning has a number in `docs/semantics.md`.
-pub const GRAMMAR: u32 = 2;
+pub const GRAMMAR: u32 = 3;
 
 /// The longest command, in bytes.
 pub const MAX_COMMAND_BYTES: usize = 4096;
@@ -29,10 +33,8 @@ pub const MAX_COMMAND_BYTES: usize = 4096;
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Command {
-    /// What to do with the range.
+    /// What it does.
     pub action: Action,
-    /// The addresses that it is about.
-    pub range: IpRange,
     /// Who or what issued it, for people.
     pub origin: Option<String>,
     /// Why, for people.
@@ -40,15 +42,39 @@ pub struct Command {
 }
 
 /// What a command does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// `BLACKLIST`: block the range.
-    Blacklist(Term),
-    /// `WHITELIST`: let the range pass, until a later command blocks it.
-    Whitelist,
+    /// `BLACKLIST`: put the range on a list.
+    Blacklist {
+        /// The list.
+        list: ListName,
+        /// The addresses.
+        range: IpRange,
+        /// For how long.
+        term: Term,
+    },
+    /// `WHITELIST`: take the range off a list, or off all of them, until a later command puts it there again.
+    Whitelist {
+        /// The list; `None` for every list that exists then.
+        list: Option<ListName>,
+        /// The addresses.
+        range: IpRange,
+    },
+    /// `LIST`: say what a list does.
+    List {
+        /// The list, which is created if it does not exist.
+        list: ListName,
+        /// What it does from then on.
+        action: ListAction,
+    },
+    /// `UNLIST`: remove a list with all that is on it, and what it does.
+    Unlist {
+        /// The list, which is not the default list.
+        list: ListName,
+    },
 }
 
-/// How long a block lasts.
+/// How long an address stays on a list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Term {
     /// Until the range is whitelisted.
@@ -57,6 +83,38 @@ pub enum Term {
     Ttl(Duration),
     /// Until this moment.
     Until(LogTime),
+}
+
+/// The verbs, with the names that mean the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Verb {
+    Blacklist,
+    Whitelist,
+    List,
+    Unlist,
+}
+
+impl Verb {
+    fn parse(text: &str) -> Result<Self, CommandError> {
+        match text.to_ascii_uppercase().as_str() {
+            "BLACKLIST" | "BLOCK" | "DENY" | "ADD" => Ok(Self::Blacklist),
+            "WHITELIST" | "ALLOW" | "UNBLOCK" | "REMOVE" => Ok(Self::Whitelist),
+            "LIST" => Ok(Self::List),
+            "UNLIST" => Ok(Self::Unlist),
+            "" => Err(CommandError::Empty),
+            _ => Err(CommandError::Verb { found: shorten(text) }),
+        }
+    }
+
+    /// The attributes that it has, beside `origin` and `reason`.
+    fn attributes(self) -> &'static [&'static str] {
+        match self {
+            Self::Blacklist => &["ttl", "until", "list"],
+            Self::Whitelist => &["list"],
+            Self::List => LIST_ATTRIBUTES,
+            Self::Unlist => &[],
+        }
+    }
 }
 
 impl Command {
@@ -73,105 +131,57 @@ impl Command {
             return Err(CommandError::ControlCharacter { found });
         }
         let (verb, rest) = next_word(text);
-        let (range, mut rest) = next_word(rest);
-        let blacklist = match verb.to_ascii_uppercase().as_str() {
-            "BLACKLIST" | "BLOCK" | "DENY" => true,
-            "WHITELIST" | "ALLOW" | "UNBLOCK" => false,
-            "" => return Err(CommandError::Empty),
-            _ => return Err(CommandError::Verb { found: shorten(verb) }),
-        };
-        if range.is_empty() {
-            return Err(CommandError::NoRange);
+        let (object, rest) = next_word(rest);
+        let verb = Verb::parse(verb)?;
+        if object.is_empty() {
+            return Err(if matches!(verb, Verb::List | Verb::Unlist) {
+                CommandError::NoList
+            } else {
+                CommandError::NoRange
+            });
         }
-        let range = range.parse()?;
-        let mut attributes = Attributes::default();
-        while !rest.is_empty() {
-            rest = attributes.read(rest)?;
-        }
-        let Attributes { ttl, until, origin, reason } = attributes;
-        let action = match (blacklist, ttl, until) {
-            (true, None, None) => Action::Blacklist(Term::Forever),
-            (true, Some(ttl), None) => Action::Blacklist(Term::Ttl(parse_ttl(&ttl)?)),
-            (true, None, Some(until)) => Action::Blacklist(Term::Until(LogTime::parse(&until)?)),
-            (true, Some(_), Some(_)) => return Err(CommandError::TtlAndUntil),
-            (false, None, None) => Action::Whitelist,
-            (false, ..) => return Err(CommandError::TermOnWhitelist),
-        };
-        Ok(Self { action, range, origin, reason })
-    }
-}
-
-#[derive(Default)]
-struct Attributes {
-    ttl: Option<String>,
-    until: Option<String>,
-    origin: Option<String>,
-    reason: Option<String>,
-}
-
-impl Attributes {
-    /// Reads one attribute at the start of `text`, and returns the rest.
-    fn read<'a>(&mut self, text: &'a str) -> Result<&'a str, CommandError> {
-        let end = text.find([' ', '\t', '=']).unwrap_or(text.len());
-        let (name, rest) = text.split_at(end);
-        let slot = match name {
-            "ttl" => &mut self.ttl,
-            "until" => &mut self.until,
-            "origin" => &mut self.origin,
-            "reason" => &mut self.reason,
-            _ => return Err(CommandError::UnknownAttribute { name: shorten(name) }),
-        };
-        let Some(value) = rest.strip_prefix('=') else {
-            return Err(CommandError::NoValue { name: name.to_owned() });
-        };
-        let (value, rest) = match value.strip_prefix('"') {
-            Some(quoted) => unquote(name, quoted)?,
-            None => {
-                let (word, rest) = next_word(value);
-                (word.to_owned(), rest)
+        let mut attributes = Attributes::parse(rest, |name| {
+            if verb.attributes().contains(&name) || matches!(name, "origin" | "reason") {
+                return Ok(());
             }
-        };
-        if value.is_empty() {
-            return Err(CommandError::NoValue { name: name.to_owned() });
-        }
-        if slot.replace(value).is_some() {
-            return Err(CommandError::DoubledAttribute { name: name.to_owned() });
-        }
-        Ok(rest)
-    }
-}
-
-/// Splits `text` at the first blank, and skips the blanks there. The word is empty if `text` starts with a blank.
-fn next_word(text: &str) -> (&str, &str) {
-    let (word, rest) = text.split_at(text.find([' ', '\t']).unwrap_or(text.len()));
-    (word, skip_blanks(rest))
-}
-
-fn skip_blanks(text: &str) -> &str {
-    text.trim_start_matches([' ', '\t'])
-}
-
-/// Reads up to the closing quote, and returns the value and the rest.
-fn unquote<'a>(name: &str, quoted: &'a str) -> Result<(String, &'a str), CommandError> {
-    let mut value = String::new();
-    let mut characters = quoted.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => {
-                let rest = &quoted[at + 1..];
-                if !(rest.is_empty() || rest.starts_with([' ', '\t'])) {
-                    return Err(CommandError::AfterQuote { name: name.to_owned() });
-                }
-                return Ok((value, skip_blanks(rest)));
+            Err(match name {
+                "ttl" | "until" if verb == Verb::Whitelist => CommandError::TermOnWhitelist,
+                _ => CommandError::UnknownAttribute { name: shorten(name), known: verb.attributes() },
+            })
+        })?;
+        let mut text_of = |name| attributes.take(name).map(Cow::into_owned);
+        let (origin, reason) = (text_of("origin"), text_of("reason"));
+        let action = match verb {
+            Verb::Blacklist => {
+                let term = match (attributes.take("ttl"), attributes.take("until")) {
+                    (None, None) => Term::Forever,
+                    (Some(ttl), None) => Term::Ttl(parse_ttl(&ttl)?),
+                    (None, Some(until)) => Term::Until(LogTime::parse(&until)?),
+                    (Some(_), Some(_)) => return Err(CommandError::TtlAndUntil),
+                };
+                let list = match attributes.take("list").as_deref() {
+                    None => ListName::DEFAULT,
+                    Some("*") => return Err(CommandError::AllLists),
+                    Some(list) => list.parse()?,
+                };
+                Action::Blacklist { list, range: object.parse()?, term }
             }
-            '\\' => match characters.next() {
-                Some((_, escaped @ ('"' | '\\'))) => value.push(escaped),
-                _ => return Err(CommandError::Escape { name: name.to_owned() }),
+            Verb::Whitelist => {
+                let list = match attributes.take("list").as_deref() {
+                    None => Some(ListName::DEFAULT),
+                    Some("*") => None,
+                    Some(list) => Some(list.parse()?),
+                };
+                Action::Whitelist { list, range: object.parse()? }
+            }
+            Verb::List => Action::List { list: object.parse()?, action: list_action(attributes)? },
+            Verb::Unlist => match object.parse()? {
+                ListName::DEFAULT => return Err(CommandError::UnlistDefault),
+                list => Action::Unlist { list },
             },
-            _ => value.push(character),
-        }
+        };
+        Ok(Self { action, origin, reason })
     }
-    Err(CommandError::UnclosedQuote { name: name.to_owned() })
 }
 
 /// Reads a duration of whole numbers with the units s, m, h, d and w: `4h`, `90s`, `1h30m`, `2d`, `1w`.
@@ -211,16 +221,27 @@ pub fn parse_ttl(text: &str) -> Result<Duration, CommandError> {
 /// A text that [`Command::parse`] reads back.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let range = self.range.shortest_text();
-        match self.action {
-            Action::Whitelist => write!(f, "WHITELIST {range}")?,
-            Action::Blacklist(Term::Forever) => write!(f, "BLACKLIST {range}")?,
-            Action::Blacklist(Term::Ttl(ttl)) => write!(f, "BLACKLIST {range} ttl={}s", ttl.as_secs())?,
-            Action::Blacklist(Term::Until(until)) => write!(f, "BLACKLIST {range} until={until}")?,
+        let of_list = |list: &ListName| if list.is_default() { String::new() } else { format!(" list={list}") };
+        match &self.action {
+            Action::Blacklist { list, range, term } => {
+                write!(f, "BLACKLIST {}", range.shortest_text())?;
+                match term {
+                    Term::Forever => {}
+                    Term::Ttl(ttl) => write!(f, " ttl={}s", ttl.as_secs())?,
+                    Term::Until(until) => write!(f, " until={until}")?,
+                }
+                f.write_str(&of_list(list))?;
+            }
+            Action::Whitelist { list, range } => {
+                let of_list = list.as_ref().map_or(" list=*".to_owned(), of_list);
+                write!(f, "WHITELIST {}{of_list}", range.shortest_text())?;
+            }
+            Action::List { list, action } => write!(f, "LIST {list} {}", ListActionText(action))?,
+            Action::Unlist { list } => write!(f, "UNLIST {list}")?,
         }
         for (name, value) in [("origin", &self.origin), ("reason", &self.reason)] {
             if let Some(value) = value {
-                write!(f, " {name}=\"{}\"", value.replace('\\', r"\\").replace('"', "\\\""))?;
+                write!(f, " {name}={}", Quoted(value))?;
             }
         }
         Ok(())
@@ -247,7 +268,9 @@ pub enum CommandError {
         found: char,
     },
     /// The first word is not a verb.
-    #[error("unknown verb {found:?}: write BLACKLIST (BLOCK, DENY) or WHITELIST (ALLOW, UNBLOCK)")]
+    #[error(
+        "unknown verb {found:?}: write BLACKLIST (BLOCK, DENY, ADD), WHITELIST (ALLOW, UNBLOCK, REMOVE), LIST or UNLIST"
+    )]
     Verb {
         /// What was found.
         found: String,
@@ -258,11 +281,19 @@ pub enum CommandError {
     /// The second word is not a range.
     #[error(transparent)]
     Range(#[from] ParseRangeError),
-    /// An attribute that does not exist.
-    #[error("unknown attribute {name:?}: write ttl=, until=, origin= or reason=")]
+    /// There is nothing after the verb `LIST` or `UNLIST`.
+    #[error("the name of the list is missing: write it after the verb")]
+    NoList,
+    /// The name of a list has another form.
+    #[error(transparent)]
+    ListName(#[from] ListNameError),
+    /// An attribute that the verb does not have.
+    #[error("unknown attribute {name:?}: write {}origin= or reason=", known.iter().map(|name| format!("{name}=, ")).collect::<String>())]
     UnknownAttribute {
         /// What was found.
         name: String,
+        /// What the verb has beside `origin` and `reason`.
+        known: &'static [&'static str],
     },
     /// An attribute given twice.
     #[error("attribute {name} is given twice: give it once")]
@@ -315,6 +346,45 @@ pub enum CommandError {
         /// What was found.
         text: String,
     },
+    /// A BLACKLIST for all lists.
+    #[error("list=* belongs to WHITELIST: name the list to put the range on")]
+    AllLists,
+    /// An UNLIST of the default list.
+    #[error("the default list always exists: whitelist what is on it instead")]
+    UnlistDefault,
+    /// A LIST that does not say what the list does.
+    #[error("the action is missing: write action=deny, action=shadow, action=exempt or action=tag")]
+    NoListAction,
+    /// An action that does not exist.
+    #[error("unknown action {found:?}: write deny, shadow, exempt or tag")]
+    ListAction {
+        /// What was found.
+        found: String,
+    },
+    /// An attribute of a list that refuses, on one that does not.
+    #[error("{name} belongs to action=deny: no other action refuses")]
+    OnlyDeny {
+        /// The attribute's name.
+        name: &'static str,
+    },
+    /// The share has another form.
+    #[error(transparent)]
+    Share(#[from] ShareError),
+    /// The status is not a number.
+    #[error("status {found:?} is not a number: write the status of a response, as in 429")]
+    Status {
+        /// What was found.
+        found: String,
+    },
+    /// A header without a name.
+    #[error("header {found:?} is not a name and a value: write them as in header=\"retry-after: 60\"")]
+    Header {
+        /// What was found.
+        found: String,
+    },
+    /// A response that Envoy cannot send.
+    #[error(transparent)]
+    Refusal(#[from] SettingsError),
     /// The value of until is not a time.
     #[error("until: {0}")]
     Until(#[from] TimeError),
@@ -331,11 +401,11 @@ mod tests {
 
     #[test]
     fn verbs_are_read_in_any_case_and_by_all_their_names() {
-        for verb in ["BLACKLIST", "blacklist", "Block", "DENY"] {
+        for verb in ["BLACKLIST", "blacklist", "Block", "DENY", "Add"] {
             let command = Command::parse(&format!("{verb} 10.0.0.0/24")).unwrap();
             assert_eq!(command.to_string(), "BLACKLIST 10.0.0.0/24");
         }
-        for verb in ["WHITELIST", "whitelist", "Allow", "UNBLOCK"] {
+        for verb in ["WHITELIST", "whitelist", "Allow", "UNBLOCK", "REMOVE"] {
             let command = Command::parse(&format!("{verb} 10.0.0.0/24")).unwrap();
             assert_eq!(command.to_string(), "WHITELIST 10.0.0.0/24");
         }
@@ -358,22 +428,59 @@ mod tests {
             ("::ffff:0:0/96", "0.0.0.0-255.255.255.255"),
             ("::ffff:10.0.0.1-10.0.0.9", "10.0.0.1-10.0.0.9"),
         ] {
-            let command = Command::parse(&format!("BLACKLIST {text}")).unwrap();
-            assert_eq!(command.range.to_string(), expected, "{text}");
+            let Action::Blacklist { range, .. } = Command::parse(&format!("BLACKLIST {text}")).unwrap().action else {
+                panic!("{text}")
+            };
+            assert_eq!(range.to_string(), expected, "{text}");
         }
     }
 
     #[test]
     fn attributes_are_read() {
+        let term = |command: &Command| match command.action {
+            Action::Blacklist { term, .. } => Some(term),
+            _ => None,
+        };
         let text = r#"BLACKLIST 2001:db8::/48  ttl=4h origin=waf reason="credential \"stuffing\" \\o/""#;
         let command = Command::parse(text).unwrap();
-        assert_eq!(command.action, Action::Blacklist(Term::Ttl(Duration::from_secs(4 * 3600))));
+        assert_eq!(term(&command), Some(Term::Ttl(Duration::from_secs(4 * 3600))));
         assert_eq!(command.origin.as_deref(), Some("waf"));
         assert_eq!(command.reason.as_deref(), Some(r#"credential "stuffing" \o/"#));
         let command = Command::parse("BLACKLIST 192.0.2.10-192.0.2.40 until=2026-12-01T00:00:00Z\r\n").unwrap();
-        assert_eq!(command.action, Action::Blacklist(Term::Until(LogTime::parse("2026-12-01T00:00:00Z").unwrap())));
+        assert_eq!(term(&command), Some(Term::Until(LogTime::parse("2026-12-01T00:00:00Z").unwrap())));
         let command = Command::parse("WHITELIST 10.0.0.1 reason=\"office, über VPN\"").unwrap();
         assert_eq!(command.reason.as_deref(), Some("office, über VPN"));
+    }
+
+    #[test]
+    fn a_list_is_named_and_written_back_only_if_it_is_not_the_default() {
+        for (text, written) in [
+            ("BLACKLIST 10.0.0.1 list=default", "BLACKLIST 10.0.0.1"),
+            ("ADD 10.0.0.1 list=tor-exits ttl=1h", "BLACKLIST 10.0.0.1 ttl=3600s list=tor-exits"),
+            ("REMOVE 10.0.0.1 list=\"a\"", "WHITELIST 10.0.0.1 list=a"),
+            ("allow 10.0.0.1 list=*", "WHITELIST 10.0.0.1 list=*"),
+            ("LIST a action=deny", "LIST a action=deny"),
+            ("list default action=SHADOW origin=me", "LIST default action=shadow origin=\"me\""),
+            ("LIST a share=25% action=deny reason=trial", "LIST a action=deny share=25% reason=\"trial\""),
+            ("LIST a action=deny share=100%", "LIST a action=deny"),
+            ("LIST a action=exempt", "LIST a action=exempt"),
+            ("LIST a action=tag", "LIST a action=tag"),
+            ("UNLIST a", "UNLIST a"),
+            (
+                "LIST a action=deny status=429 header=\"Retry-After: 60\" header=x:y",
+                "LIST a action=deny status=429 header=\"Retry-After: 60\" header=\"x: y\"",
+            ),
+            ("LIST a action=deny status=204", "LIST a action=deny status=204"),
+            ("LIST a action=deny content_type=text/plain", "LIST a action=deny status=403"),
+            (
+                "LIST a action=deny body=\"Go \\\"away\\\"\" content_type=text/html",
+                "LIST a action=deny status=403 body=\"Go \\\"away\\\"\" content_type=\"text/html\"",
+            ),
+        ] {
+            let command = Command::parse(text).unwrap();
+            assert_eq!(command.to_string(), written, "{text}");
+            assert_eq!(Command::parse(written), Ok(command), "{text}");
+        }
     }
 
     #[test]
@@ -432,6 +539,30 @@ mod tests {
             ("BLACKLIST 10.0.0.1 ttl=1h until=2026-12-01T00:00:00Z", "ttl and until exclude each other"),
             ("BLACKLIST 10.0.0.1 until=tomorrow", r#"until: "tomorrow" is not a time: write RFC 3339"#),
             ("WHITELIST 10.0.0.1 ttl=1h", "ttl and until belong to BLACKLIST"),
+            (
+                "BLACKLIST 10.0.0.1 share=5%",
+                r#"unknown attribute "share": write ttl=, until=, list=, origin= or reason="#,
+            ),
+            ("BLACKLIST 10.0.0.1 list=*", "list=* belongs to WHITELIST"),
+            ("BLACKLIST 10.0.0.1 list=Tor", r#""Tor" is not the name of a list"#),
+            ("WHITELIST 10.0.0.1 list=a list=b", "attribute list is given twice"),
+            ("LIST", "the name of the list is missing"),
+            ("LIST a", "the action is missing: write action=deny"),
+            ("LIST a share=5%", "the action is missing"),
+            ("LIST * action=deny", r#""*" is not the name of a list"#),
+            ("LIST a action=drop", r#"unknown action "drop": write deny, shadow, exempt or tag"#),
+            ("LIST a action=deny ttl=1h", r#"unknown attribute "ttl": write action=, share=, status="#),
+            ("LIST a action=deny share=25", r#""25" is not a share: write a whole number from 0 to 100"#),
+            ("LIST a action=tag share=25%", "share belongs to action=deny"),
+            ("LIST a action=exempt status=429", "status, body, content_type and header belongs to action=deny"),
+            ("LIST a action=deny status=many", r#"status "many" is not a number"#),
+            ("LIST a action=deny status=99", "status 99 is not the status of a final response"),
+            ("LIST a action=deny status=204 body=x", "a response with status 204 cannot have a body"),
+            ("LIST a action=deny header=retry-after", r#"header "retry-after" is not a name and a value"#),
+            ("LIST a action=deny header=\"content-length: 7\"", "header \"content-length\" cannot be used"),
+            ("UNLIST", "the name of the list is missing"),
+            ("UNLIST default", "the default list always exists"),
+            ("UNLIST a action=deny", r#"unknown attribute "action": write origin= or reason="#),
             (r#"BLACKLIST 10.0.0.1 reason="a"#, "the value of reason has no closing quote"),
             (r#"BLACKLIST 10.0.0.1 reason="a"b"#, "continues after its closing quote"),
             (r#"BLACKLIST 10.0.0.1 reason="a\n""#, r#"must be followed by " or \"#),
@@ -450,7 +581,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_back(
-            a: u32, b: u32, six: bool, blacklist: bool, ttl in 1..100_000_u64,
+            a: u32, b: u32, six: bool, blacklist: bool, ttl in 1..100_000_u64, list in "[a-z0-9][a-z0-9._-]{0,62}",
             origin in proptest::option::of(r"[^\p{Cc}]{1,20}"), reason in proptest::option::of(r#"[\\" a=]{1,20}"#),
         ) {
             let ip = |low: u32| if six {
@@ -459,9 +590,10 @@ mod tests {
                 std::net::IpAddr::V4(low.into())
             };
             let range = IpRange::new(ip(a.min(b)), ip(a.max(b))).unwrap();
-            let ttl = Action::Blacklist(Term::Ttl(Duration::from_secs(ttl)));
-            let action = if blacklist { ttl } else { Action::Whitelist };
-            let command = Command { action, range, origin, reason };
+            let list: ListName = list.parse().unwrap();
+            let term = Term::Ttl(Duration::from_secs(ttl));
+            let action = if blacklist { Action::Blacklist { list, range, term } } else { Action::Whitelist { list: Some(list), range } };
+            let command = Command { action, origin, reason };
             prop_assert_eq!(Command::parse(&command.to_string()), Ok(command));
         }
 

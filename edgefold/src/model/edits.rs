@@ -1,31 +1,84 @@
 //! What changed in the blocks, for whoever keeps a copy of them, such as the ranges topic.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::{iter, mem};
 
+use edgefold_snapshot::{ListAction, ListName, MAX_NAMED_LISTS};
 use edgefold_table::{Address, AddressRange, IpRange};
 
 use super::block::{Block, joined};
 use super::time::LogTime;
 
-/// The blocks that were added and removed since the edits were last cleared.
+/// What was added to and removed from each list since the edits were last cleared.
 #[derive(Clone, Debug, Default)]
 pub struct Edits {
-    pub(crate) v4: FamilyEdits<Ipv4Addr>,
-    pub(crate) v6: FamilyEdits<Ipv6Addr>,
+    /// Apart from the others, because most logs have no other list.
+    default: ListEdits,
+    named: BTreeMap<ListName, ListEdits>,
 }
 
 impl Edits {
+    /// How many lists may have edits before those are dropped that cancel out: twice as many as can have a net change, which are
+    /// those that existed before, and those that exist now.
+    const MOST_LISTS: usize = 4 * MAX_NAMED_LISTS;
+
+    /// The edits of each list that may have some.
+    pub fn lists(&self) -> impl Iterator<Item = (ListName, &ListEdits)> {
+        iter::once((ListName::DEFAULT, &self.default)).chain(self.named.iter().map(|(name, edits)| (*name, edits)))
+    }
+
+    pub(super) fn get(&self, list: &ListName) -> Option<&ListEdits> {
+        if list.is_default() { Some(&self.default) } else { self.named.get(list) }
+    }
+
+    pub(super) fn of(&mut self, list: &ListName) -> &mut ListEdits {
+        if list.is_default() {
+            return &mut self.default;
+        }
+        if self.named.len() >= Self::MOST_LISTS && !self.named.contains_key(list) {
+            self.named.retain(|_, edits| edits.changes_action() || edits.net().next().is_some());
+        }
+        self.named.entry(*list).or_default()
+    }
+
+    /// Forgets the edits, but keeps the memory of the default list for the next ones.
+    pub fn clear(&mut self) {
+        self.default.v4.edits.clear();
+        self.default.v6.edits.clear();
+        self.default.action = None;
+        self.named.clear();
+    }
+}
+
+/// What was added to and removed from a list.
+#[derive(Clone, Debug, Default)]
+pub struct ListEdits {
+    pub(super) v4: FamilyEdits<Ipv4Addr>,
+    pub(super) v6: FamilyEdits<Ipv6Addr>,
+    /// What the list did before, and what it does after the edits, as far as commands say so. `None` without such edits.
+    pub(super) action: Option<(Option<ListAction>, Option<ListAction>)>,
+}
+
+impl ListEdits {
     /// The net change: the first address of each range that changed, in order, with the block that starts there now, or
     /// `None` if none does any more.
     pub fn net(&self) -> impl Iterator<Item = (IpAddr, Option<Block>)> {
         self.v4.net().chain(self.v6.net())
     }
 
-    /// Forgets the edits, but keeps their memory for the next ones.
-    pub fn clear(&mut self) {
-        self.v4.edits.clear();
-        self.v6.edits.clear();
+    /// What the list does now, if that has changed; the inner `None` if no command says so any more.
+    pub fn action(&self) -> Option<Option<&ListAction>> {
+        self.action.as_ref().filter(|_| self.changes_action()).map(|(_, after)| after.as_ref())
+    }
+
+    pub(super) fn changes_action(&self) -> bool {
+        self.action.as_ref().is_some_and(|(before, after)| before != after)
+    }
+
+    pub(super) fn action_changed(&mut self, before: Option<ListAction>, after: Option<ListAction>) {
+        let first = self.action.take().map_or(before, |(first, _)| first);
+        self.action = Some((first, after));
     }
 }
 
@@ -170,21 +223,42 @@ mod tests {
     use super::super::block::Until;
     use super::*;
 
+    fn block() -> Block<AddressRange<Ipv4Addr>> {
+        Block { range: AddressRange::new(Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST).unwrap(), until: Until::FOREVER }
+    }
+
     #[test]
     fn edits_that_cancel_out_do_not_fill_the_memory() {
         let mut edits = Edits::default();
-        let range = AddressRange::new(Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST).unwrap();
-        let block = Block { range, until: Until::FOREVER };
         for _ in 0..200_000 {
-            edits.v4.added(block);
-            edits.v4.removed(block);
-            assert!(edits.v4.edits.len() <= FamilyEdits::<Ipv4Addr>::LEAST_LIMIT);
+            edits.default.v4.added(block());
+            edits.default.v4.removed(block());
+            assert!(edits.default.v4.edits.len() <= FamilyEdits::<Ipv4Addr>::LEAST_LIMIT);
         }
-        assert_eq!(edits.net().next(), None);
+        assert_eq!(edits.default.net().next(), None);
 
-        edits.v4.added(block);
-        assert_eq!(edits.net().next(), Some((range.first().into(), Some(block.into()))));
+        edits.default.v4.added(block());
+        assert_eq!(edits.default.net().next(), Some((Ipv4Addr::LOCALHOST.into(), Some(block().into()))));
         edits.clear();
-        assert_eq!(edits.net().next(), None);
+        assert_eq!(edits.default.net().next(), None);
+    }
+
+    #[test]
+    fn lists_that_come_and_go_do_not_fill_the_memory() {
+        let mut edits = Edits::default();
+        edits.of(&"kept".parse().unwrap()).v4.added(block());
+        edits.of(&"tagged".parse().unwrap()).action_changed(None, Some(ListAction::Tag));
+        for at in 0..10_000 {
+            let of = edits.of(&format!("list-{at}").parse().unwrap());
+            of.v4.added(block());
+            of.v4.removed(block());
+            of.action_changed(None, Some(ListAction::Tag));
+            of.action_changed(Some(ListAction::Tag), None);
+            assert!(edits.named.len() <= Edits::MOST_LISTS);
+        }
+        let kept: Vec<_> = edits.lists().filter(|(_, of)| of.net().next().is_some()).map(|(name, _)| name).collect();
+        assert_eq!(kept, ["kept".parse().unwrap()]);
+        let tagged: Vec<_> = edits.lists().filter_map(|(name, of)| Some((name, of.action()?))).collect();
+        assert_eq!(tagged, [("tagged".parse().unwrap(), Some(&ListAction::Tag))]);
     }
 }

@@ -1,17 +1,16 @@
 //! The fold: what the commands below an offset add up to.
 //!
-//! The fold knows for every address until when it is blocked. It keeps that as disjoint ranges, each as long as possible.
-//! `docs/semantics.md` is the authority for what a command means.
+//! The fold knows for every list and address until when the address is on the list. It keeps that as disjoint ranges, each as long
+//! as possible. `docs/semantics.md` is the authority for what a command means.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use edgefold_table::{Address, AddressRange, IPV4_MAPPED, IpRange};
+use edgefold_snapshot::{ListName, MAX_NAMED_LISTS};
+use edgefold_table::IpRange;
 
-use super::block::{Block, joined};
-use super::blocks::Blocks;
-use super::edits::{Edits, FamilyEdits};
-use super::record::{Effect, Record, RecordHash, Reject};
+use super::edits::Edits;
+use super::list::{List, SavedList};
+use super::record::{Change, Effect, Record, RecordHash, Reject};
 use super::time::LogTime;
 
 /// How far a log is folded.
@@ -33,78 +32,146 @@ impl fmt::Display for Position {
     }
 }
 
-/// The blocks that the commands so far add up to.
+/// The lists that the commands so far add up to.
 ///
 /// ```
-/// use edgefold::{Edits, Fold, LogTime, Record};
+/// use edgefold::{Edits, Fold, LogTime, Record, Verdict};
 ///
 /// let mut fold = Fold::default();
 /// let mut edits = Edits::default();
-/// for (offset, text) in (0..).zip(["BLACKLIST 10.0.0.0/24 ttl=4h", "WHITELIST 10.0.0.100"]) {
+/// let commands = [
+///     "BLACKLIST 10.0.0.0/24 ttl=4h",
+///     "WHITELIST 10.0.0.100",
+///     "LIST monitoring action=exempt",
+///     "ADD 10.0.0.7 list=monitoring",
+/// ];
+/// for (offset, text) in (0..).zip(commands) {
 ///     let key = Some(b"2016-09-12T15:32:00Z".to_vec());
 ///     fold.apply(&Record { offset, timestamp: None, key, value: Some(text.into()) }, &mut edits)?;
 /// }
-/// let ranges: Vec<String> = fold.blocks().map(|block| block.range.to_string()).collect();
+/// let ranges: Vec<String> = fold.default_list().blocks().map(|block| block.range.to_string()).collect();
 /// assert_eq!(ranges, ["10.0.0.0-10.0.0.99", "10.0.0.101-10.0.0.255"]);
 ///
 /// let at: LogTime = "2016-09-12T19:31:59Z".parse()?;
-/// assert!(fold.find("10.0.0.7".parse()?, at).is_some());
+/// assert!(matches!(fold.verdict("10.0.0.8".parse()?, at), Verdict::Deny(_)));
+/// assert!(matches!(fold.verdict("10.0.0.7".parse()?, at), Verdict::Exempt(_)));
 /// assert_eq!(fold.next_expiry(at), Some("2016-09-12T19:32:00Z".parse()?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fold {
     position: Position,
-    v4: Blocks<Ipv4Addr>,
-    v6: Blocks<Ipv6Addr>,
+    /// Sorted by name. The default list is always there, and is the first.
+    lists: Vec<List>,
+}
+
+impl Default for Fold {
+    fn default() -> Self {
+        Self { position: Position::default(), lists: vec![List::new(ListName::DEFAULT)] }
+    }
 }
 
 impl Fold {
-    /// Restores a fold from its `blocks`, in any order, as [`Fold::blocks`] returned them at `position`.
+    /// Restores a fold from what its lists were at `position`, in any order.
     ///
     /// # Errors
-    /// A range that overlaps another, or that touches one with the same end. A fold never has such ranges.
-    pub fn resume(position: Position, blocks: impl IntoIterator<Item = Block>) -> Result<Self, IpRange> {
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for Block { range, until } in blocks {
-            match range {
-                IpRange::V4(range) => v4.push(Block { range, until }),
-                IpRange::V6(range) => v6.push(Block { range, until }),
+    /// [`ResumeError`]: lists that a fold never has.
+    pub fn resume(position: Position, lists: impl IntoIterator<Item = SavedList>) -> Result<Self, ResumeError> {
+        let mut this = Self { position, ..Self::default() };
+        for saved in lists {
+            let name = saved.name;
+            let list = List::restore(saved).map_err(|range| ResumeError::Overlap { list: name, range })?;
+            match this.index(&name) {
+                Ok(index) => this.lists[index] = list,
+                Err(index) => this.lists.insert(index, list),
             }
         }
-        let (v4, v6) = (Blocks::restore(v4).map_err(IpRange::V4)?, Blocks::restore(v6).map_err(IpRange::V6)?);
-        Ok(Self { position, v4, v6 })
+        this.lists.retain(|list| !list.is_gone());
+        if this.lists.len() > MAX_NAMED_LISTS + 1 { Err(ResumeError::TooManyLists) } else { Ok(this) }
     }
 
     /// Folds the next record, and adds what changes to `edits`. Offsets must rise, but may have gaps.
     ///
     /// # Errors
-    /// [`Reject`] if the record cannot be read. It is skipped, but the position still advances.
+    /// [`Reject`] if the record cannot be read, or would create one list too many. It is skipped, but the position still advances.
     pub fn apply(&mut self, record: &Record, edits: &mut Edits) -> Result<(), Reject> {
         self.advance(record.offset, record.hash());
-        self.apply_effect(&record.effect()?, edits);
-        Ok(())
+        self.apply_effect(&record.effect()?, edits)
     }
 
     /// Folds the [`Record::effect`] of a record, for callers that know it already. [`Fold::advance`] moves the position.
-    pub fn apply_effect(&mut self, effect: &Effect, edits: &mut Edits) {
-        let Effect { time, range, until } = *effect;
-        if time > self.position.log_time {
-            self.position.log_time = time;
-            self.v4.expire(time, &mut edits.v4);
-            self.v6.expire(time, &mut edits.v6);
+    ///
+    /// # Errors
+    /// [`Reject::TooManyLists`]: the record is skipped.
+    pub fn apply_effect(&mut self, effect: &Effect, edits: &mut Edits) -> Result<(), Reject> {
+        let Effect { time, change } = effect;
+        // Before blocks expire: a rejected record changes nothing.
+        if let Change::Block { list, .. } | Change::List { list, .. } = change
+            && self.lists.len() > MAX_NAMED_LISTS
+            && self.index(list).is_err()
+        {
+            return Err(Reject::TooManyLists { list: self.lists.last().map_or(ListName::DEFAULT, List::name) });
         }
-        match (range, until) {
-            (IpRange::V4(range), None) => self.v4.allow(range, &mut edits.v4),
-            (IpRange::V6(range), None) => self.v6.allow(range, &mut edits.v6),
-            (_, Some(until)) if !until.holds_at(self.position.log_time) => {}
-            (IpRange::V4(range), Some(until)) => self.v4.block(range, until, &mut edits.v4),
-            (IpRange::V6(range), Some(until)) => {
-                for range in without_ipv4_mapped(range).into_iter().flatten() {
-                    self.v6.block(range, until, &mut edits.v6);
+        if *time > self.position.log_time {
+            self.position.log_time = *time;
+            self.expire(*time, edits);
+        }
+        match change {
+            Change::Block { until, .. } if !until.holds_at(self.position.log_time) => {}
+            Change::Block { list, range, until } => self.list_mut(list).block(*range, *until, edits.of(list)),
+            Change::Allow { list: Some(list), range } => {
+                if let Ok(index) = self.index(list) {
+                    self.lists[index].allow(*range, edits.of(list));
+                    self.remove_if_gone(index);
+                }
+            }
+            Change::Allow { list: None, range } => {
+                self.lists.iter_mut().for_each(|list| list.allow(*range, edits.of(&list.name())));
+                self.lists.retain(|list| !list.is_gone());
+            }
+            Change::List { list, action } => self.list_mut(list).set_action(Some(action.clone()), edits.of(list)),
+            Change::Unlist { list } => {
+                if let Ok(index) = self.index(list) {
+                    let mut gone = self.lists.remove(index);
+                    gone.clear(edits.of(list));
+                    gone.set_action(None, edits.of(list));
                 }
             }
         }
+        Ok(())
+    }
+
+    fn expire(&mut self, time: LogTime, edits: &mut Edits) {
+        let mut is_any_gone = false;
+        for list in &mut self.lists {
+            if list.has_expired(time) {
+                list.expire(time, edits.of(&list.name()));
+                is_any_gone |= list.is_gone();
+            }
+        }
+        if is_any_gone {
+            self.lists.retain(|list| !list.is_gone());
+        }
+    }
+
+    fn remove_if_gone(&mut self, index: usize) {
+        if self.lists[index].is_gone() {
+            self.lists.remove(index);
+        }
+    }
+
+    /// The list with this name, which is created if it does not exist.
+    fn list_mut(&mut self, name: &ListName) -> &mut List {
+        let index = self.index(name).unwrap_or_else(|index| {
+            self.lists.insert(index, List::new(*name));
+            index
+        });
+        &mut self.lists[index]
+    }
+
+    /// Where the list with this name is, or where it would be.
+    fn index(&self, name: &ListName) -> Result<usize, usize> {
+        if name.is_default() { Ok(0) } else { self.lists.binary_search_by(|list| list.name().cmp(name)) }
     }
 
     /// Moves the position past the record at `offset` with this hash. Whoever does not call [`Fold::apply`] calls this for every
@@ -120,67 +187,79 @@ impl Fold {
         self.position
     }
 
-    /// A hash of the set of all blocks. It does not depend on how they came about.
+    /// A hash of all lists. It does not depend on how they came about.
     pub fn hash(&self) -> u64 {
-        self.v4.hash().wrapping_add(self.v6.hash())
+        self.lists.iter().fold(0, |hash, list| hash.wrapping_add(list.hash()))
     }
 
-    /// All blocks, IPv4 before IPv6, sorted and disjoint. Neighbours that touch have different ends. Blocks that have expired
-    /// since the last command are still among them.
-    pub fn blocks(&self) -> impl Iterator<Item = Block> {
-        self.v4.iter().map(|&block| block.into()).chain(self.v6.iter().map(|&block| block.into()))
+    /// All lists that exist, the default list first, and the others by name.
+    ///
+    /// A list exists from the first command that puts a range on it or says what it does. It is gone once it is removed, or when
+    /// nothing is on it and no command says what it does.
+    pub fn lists(&self) -> &[List] {
+        &self.lists
     }
 
-    /// The ranges that are blocked at `time`, sorted, with ranges that touch joined: what [`edgefold_table::encode`] needs.
-    pub fn blocked_at(&self, time: LogTime) -> impl Iterator<Item = IpRange> {
-        let v4 = joined(self.v4.iter().filter(move |block| block.until.holds_at(time)).map(|block| block.range));
-        let v6 = joined(self.v6.iter().filter(move |block| block.until.holds_at(time)).map(|block| block.range));
-        v4.map(IpRange::V4).chain(v6.map(IpRange::V6))
+    /// The list with this name, if it exists.
+    pub fn list(&self, name: &ListName) -> Option<&List> {
+        self.lists.get(self.index(name).ok()?)
     }
 
-    /// The block that contains `ip` and is in force at `time`. An IPv4-mapped IPv6 address is looked up as the IPv4 address
-    /// in it.
-    pub fn find(&self, ip: IpAddr, time: LogTime) -> Option<Block> {
-        let found: Option<Block> = match ip.to_canonical() {
-            IpAddr::V4(address) => self.v4.find(address).map(|&block| block.into()),
-            IpAddr::V6(address) => self.v6.find(address).map(|&block| block.into()),
-        };
-        found.filter(|block| block.until.holds_at(time))
+    /// The list of commands that name none.
+    pub fn default_list(&self) -> &List {
+        &self.lists[0]
     }
 
-    /// The edits that lead from the blocks of `before` to those of this fold.
-    pub fn edits_since(&self, before: &Self) -> Edits {
-        Edits {
-            v4: FamilyEdits::between(before.v4.iter(), self.v4.iter()),
-            v6: FamilyEdits::between(before.v6.iter(), self.v6.iter()),
+    /// Keeps only the lists for which `keep` returns true. Of the default list, which always exists, nothing is kept otherwise.
+    pub fn retain_lists(&mut self, keep: impl Fn(&ListName) -> bool) {
+        self.lists.retain(|list| keep(&list.name()));
+        if self.lists.first().is_none_or(|list| !list.name().is_default()) {
+            self.lists.insert(0, List::new(ListName::DEFAULT));
         }
     }
 
-    /// Whether other addresses are blocked at `now` than were at `then`, before the `edits` that led to this fold. A block can be
-    /// split, joined or prolonged without that.
+    /// The edits that lead from the lists of `before` to those of this fold.
+    pub fn edits_since(&self, before: &Self) -> Edits {
+        let mut edits = Edits::default();
+        for name in before.lists.iter().chain(&self.lists).map(List::name) {
+            *edits.of(&name) = List::edits_between(before.list(&name), self.list(&name));
+        }
+        edits
+    }
+
+    /// Whether the lists at `now` differ from those at `then`, before the `edits` that led to this fold: by what they do, or by the
+    /// addresses on them. A block can be split, joined or prolonged without that.
     pub fn has_changed(&self, then: LogTime, edits: &Edits, now: LogTime) -> bool {
-        edits.v4.change_what_is_blocked(then, now, self.v4.expired_between(then, now))
-            || edits.v6.change_what_is_blocked(then, now, self.v6.expired_between(then, now))
+        self.lists.iter().any(|list| list.has_changed(then, edits.get(&list.name()), now))
+            || edits
+                .lists()
+                .any(|(name, of)| self.list(&name).is_none() && List::new(name).has_changed(then, Some(of), now))
     }
 
     /// The first moment after `time` at which a block expires.
     pub fn next_expiry(&self, time: LogTime) -> Option<LogTime> {
-        self.v4.next_expiry(time).into_iter().chain(self.v6.next_expiry(time)).min()
+        self.lists.iter().filter_map(|list| list.next_expiry(time)).min()
     }
 
-    /// The last moment up to `time` at which a block expired that is still among [`Fold::blocks`], because no command has
+    /// The last moment up to `time` at which a block expired that is still among its list's [`List::blocks`], because no command has
     /// come since then.
     pub fn newest_expiry(&self, time: LogTime) -> Option<LogTime> {
-        self.v4.newest_expiry(time).into_iter().chain(self.v6.newest_expiry(time)).max()
+        self.lists.iter().filter_map(|list| list.newest_expiry(time)).max()
     }
 }
 
-/// The parts of `range` outside the IPv4-mapped block, whose addresses are IPv4.
-fn without_ipv4_mapped(range: AddressRange<Ipv6Addr>) -> [Option<AddressRange<Ipv6Addr>>; 2] {
-    let before = IPV4_MAPPED.first().predecessor().filter(|_| range.first() < IPV4_MAPPED.first());
-    let after = IPV4_MAPPED.last().successor().filter(|_| range.last() > IPV4_MAPPED.last());
-    [
-        before.and_then(|before| AddressRange::new(range.first(), range.last().min(before)).ok()),
-        after.and_then(|after| AddressRange::new(range.first().max(after), range.last()).ok()),
-    ]
+/// Why lists are not those of a fold.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ResumeError {
+    /// A range that a fold does not have.
+    #[error("the range {range} of list {list} overlaps the one before it, or should be joined with it")]
+    Overlap {
+        /// The list.
+        list: ListName,
+        /// The range.
+        range: IpRange,
+    },
+    /// More lists than a fold has.
+    #[error("there are more than {MAX_NAMED_LISTS} lists")]
+    TooManyLists,
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use edgefold_snapshot::{ListAction, ListName, MAX_NAMED_LISTS};
 use edgefold_table::IpRange;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -27,15 +28,46 @@ pub struct Record {
     pub value: Option<Vec<u8>>,
 }
 
-/// What a record does to the blocks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What a record does.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Effect {
     /// The command's time.
     pub time: LogTime,
-    /// The addresses that the command is about.
-    pub range: IpRange,
-    /// `Some`: they are blocked until then. `None`: they are not blocked.
-    pub until: Option<Until>,
+    /// What it changes.
+    pub change: Change,
+}
+
+/// What a record changes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// The addresses of a range are on a list until then.
+    Block {
+        /// The list.
+        list: ListName,
+        /// The addresses.
+        range: IpRange,
+        /// When they leave it.
+        until: Until,
+    },
+    /// The addresses of a range are not on a list.
+    Allow {
+        /// The list; `None` for every list that exists.
+        list: Option<ListName>,
+        /// The addresses.
+        range: IpRange,
+    },
+    /// A list exists, and does this.
+    List {
+        /// The list.
+        list: ListName,
+        /// What it does.
+        action: ListAction,
+    },
+    /// A list does not exist.
+    Unlist {
+        /// The list.
+        list: ListName,
+    },
 }
 
 impl Record {
@@ -56,7 +88,8 @@ impl Record {
     /// Reads the command, and says what it does.
     ///
     /// # Errors
-    /// [`Reject`] says why every reader skips the record. It depends on nothing but the record.
+    /// [`Reject`] says why every reader skips the record. It depends on nothing but the record. A record can also be rejected for
+    /// [`Reject::TooManyLists`], which only a fold knows.
     pub fn effect(&self) -> Result<Effect, Reject> {
         let value = self.value.as_deref().ok_or(Reject::NoValue)?;
         let command = Command::parse(str::from_utf8(value).map_err(|_| Reject::NotUtf8)?)?;
@@ -66,15 +99,20 @@ impl Record {
         {
             return Err(Reject::Future { time, timestamp });
         }
-        let until = match command.action {
-            Action::Whitelist => None,
-            Action::Blacklist(Term::Forever) => Some(Until::FOREVER),
-            Action::Blacklist(Term::Until(until)) => Some(until.into()),
-            Action::Blacklist(Term::Ttl(ttl)) => {
-                Some(time.checked_add(ttl).ok_or(Reject::TtlOverflow { time })?.into())
+        let change = match command.action {
+            Action::Blacklist { list, range, term } => {
+                let until = match term {
+                    Term::Forever => Until::FOREVER,
+                    Term::Until(until) => until.into(),
+                    Term::Ttl(ttl) => time.checked_add(ttl).ok_or(Reject::TtlOverflow { time })?.into(),
+                };
+                Change::Block { list, range, until }
             }
+            Action::Whitelist { list, range } => Change::Allow { list, range },
+            Action::List { list, action } => Change::List { list, action },
+            Action::Unlist { list } => Change::Unlist { list },
         };
-        Ok(Effect { time, range: command.range, until })
+        Ok(Effect { time, change })
     }
 
     /// Identifies the record: its offset, timestamp, key and value.
@@ -140,6 +178,12 @@ pub enum Reject {
     /// The value is not a command.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The record would create a list, but there are [`MAX_NAMED_LISTS`] already.
+    #[error("there are {MAX_NAMED_LISTS} lists already: remove one that is not needed, as in UNLIST {list}")]
+    TooManyLists {
+        /// One of the lists.
+        list: ListName,
+    },
     /// The block would end after [`LogTime::LAST`].
     #[error("the ttl leads past the year 9999 from {time}: leave it out to block forever")]
     TtlOverflow {

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 
 use edgefold_table::{IpRange, shorten};
 
+use super::key::Key;
 use super::offset::{self, Proof, Stated, Version};
 use super::{FORMAT, OFFSET_KEY};
-use crate::{Block, Fold, GRAMMAR, LogTime, Until};
+use crate::model::list_action::{ListActionText, parse_list_action};
+use crate::{Block, Fold, GRAMMAR, ListAction, ListName, LogTime, ResumeError, SavedList, Until};
 
 /// The most foreign keys that are remembered. Whoever writes them chooses their number and length.
 const MOST_STRAYS: usize = 10_000;
@@ -17,16 +19,32 @@ const LONGEST_STRAY: usize = 1024;
 /// The content of the view, as it is read record by record.
 #[derive(Debug, Default)]
 pub struct ViewContent {
-    /// What was read, in order: a range with its end, or with `None` if its first address was removed. Sorting it once at the
-    /// end costs less than a map that is always sorted.
-    entries: Vec<(IpRange, Option<Until>)>,
-    /// How many entries there may be before the superseded ones are dropped.
+    lists: BTreeMap<ListName, Entries>,
+    /// The number of entries of all lists, and how many there may be before the superseded ones are dropped.
+    count: usize,
     limit: usize,
     offset: Option<(Stated, Option<Proof>)>,
     /// The keys whose newest record edgefold did not write.
     strays: BTreeMap<Vec<u8>, ViewError>,
     /// One of the strays beyond those that are remembered. It is unknown whether they are removed later.
     beyond_repair: Option<ViewError>,
+}
+
+/// What was read of one list.
+#[derive(Debug, Default)]
+struct Entries {
+    action: Option<ListAction>,
+    /// In the order in which they were read: a range with its end, or with `None` if its first address was removed. Sorting it once
+    /// at the end costs less than a map that is always sorted.
+    ranges: Vec<(IpRange, Option<Until>)>,
+}
+
+/// A list as it is in the view.
+#[derive(Debug, Default)]
+pub(super) struct ListContent {
+    pub(super) action: Option<ListAction>,
+    /// Sorted by first address.
+    pub(super) blocks: Vec<Block>,
 }
 
 impl ViewContent {
@@ -52,34 +70,43 @@ impl ViewContent {
 
     /// Returns `None` if edgefold cannot have written the record.
     fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> Option<()> {
-        let key = str::from_utf8(key).ok()?;
-        if key == OFFSET_KEY {
-            self.offset = None;
-            self.offset = Some(offset::parse(str::from_utf8(value?).ok()?)?);
-            return Some(());
+        let key = str::from_utf8(key).ok().and_then(Key::parse)?;
+        let text = value.map(str::from_utf8);
+        match key {
+            Key::Offset => {
+                self.offset = None;
+                self.offset = Some(offset::parse(text?.ok()?)?);
+                Some(())
+            }
+            Key::Action(list) => {
+                let action = &mut self.lists.entry(list).or_default().action;
+                *action = None;
+                let Some(text) = text else { return Some(()) };
+                *action = text.ok().and_then(parse_action);
+                action.as_ref().map(drop)
+            }
+            Key::Range(list, first) => {
+                let removed = (IpRange::new(first, first).ok()?, None);
+                let entry = match text {
+                    None => Some(removed),
+                    Some(text) => text.ok().and_then(|text| parse_entry(first, text)),
+                };
+                if self.count >= self.limit {
+                    self.compact();
+                    self.limit = (2 * self.count).max(Self::LEAST_LIMIT);
+                }
+                self.count += 1;
+                self.lists.entry(list).or_default().ranges.push(entry.unwrap_or(removed));
+                entry.map(drop)
+            }
         }
-        let first = key.parse().ok().filter(|first| is_canonical(first, key))?;
-        let removed = (IpRange::new(first, first).ok()?, None);
-        let entry = match value {
-            None => Some(removed),
-            Some(value) => str::from_utf8(value).ok().and_then(|value| parse_entry(first, value)),
-        };
-        if self.entries.len() >= self.limit {
-            self.compact();
-            self.limit = (2 * self.entries.len()).max(Self::LEAST_LIMIT);
-        }
-        self.entries.push(entry.unwrap_or(removed));
-        entry.map(drop)
     }
 
     /// Drops the entries that later ones supersede, and sorts the rest.
     fn compact(&mut self) {
-        self.entries.sort_by_key(|(range, _)| range.first());
-        // The sort is stable, so the newest entry of a key is the last, but `dedup` keeps the first.
-        self.entries.reverse();
-        self.entries.dedup_by_key(|(range, _)| range.first());
-        self.entries.reverse();
-        self.entries.retain(|(_, until)| until.is_some());
+        self.lists.values_mut().for_each(Entries::compact);
+        self.lists.retain(|_, entries| entries.action.is_some() || !entries.ranges.is_empty());
+        self.count = self.lists.values().map(|entries| entries.ranges.len()).sum();
     }
 
     /// What the last `@offset` that was read states, if there was one.
@@ -87,11 +114,14 @@ impl ViewContent {
         self.offset.map(|(stated, _)| stated)
     }
 
-    /// Its ranges in order, and its foreign keys as far as they are remembered.
-    pub(super) fn into_entries(mut self) -> (Vec<Block>, Vec<Vec<u8>>) {
+    /// Its lists, and its foreign keys as far as they are remembered.
+    pub(super) fn into_lists(mut self) -> (BTreeMap<ListName, ListContent>, Vec<Vec<u8>>) {
         self.compact();
-        let entries = self.entries.into_iter().filter_map(|(range, until)| Some(Block { range, until: until? }));
-        (entries.collect(), self.strays.into_keys().collect())
+        let lists = self.lists.into_iter().map(|(name, Entries { action, ranges })| {
+            let blocks = ranges.into_iter().filter_map(|(range, until)| Some(Block { range, until: until? }));
+            (name, ListContent { action, blocks: blocks.collect() })
+        });
+        (lists.collect(), self.strays.into_keys().collect())
     }
 
     /// The fold that the view contains, once all of it has been read. An empty view is that of an empty log.
@@ -113,28 +143,39 @@ impl ViewContent {
         if let Some((Stated { version, .. }, None)) = self.offset {
             return Err(if version.is_newer() { ViewError::Newer { version } } else { ViewError::Older { version } });
         }
-        self.compact();
-        if let Some(error) = self.beyond_repair.or_else(|| self.strays.into_values().next()) {
+        if let Some(error) = self.beyond_repair.take().or_else(|| self.strays.pop_first().map(|(_, error)| error)) {
             return Err(error);
         }
-        match self.offset.and_then(|(_, proof)| proof) {
-            None if self.entries.is_empty() => Ok((Fold::default(), Fold::default().hash())),
-            None => Err(ViewError::NoOffset { ranges: self.entries.len() }),
+        let proof = self.offset.and_then(|(_, proof)| proof);
+        let (lists, _strays) = self.into_lists();
+        match proof {
+            None if lists.is_empty() => Ok((Fold::default(), Fold::default().hash())),
+            None => Err(ViewError::NoOffset { ranges: lists.values().map(|list| list.blocks.len()).sum() }),
             Some(Proof { position, hash }) => {
-                let blocks = self.entries.into_iter().filter_map(|(range, until)| Some(Block { range, until: until? }));
-                let fold = Fold::resume(position, blocks).map_err(|range| ViewError::Overlap { range })?;
-                Ok((fold, hash))
+                let lists = lists.into_iter().map(|(name, list)| {
+                    let ListContent { action, blocks } = list;
+                    SavedList { name, action, blocks }
+                });
+                Ok((Fold::resume(position, lists)?, hash))
             }
         }
     }
 }
 
-/// Whether `text` is how edgefold writes `address`. IPv4 addresses have only one form.
-fn is_canonical(address: &IpAddr, text: &str) -> bool {
-    match address {
-        IpAddr::V4(_) => true,
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_none() && v6.to_string() == text,
+impl Entries {
+    fn compact(&mut self) {
+        self.ranges.sort_by_key(|(range, _)| range.first());
+        // The sort is stable, so the newest entry of a key is the last, but `dedup` keeps the first.
+        self.ranges.reverse();
+        self.ranges.dedup_by_key(|(range, _)| range.first());
+        self.ranges.reverse();
+        self.ranges.retain(|(_, until)| until.is_some());
     }
+}
+
+/// What a list does, if edgefold has written this text.
+fn parse_action(text: &str) -> Option<ListAction> {
+    parse_list_action(text).ok().filter(|action| ListActionText(action).to_string() == text)
 }
 
 fn parse_entry(first: IpAddr, value: &str) -> Option<(IpRange, Option<Until>)> {
@@ -188,12 +229,9 @@ pub enum ViewError {
         /// Its version.
         version: Version,
     },
-    /// A range that a fold does not have.
-    #[error("the range {range} overlaps the one before it, or should be joined with it")]
-    Overlap {
-        /// The range.
-        range: IpRange,
-    },
+    /// Lists that a fold does not have.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
 }
 
 impl ViewError {
@@ -244,9 +282,9 @@ mod tests {
                 view.read(Some(key.as_bytes()), value);
             }
         }
-        assert!(view.entries.len() <= ViewContent::LEAST_LIMIT);
-        view.compact();
-        let ranges: Vec<_> = view.entries.iter().map(|(range, _)| range.to_string()).collect();
+        assert!(view.count <= ViewContent::LEAST_LIMIT);
+        let (lists, _strays) = view.into_lists();
+        let ranges: Vec<_> = lists[&ListName::DEFAULT].blocks.iter().map(|block| block.range.to_string()).collect();
         // The last round is 3999: 3999 % 250 is 249, and 3999 % 7 is 2.
         let expected: Vec<_> =
             (0..100).filter(|host| host % 7 != 2).map(|host| format!("10.0.{host}.0-10.0.{host}.249")).collect();

@@ -1,40 +1,61 @@
 //! The view: the records of the ranges topic. Edits become records here, and [`ViewContent`] reads them back into a fold.
 //!
-//! The key of a record is a range's first address. Its value is the last address, followed by ` until=TIME` if the block ends.
-//! The value of the key `@offset` says which commands the ranges are the fold of, in which versions they are written, and a hash
+//! The key of a record is a range's first address, after the list's name and a blank if it is not the default list. Its value is the
+//! last address, followed by ` until=TIME` if the block ends. The value of the key `@list NAME` says what a list does. The value of the key `@offset` says which commands the ranges are the fold of, in which versions they are written, and a hash
 //! of all of them: a view is only trusted if it proves what it is. `docs/semantics.md` is the authority.
 
 mod content;
+mod key;
 mod offset;
 mod read;
 
 use std::iter;
+use std::net::IpAddr;
 
 pub use content::{ViewContent, ViewError};
 pub use offset::{FORMAT, Stated, Version, stated};
 pub use read::{read_content, read_view, read_view_after, watch_view};
 
 use crate::log::ViewRecord;
-use crate::{Block, Edits, Fold};
+use crate::model::list_action::ListActionText;
+use crate::{Block, Edits, Fold, List, ListAction};
 
 /// The key of the record that ends each transaction.
 pub const OFFSET_KEY: &str = "@offset";
 
 /// The records that apply `edits`, which lead to `fold`, to the view. The last is `@offset`.
 pub fn records(edits: &Edits, fold: &Fold) -> impl Iterator<Item = ViewRecord> {
-    let ranges = edits.net().map(|(first, block)| (first.to_string().into_bytes(), block.map(entry_text)));
-    ranges.chain([(OFFSET_KEY.as_bytes().to_vec(), Some(offset::text(fold)))])
+    let lists = edits.lists().flat_map(|(name, edits)| {
+        let action = edits.action().map(|action| (key::of_action(name), action.map(action_text)));
+        let ranges = edits.net().map(move |(first, block)| (key::of_range(name, first), block.map(entry_text)));
+        action.into_iter().chain(ranges)
+    });
+    lists.chain([(OFFSET_KEY.as_bytes().to_vec(), Some(offset::text(fold)))])
 }
 
 /// The records that turn the view from what was read, whatever that is, into `fold`. The last is `@offset`.
 ///
 /// Of a view with more than ten thousand foreign keys, not all are removed at once.
 pub fn repair(current: ViewContent, fold: &Fold) -> impl Iterator<Item = ViewRecord> {
-    let (entries, strays) = current.into_entries();
+    let (mut lists, strays) = current.into_lists();
     let strays = strays.into_iter().map(|key| (key, None));
-    let (mut old, mut new) = (entries.into_iter().peekable(), fold.blocks().peekable());
-    // Both are sorted. What is the same is skipped.
-    let ranges = iter::from_fn(move || {
+    for list in fold.lists() {
+        lists.entry(list.name()).or_default();
+    }
+    let lists = lists.into_iter().flat_map(|(name, old)| {
+        let new = fold.list(&name);
+        let action = new.and_then(List::stated_action);
+        let action = (old.action.as_ref() != action).then(|| (key::of_action(name), action.map(action_text)));
+        let ranges = differences(old.blocks, new.into_iter().flat_map(List::blocks));
+        action.into_iter().chain(ranges.map(move |(first, block)| (key::of_range(name, first), block.map(entry_text))))
+    });
+    strays.chain(lists).chain([(OFFSET_KEY.as_bytes().to_vec(), Some(offset::text(fold)))])
+}
+
+/// What leads from the `old` blocks to the `new` ones, which are sorted like them. What is the same is skipped.
+fn differences(old: Vec<Block>, new: impl Iterator<Item = Block>) -> impl Iterator<Item = (IpAddr, Option<Block>)> {
+    let (mut old, mut new) = (old.into_iter().peekable(), new.peekable());
+    iter::from_fn(move || {
         loop {
             let (before, after) =
                 (old.peek().map(|block| block.range.first()), new.peek().map(|block| block.range.first()));
@@ -53,9 +74,7 @@ pub fn repair(current: ViewContent, fold: &Fold) -> impl Iterator<Item = ViewRec
                 }
             }
         }
-    });
-    let ranges = ranges.map(|(first, block)| (first.to_string().into_bytes(), block.map(entry_text)));
-    strays.chain(ranges).chain([(OFFSET_KEY.as_bytes().to_vec(), Some(offset::text(fold)))])
+    })
 }
 
 fn entry_text(Block { range, until }: Block) -> String {
@@ -63,6 +82,10 @@ fn entry_text(Block { range, until }: Block) -> String {
         None => range.last().to_string(),
         Some(time) => format!("{} until={time}", range.last()),
     }
+}
+
+fn action_text(action: &ListAction) -> String {
+    ListActionText(action).to_string()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::OFFSET_KEY;
 use crate::{Fold, GRAMMAR, LogTime, Position, RecordHash};
 
 /// The version of the records of the view. Each change has a number in `docs/semantics.md`.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// In which versions a view is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,7 +32,7 @@ impl Version {
     }
 }
 
-/// `format 2, grammar 2`; of a newer format, of which only that is known, `format 3`.
+/// `format 3, grammar 3`; of a newer format, of which only that is known, `format 4`.
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "format {}", self.format)?;
@@ -122,7 +122,7 @@ mod tests {
             (&format!("{current} last=?"), None),
             ("7 2026-01-01T00:00:00Z format=2 grammar=1 anything", Some((7, 2, 1))),
             (&format!("7 2026-01-01T00:00:00Z format=2 grammar={next} anything"), Some((7, 2, next))),
-            ("7 2026-01-01T00:00:00Z format=3 anything", Some((7, 3, GRAMMAR))),
+            ("7 2026-01-01T00:00:00Z format=4 anything", Some((7, 4, GRAMMAR))),
             ("7 2026-01-01T00:00:00Z format=2", None),
             ("7 2026-01-01T00:00:00Z format=", None),
             ("7 2026-01-01T00:00:00Z ", None),

@@ -1,36 +1,119 @@
-//! `edgefold allow`
+//! `edgefold allow` and `edgefold remove`
 
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold::Action;
+use edgefold::{Action, Fold, Follower, IpRange, List, ListAction, ListName, Log, LogTime, now};
+use tracing::warn;
 
 use super::CliError;
-use super::append::AppendArgs;
+use super::append::{APPENDS, AppendArgs, RangesArgs};
 use super::log_args::LogArgs;
+use super::output::blocks_in;
 
-const EXAMPLES: &str = "\
+const ALLOW_EXAMPLES: &str = "\
 Examples:
   edgefold allow 10.0.0.100
   edgefold allow 2001:db8::/32 --reason \"our own network\"
+  edgefold allow 10.0.0.100 --list '*'
 
-The ranges pass until a later command blocks them again.
-Prints the offset and the text of each command, separated by a tab, once the log has them.
+The ranges pass until a later command blocks them again. For a lasting exception, put them on a list with the action exempt. If \
+another list still refuses them, a warning says so.
+";
 
-Exit status: 0 if everything was appended, 2 if what is not printed was not, 3 if it may have been, 64 for a usage error.";
+const REMOVE_EXAMPLES: &str = "\
+Examples:
+  edgefold remove 192.0.2.7 --list monitoring
+";
 
 /// Let ranges pass: append WHITELIST commands to the log
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = format!("{ALLOW_EXAMPLES}\n{APPENDS}"))]
 pub(super) struct AllowArgs {
+    /// The list to take them off, or * for all lists
+    #[arg(long, value_name = "NAME", default_value_t = ListName::DEFAULT.to_string(), value_parser = one_or_all)]
+    list: String,
+    #[command(flatten)]
+    take: TakeArgs,
+}
+
+/// Remove ranges from a list, whatever it does: as `allow`, but the list has to be named
+#[derive(Args, Debug)]
+#[command(after_help = format!("{REMOVE_EXAMPLES}\n{APPENDS}"))]
+pub(super) struct RemoveArgs {
+    /// The list to take them off, or * for all lists
+    #[arg(long, value_name = "NAME", value_parser = one_or_all)]
+    list: String,
+    #[command(flatten)]
+    take: TakeArgs,
+}
+
+#[derive(Args, Debug)]
+struct TakeArgs {
+    #[command(flatten)]
+    ranges: RangesArgs,
     #[command(flatten)]
     append: AppendArgs,
     #[command(flatten)]
     log: LogArgs,
 }
 
+/// The name of a list, or `*`.
+fn one_or_all(text: &str) -> Result<String, String> {
+    match text.parse::<ListName>() {
+        Err(error) if text != "*" => Err(error.to_string()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 impl AllowArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
-        self.append.append(&*self.log.open()?, Action::Whitelist, self.append.time()?)
+        let log = self.take.log.open()?;
+        let status = self.take.run(&*log, &self.list)?;
+        self.warn_of_other_lists(&*log);
+        Ok(status)
+    }
+
+    /// Says which lists still refuse an address of the ranges, and what to type.
+    fn warn_of_other_lists(&self, log: &dyn Log) {
+        let now = now();
+        let fold = match Follower::load(log) {
+            Ok(follower) => follower.fold,
+            Err(error) => return warn!("it is unknown whether other lists still refuse it: {error}"),
+        };
+        for &range in &self.take.ranges.ranges {
+            for list in refusing(&fold, range, now) {
+                let (text, name) = (range.shortest_text(), list.name());
+                warn!(
+                    "{text} is still refused by list {name}, at least in part: to take it off, type `edgefold allow {text} --list \
+                     {name}`; for an exception that lasts, `edgefold add {text} --list NAME` with a list whose action is exempt"
+                );
+            }
+        }
+    }
+}
+
+/// The lists that refuse an address of `range` at `time`.
+fn refusing(fold: &Fold, range: IpRange, time: LogTime) -> impl Iterator<Item = &List> {
+    let is_one = range.first() == range.last();
+    // Of a single address it is known whether it is exempt.
+    let passes = is_one && fold.verdict(range.first(), time).denied().is_none();
+    fold.lists().iter().filter(move |list| {
+        !passes && matches!(list.action(), ListAction::Deny { .. }) && !blocks_in(list, range, time).is_empty()
+    })
+}
+
+impl RemoveArgs {
+    pub(super) fn run(&self) -> Result<ExitCode, CliError> {
+        self.take.run(&*self.take.log.open()?, &self.list)
+    }
+}
+
+impl TakeArgs {
+    fn run(&self, log: &dyn Log, list: &str) -> Result<ExitCode, CliError> {
+        // It was checked to be a name or *.
+        let list: Option<ListName> = list.parse().ok();
+        let actions = self.ranges.ranges.iter().map(|&range| Action::Whitelist { list, range });
+        self.append.append(log, actions, self.append.time()?)
     }
 }

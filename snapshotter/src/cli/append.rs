@@ -1,4 +1,4 @@
-//! What `edgefold block` and `edgefold allow` have in common: they append a command for each range.
+//! What the subcommands have in common that append commands.
 
 use std::process::{self, ExitCode};
 use std::sync::Arc;
@@ -8,20 +8,25 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use edgefold::{Action, Command, Error, IpRange, Log, LogTime, MAX_SKEW, NewCommand, now};
+use edgefold::{Action, Command, Error, IpRange, Log, LogTime, MAX_SKEW, NewCommand, Term, now, parse_ttl};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+use tracing::warn;
 
 use super::{CliError, UNKNOWN, output};
+
+/// The end of the help of each of them.
+pub(super) const APPENDS: &str = "\
+Prints the offset and the text of each command, separated by a tab, once the log has them.
+
+Exit status: 0 if everything was appended, 2 if what is not printed was not, 3 if it may have been, 64 for a usage error.";
 
 /// How soon a signal is noticed.
 const POLL: Duration = Duration::from_millis(50);
 
+/// What every command has.
 #[derive(Args, Debug)]
 pub(super) struct AppendArgs {
-    /// An address, a CIDR block, or first-last
-    #[arg(value_name = "RANGE", required = true)]
-    ranges: Vec<IpRange>,
     /// Why; for people who look at the log later
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -31,6 +36,51 @@ pub(super) struct AppendArgs {
     /// The time of the command, as in 2016-09-12T15:32:00Z [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<LogTime>,
+}
+
+/// The ranges that commands are about.
+#[derive(Args, Debug)]
+pub(super) struct RangesArgs {
+    /// An address, a CIDR block, or first-last
+    #[arg(value_name = "RANGE", required = true)]
+    pub(super) ranges: Vec<IpRange>,
+}
+
+/// For how long ranges are put on a list.
+#[derive(Args, Debug)]
+pub(super) struct TermArgs {
+    /// For this long: whole numbers with s, m, h, d or w, as in 90s, 4h, 1h30m or 2w [default: forever]
+    #[arg(long, value_name = "DURATION", value_parser = parse_ttl, conflicts_with = "until")]
+    ttl: Option<Duration>,
+    /// Until this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<LogTime>,
+}
+
+impl TermArgs {
+    /// The term of commands with the time `time`.
+    pub(super) fn term(&self, time: LogTime) -> Result<Term, CliError> {
+        let term = match (self.ttl, self.until) {
+            (_, Some(until)) if until <= time => {
+                return Err(CliError::Usage(format!(
+                    "--until {until} is not after the command's time {time}: it would change nothing"
+                )));
+            }
+            (Some(ttl), _) if time.checked_add(ttl).is_none() => {
+                return Err(CliError::Usage(format!(
+                    "--ttl leads past the year 9999 from {time}: leave it out for no end"
+                )));
+            }
+            (_, Some(until)) => Term::Until(until),
+            (Some(ttl), None) => Term::Ttl(ttl),
+            (None, None) => Term::Forever,
+        };
+        let end = self.until.or_else(|| time.checked_add(self.ttl?));
+        if let Some(end) = end.filter(|end| *end <= now()) {
+            warn!("that has already ended, at {end}: it is appended, but changes nothing");
+        }
+        Ok(term)
+    }
 }
 
 impl AppendArgs {
@@ -46,16 +96,21 @@ impl AppendArgs {
         }
     }
 
-    /// Appends a command for each range, and prints their offsets.
-    pub(super) fn append(&self, log: &dyn Log, action: Action, time: LogTime) -> Result<ExitCode, CliError> {
-        let command = |&range| {
+    /// Appends a command for each action, and prints their offsets.
+    pub(super) fn append(
+        &self,
+        log: &dyn Log,
+        actions: impl IntoIterator<Item = Action>,
+        time: LogTime,
+    ) -> Result<ExitCode, CliError> {
+        let command = |action| {
             let (origin, reason) = (self.origin.clone(), self.reason.clone());
-            let text = Command { action, range, origin, reason }.to_string();
+            let text = Command { action, origin, reason }.to_string();
             // Readers would reject a reason that is empty, too long or has control characters: keep it out of the log.
             Command::parse(&text).map_err(|error| CliError::Usage(error.to_string()))?;
             Ok(NewCommand { time, text })
         };
-        let commands: Vec<NewCommand> = self.ranges.iter().map(command).collect::<Result<_, CliError>>()?;
+        let commands: Vec<NewCommand> = actions.into_iter().map(command).collect::<Result<_, CliError>>()?;
         match append_or_be_interrupted(log, &commands)? {
             Ok(offsets) => {
                 print_appended(&offsets.into_iter().zip(&commands).collect::<Vec<_>>())?;

@@ -1,64 +1,79 @@
-//! `edgefold block`
+//! `edgefold block` and `edgefold add`
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
-use edgefold::{Action, LogTime, Term, now, parse_ttl};
-use tracing::warn;
+use edgefold::{Action, ListName};
 
 use super::CliError;
-use super::append::AppendArgs;
+use super::append::{APPENDS, AppendArgs, RangesArgs, TermArgs};
 use super::log_args::LogArgs;
 
-const EXAMPLES: &str = "\
+const BLOCK_EXAMPLES: &str = "\
 Examples:
   edgefold block 10.0.0.0/24 2001:db8::/48 --ttl 4h --origin waf --reason \"credential stuffing\"
   edgefold block 192.0.2.10-192.0.2.40
   edgefold block 192.0.2.1 --until 2026-12-01T00:00:00Z
+";
 
-Prints the offset and the text of each command, separated by a tab, once the log has them.
-
-Exit status: 0 if everything was appended, 2 if what is not printed was not, 3 if it may have been, 64 for a usage error.";
+const ADD_EXAMPLES: &str = "\
+Examples:
+  edgefold lists set monitoring --action exempt
+  edgefold add 192.0.2.7 --list monitoring --reason \"our probes\"
+  edgefold add 198.51.100.0/24 --list tor-exits --ttl 2d
+";
 
 /// Block ranges: append BLACKLIST commands to the log
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = format!("{BLOCK_EXAMPLES}\n{APPENDS}"))]
 pub(super) struct BlockArgs {
+    /// The list to put them on
+    #[arg(long, value_name = "NAME", default_value_t = ListName::DEFAULT)]
+    list: ListName,
+    #[command(flatten)]
+    put: PutArgs,
+}
+
+/// Add ranges to a list, whatever it does: as `block`, but the list has to be named
+#[derive(Args, Debug)]
+#[command(after_help = format!("{ADD_EXAMPLES}\n{APPENDS}"))]
+pub(super) struct AddArgs {
+    /// The list to put them on
+    #[arg(long, value_name = "NAME")]
+    list: ListName,
+    #[command(flatten)]
+    put: PutArgs,
+}
+
+#[derive(Args, Debug)]
+struct PutArgs {
+    #[command(flatten)]
+    ranges: RangesArgs,
+    #[command(flatten)]
+    term: TermArgs,
     #[command(flatten)]
     append: AppendArgs,
-    /// Block for this long: whole numbers with s, m, h, d or w, as in 90s, 4h, 1h30m or 2w [default: forever]
-    #[arg(long, value_name = "DURATION", value_parser = parse_ttl, conflicts_with = "until")]
-    ttl: Option<Duration>,
-    /// Block until this time
-    #[arg(long, value_name = "TIME")]
-    until: Option<LogTime>,
     #[command(flatten)]
     log: LogArgs,
 }
 
 impl BlockArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
+        self.put.run(self.list)
+    }
+}
+
+impl AddArgs {
+    pub(super) fn run(&self) -> Result<ExitCode, CliError> {
+        self.put.run(self.list)
+    }
+}
+
+impl PutArgs {
+    fn run(&self, list: ListName) -> Result<ExitCode, CliError> {
         let time = self.append.time()?;
-        let term = match (self.ttl, self.until) {
-            (_, Some(until)) if until <= time => {
-                return Err(CliError::Usage(format!(
-                    "--until {until} is not after the command's time {time}: it would block nothing"
-                )));
-            }
-            (Some(ttl), _) if time.checked_add(ttl).is_none() => {
-                return Err(CliError::Usage(format!(
-                    "--ttl leads past the year 9999 from {time}: leave it out to block forever"
-                )));
-            }
-            (_, Some(until)) => Term::Until(until),
-            (Some(ttl), None) => Term::Ttl(ttl),
-            (None, None) => Term::Forever,
-        };
-        let end = self.until.or_else(|| time.checked_add(self.ttl?));
-        if let Some(end) = end.filter(|end| *end <= now()) {
-            warn!("the block has already ended, at {end}: it is appended, but blocks nothing");
-        }
-        self.append.append(&*self.log.open()?, Action::Blacklist(term), time)
+        let term = self.term.term(time)?;
+        let actions = self.ranges.ranges.iter().map(|&range| Action::Blacklist { list, range, term });
+        self.append.append(&*self.log.open()?, actions, time)
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use edgefold::{Appended, Error};
+use edgefold::{Appended, Error, ListName};
 use edgefold_snapshot::{EncodeError, OpenError};
 
 use super::{ERROR, UNKNOWN, USAGE_ERROR};
@@ -26,11 +26,13 @@ pub(super) enum CliError {
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("{}: {source}", path.display())]
-    NotASnapshot { path: PathBuf, source: OpenError },
+    NotASnapshot { path: PathBuf, source: Box<OpenError> },
     #[error("{}: the file is truncated or damaged: it begins like an ECDS file, but cannot be decoded", path.display())]
     DamagedResource { path: PathBuf },
     #[error("{}; nothing was appended", log_error(.0))]
     NotAppended(Error),
+    #[error("there is no list {name}: there are {known}")]
+    NoList { name: ListName, known: String },
     #[error("cannot handle signals: {0}")]
     Signal(io::Error),
     #[error("interrupted: the commands may or may not have been appended; to append them twice does no harm")]

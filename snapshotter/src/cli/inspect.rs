@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use clap::Args;
-use edgefold::LogTime;
-use edgefold_snapshot::{ClientAddress, Freshness, Header, Named, Quoted, Refusal, Settings, Snapshot};
+use edgefold::{ListActionText, LogTime};
+use edgefold_snapshot::{ClientAddress, Freshness, Header, ListHeader, Named, Quoted, Refusal, Settings, Snapshot};
+use edgefold_table::Table;
 use serde_json::{Map, Value, json};
 
 use super::CliError;
@@ -26,7 +27,7 @@ pub(super) struct InspectArgs {
     /// The file
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The output format; human and json describe the snapshot, raw prints its ranges as FIRST<TAB>LAST
+    /// The output format; human and json describe the snapshot, raw prints its ranges as FIRST<TAB>LAST<TAB>LIST
     #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
     output: Format,
 }
@@ -41,31 +42,48 @@ impl InspectArgs {
             None if is_like_a_resource(&bytes) => return Err(CliError::DamagedResource { path }),
             None => Snapshot::open(bytes),
         };
-        let snapshot = snapshot.map_err(|source| CliError::NotASnapshot { path, source })?;
-        let Header { list, generation, as_of, ipv4_ranges, ipv6_ranges, settings } = snapshot.header();
+        let snapshot = snapshot.map_err(|source| CliError::NotASnapshot { path, source: Box::new(source) })?;
+        let Header { name, generation, as_of, settings, lists, .. } = snapshot.header();
         let generation = generation_text(*generation);
         let as_of = LogTime::from_millis(*as_of).unwrap_or_default();
         output::print(|out| match self.output {
             Format::Human => {
-                writeln!(out, "list               {}", Quoted(list))?;
+                writeln!(out, "name               {}", Quoted(name))?;
                 writeln!(out, "generation         {generation}")?;
                 writeln!(out, "as of              {as_of}")?;
-                writeln!(out, "IPv4 ranges        {ipv4_ranges}")?;
-                writeln!(out, "IPv6 ranges        {ipv6_ranges}")?;
                 writeln!(out, "file size          {size} bytes")?;
                 // JSON quotes and escapes a text, so that it stays on its line.
                 let settings = settings_json(settings);
                 let mut settings = settings.as_object().into_iter().flatten();
-                settings.try_for_each(|(name, value)| writeln!(out, "{:<18} {value}", name.replace('_', " ")))
+                settings.try_for_each(|(name, value)| writeln!(out, "{:<18} {value}", name.replace('_', " ")))?;
+                lists.iter().try_for_each(|list| {
+                    let ListHeader { name, action, ipv4_ranges, ipv6_ranges, table_bytes } = list;
+                    let action = ListActionText(action);
+                    writeln!(out, "list {name:<13} {action}")?;
+                    writeln!(out, "{:18} {ipv4_ranges} IPv4 and {ipv6_ranges} IPv6 ranges, {table_bytes} bytes", "")
+                })
             }
             Format::Raw => {
-                let mut ranges = snapshot.table().iter();
-                ranges.try_for_each(|range| writeln!(out, "{}\t{}", range.first(), range.last()))
+                for (index, list) in lists.iter().enumerate() {
+                    for range in snapshot.table(index).iter().flat_map(Table::iter) {
+                        writeln!(out, "{}\t{}\t{}", range.first(), range.last(), list.name)?;
+                    }
+                }
+                Ok(())
             }
             Format::Json => {
+                let lists: Vec<Value> = lists
+                    .iter()
+                    .map(|ListHeader { name, action, ipv4_ranges, ipv6_ranges, table_bytes }| {
+                        json!({
+                            "name": name.as_str(), "does": ListActionText(action).to_string(), "ipv4_ranges": ipv4_ranges,
+                            "ipv6_ranges": ipv6_ranges, "table_bytes": table_bytes,
+                        })
+                    })
+                    .collect();
                 let json = json!({
-                    "list": list, "generation": generation, "as_of": as_of.to_string(), "ipv4_ranges": ipv4_ranges,
-                    "ipv6_ranges": ipv6_ranges, "file_bytes": size, "settings": settings_json(settings),
+                    "name": name, "generation": generation, "as_of": as_of.to_string(), "file_bytes": size,
+                    "settings": settings_json(settings), "lists": lists,
                 });
                 writeln!(out, "{json}")
             }
@@ -76,12 +94,13 @@ impl InspectArgs {
 
 /// The settings as in a settings file, except that the maximum age is in seconds, with the moment from which it counts.
 fn settings_json(settings: &Settings) -> Value {
-    let Settings { mode, refusal, client_address, no_address, freshness, open_connections } = settings;
+    let Settings { mode, refusal, client_address, no_address, freshness, open_connections, tag_header } = settings;
     let Refusal { status, body, content_type, headers } = refusal;
     let headers: Map<_, _> = headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
     let mut json = json!({
         "mode": mode.name(), "status": status, "body": body, "content_type": content_type, "headers": headers,
         "no_address": no_address.name(), "open_connections": open_connections.name(),
+        "tag_header": tag_header,
     });
     match client_address {
         ClientAddress::Envoy => json["client_address"] = "envoy".into(),

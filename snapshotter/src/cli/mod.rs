@@ -13,6 +13,7 @@ mod error;
 mod init;
 mod inspect;
 mod list;
+mod lists;
 mod log_args;
 mod module;
 mod moment_args;
@@ -38,9 +39,9 @@ const UNKNOWN: u8 = 3;
 const EXIT_STATUS: &str = "\
 Exit status:
   0   success
-  1   check: at least one address is blocked; verify: the view differs from the commands
-  2   an error, described on stderr; block, allow: what is not printed was not appended
-  3   block, allow: of what is not printed, some may have been appended
+  1   check: at least one address is refused; verify: the view differs from the commands
+  2   an error, described on stderr; block, allow, add, remove, lists: what is not printed was not appended
+  3   block, allow, add, remove, lists: of what is not printed, some may have been appended
   64  a usage error, which names the flag and the value";
 
 /// An event-sourced IP blocklist for Envoy
@@ -60,7 +61,10 @@ enum Subcommand {
     Init(init::InitArgs),
     Block(block::BlockArgs),
     Allow(allow::AllowArgs),
+    Add(block::AddArgs),
+    Remove(allow::RemoveArgs),
     List(list::ListArgs),
+    Lists(lists::ListsArgs),
     Check(check::CheckArgs),
     Serve(serve::ServeArgs),
     Snapshot(snapshot::SnapshotArgs),
@@ -96,7 +100,10 @@ impl Subcommand {
             Self::Init(args) => args.run(),
             Self::Block(args) => args.run(),
             Self::Allow(args) => args.run(),
+            Self::Add(args) => args.run(),
+            Self::Remove(args) => args.run(),
             Self::List(args) => args.run(),
+            Self::Lists(args) => args.run(),
             Self::Check(args) => args.run(),
             Self::Serve(args) => args.run(),
             Self::Snapshot(args) => args.run(),

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, ErrorKind, Write};
 
 use clap::ValueEnum;
-use edgefold::{Block, Until};
+use edgefold::{Block, Fold, IpRange, List, ListName, LogTime, Until};
 use serde_json::{Value, json};
 
 use super::CliError;
@@ -40,6 +40,26 @@ pub(super) fn until_words(until: Until) -> String {
         None => until.to_string(),
         Some(_) => format!("until {until}"),
     }
+}
+
+/// The blocks of a list in force at `time` that have an address in common with `range`, in order.
+pub(super) fn blocks_in(list: &List, range: IpRange, time: LogTime) -> Vec<Block> {
+    let is_in = |block: &Block| {
+        let (first, last) = (block.range.first(), block.range.last());
+        first.is_ipv4() == range.first().is_ipv4() && first <= range.last() && last >= range.first()
+    };
+    list.blocks().filter(|block| block.until.holds_at(time)).filter(is_in).collect()
+}
+
+/// The list with this name.
+///
+/// # Errors
+/// [`CliError::NoList`] if it does not exist.
+pub(super) fn list<'a>(fold: &'a Fold, name: &ListName) -> Result<&'a List, CliError> {
+    fold.list(name).ok_or_else(|| {
+        let known: Vec<String> = fold.lists().iter().map(|list| list.name().to_string()).collect();
+        CliError::NoList { name: *name, known: known.join(", ") }
+    })
 }
 
 /// `FIRST<TAB>LAST<TAB>UNTIL`, where `-` stands for forever.

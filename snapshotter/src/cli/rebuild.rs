@@ -25,7 +25,8 @@ impl RebuildArgs {
         let log = self.log.open()?;
         log.check()?;
         let (_writer, follower) = rebuild(&*log)?;
-        let (ranges, offset) = (follower.fold.blocks().count(), follower.fold.position().next_offset);
+        let (fold, offset) = (&follower.fold, follower.fold.position().next_offset);
+        let ranges: usize = fold.lists().iter().map(|list| list.blocks().count()).sum();
         output::print(|out| {
             writeln!(out, "the view now has {ranges} ranges, from the commands below offset {offset}")
         })?;

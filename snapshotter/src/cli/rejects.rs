@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold::{MAX_COMMAND_BYTES, Record, each_command};
+use edgefold::{Edits, Fold, MAX_COMMAND_BYTES, Record, Reject, each_command};
 use edgefold_table::shorten;
 use serde_json::json;
 
@@ -36,10 +36,14 @@ impl RejectsArgs {
         output::print(|out| {
             let mut printed = Ok(());
             let mut count = 0_u64;
+            // Whether there is room for another list depends on all commands before.
+            let (mut fold, mut edits) = (Fold::default(), Edits::default());
             // Nothing is collected: there may be any number of them, of any length.
             read = each_command(&*log, |record| {
-                if let Some(reason) = complaint(record) {
-                    printed = self.print(out, count == 0, record, &reason);
+                let rejected = fold.apply(record, &mut edits);
+                edits.clear();
+                if let Some(reason) = complaint(record, rejected.as_ref().err()) {
+                    printed = self.print(out, count == 0, record, rejected.is_err(), &reason);
                     count += 1;
                 }
                 printed.is_ok()
@@ -60,7 +64,14 @@ impl RejectsArgs {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn print(&self, out: &mut dyn Write, is_first: bool, record: &Record, reason: &str) -> io::Result<()> {
+    fn print(
+        &self,
+        out: &mut dyn Write,
+        is_first: bool,
+        record: &Record,
+        rejected: bool,
+        reason: &str,
+    ) -> io::Result<()> {
         let (offset, text) = (record.offset, text(record));
         let time = record.time().map(|time| time.to_string());
         match self.output {
@@ -73,7 +84,6 @@ impl RejectsArgs {
                 writeln!(out, "{offset}\t{time}\t{}\t{}", text.escape_debug(), reason.escape_debug())
             }
             Format::Json => {
-                let rejected = record.effect().is_err();
                 let json =
                     json!({ "offset": offset, "time": time, "text": text, "reason": reason, "rejected": rejected });
                 write!(out, "{}\n  {json}", if is_first { "[" } else { "," })
@@ -83,14 +93,14 @@ impl RejectsArgs {
 }
 
 /// What is wrong with a record, if anything.
-fn complaint(record: &Record) -> Option<String> {
-    match record.effect() {
-        Err(reject) => Some(reject.to_string()),
-        Ok(_) if record.has_other_key() => {
+fn complaint(record: &Record, reject: Option<&Reject>) -> Option<String> {
+    match reject {
+        Some(reject) => Some(reject.to_string()),
+        None if record.has_other_key() => {
             let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
             Some(format!("not rejected, but its key {:?} is not a time: its timestamp is used", shorten(&key)))
         }
-        Ok(_) => None,
+        None => None,
     }
 }
 

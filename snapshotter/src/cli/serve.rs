@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use edgefold::parse_ttl;
-use edgefold_snapshot::{ClientAddress, Refusal, Settings};
+use edgefold_snapshot::Settings;
 
 use super::CliError;
 use super::log_args::LogArgs;
@@ -25,7 +25,7 @@ Examples:
 Run as many as you like on one log: all of them ship. One of them writes the view, the cache that makes startup fast, and another \
 takes over if it goes away. Stops cleanly on SIGINT and SIGTERM.";
 
-/// Follow the log, and ship a snapshot to Envoy at each change
+/// Follow the log, and ship a snapshot of all lists to Envoy at each change
 #[derive(Args, Debug)]
 #[command(
     after_help = EXAMPLES,
@@ -85,7 +85,7 @@ impl ServeArgs {
         let settings = self.content.settings.read()?;
         self.check(&settings).map_err(|what| CliError::Usage(what.to_owned()))?;
         let config = ServeConfig {
-            list: self.content.name,
+            name: self.content.name,
             epoch: self.content.epoch,
             settings,
             http_file: self.ecds_file,
@@ -102,7 +102,7 @@ impl ServeArgs {
 
     /// Checks that each setting has a filter that it applies to.
     fn check(&self, settings: &Settings) -> Result<(), &'static str> {
-        let Settings { refusal, client_address, .. } = settings;
+        let Settings { refusal, client_address, tag_header, .. } = settings;
         let quarter = settings.freshness.map(|freshness| Duration::from_millis(freshness.max_age / 4));
         if quarter.is_some_and(|quarter| self.min_interval > quarter) {
             return Err(
@@ -113,9 +113,12 @@ impl ServeArgs {
         if self.ecds_file == self.network_ecds_file {
             return Err("--ecds-file and --network-ecds-file must be different files: one file holds one resource");
         }
-        if self.ecds_file.is_none() && (*refusal != Refusal::default() || *client_address != ClientAddress::default()) {
+        let default = Settings::default();
+        let only_http = (refusal, client_address, tag_header);
+        if self.ecds_file.is_none() && only_http != (&default.refusal, &default.client_address, &default.tag_header) {
             return Err(
-                "--status, --body, --content-type, --header and --client-address apply to the HTTP filter: add --ecds-file",
+                "--status, --body, --content-type, --header, --client-address and --tag-header apply to the HTTP filter: add \
+                 --ecds-file",
             );
         }
         Ok(())

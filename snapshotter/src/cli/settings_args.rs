@@ -78,6 +78,9 @@ struct Given {
     #[arg(long, value_name = "POLICY", value_parser = named::<OpenConnections>())]
     #[serde(deserialize_with = "named_in_file")]
     open_connections: Option<OpenConnections>,
+    /// The request header that tells the upstream on which lists with the action tag a client is [default: x-edgefold-lists]
+    #[arg(long, value_name = "NAME")]
+    tag_header: Option<String>,
 }
 
 /// Parses a flag whose values have names.
@@ -128,7 +131,8 @@ impl TryFrom<String> for AddressSource {
     }
 }
 
-fn header(text: &str) -> Result<(String, String), String> {
+/// A header of a response.
+pub(super) fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or_else(|| format!("{text:?} is not a header: write NAME: VALUE"))?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
@@ -195,6 +199,7 @@ impl Given {
             max_age: self.max_age.or(other.max_age),
             when_stale: self.when_stale.or(other.when_stale),
             open_connections: self.open_connections.or(other.open_connections),
+            tag_header: self.tag_header.or(other.tag_header),
         }
     }
 }
@@ -233,6 +238,7 @@ fn settings(given: Given) -> Result<Settings, String> {
         no_address: given.no_address.unwrap_or_default(),
         freshness: given.max_age.map(|max_age| Freshness { cut_at: 0, max_age, when_stale }),
         open_connections: given.open_connections.unwrap_or_default(),
+        tag_header: given.tag_header.map_or(Settings::default().tag_header, |name| name.to_ascii_lowercase()),
     };
     settings.check().map_err(|error: SettingsError| error.to_string())?;
     Ok(settings)
@@ -268,6 +274,7 @@ mod tests {
         max_age = "1h"
         when_stale = "deny"
         open_connections = "recheck"
+        tag_header = "X-Lists"
     "#;
 
     #[test]
@@ -294,6 +301,7 @@ mod tests {
             no_address: NoAddress::Deny,
             freshness: Some(Freshness { cut_at: 0, max_age: 3_600_000, when_stale: WhenStale::Deny }),
             open_connections: OpenConnections::Recheck,
+            tag_header: "x-lists".to_owned(),
         };
         assert_eq!(of_file, expected);
         let flags = [
@@ -311,6 +319,7 @@ mod tests {
             ["--max-age", "1h"],
             ["--when-stale", "deny"],
             ["--open-connections", "recheck"],
+            ["--tag-header", "x-lists"],
         ];
         assert_eq!(read(flags.as_flattened()).unwrap(), expected);
         let mixed = read(&["--settings", file, "--mode", "enforce", "--header", "x-only: this"]).unwrap();
@@ -335,6 +344,7 @@ mod tests {
             (&["--trusted-proxy", "10.0.0.5/24"], "host bits"),
             (&["--when-stale", "deny"], "needs --max-age"),
             (&["--max-age", "soon"], "is not an age"),
+            (&["--tag-header", "cookie"], "cookie\" cannot be the header for tags"),
         ] {
             let error = read(args).unwrap_err();
             assert!(error.contains(words), "{args:?}: {error}");

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold::now;
+use edgefold::{ListName, now};
 
-use super::CliError;
 use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
 use super::snapshot_args::SnapshotContentArgs;
+use super::{CliError, output};
 use crate::ship::cut::{cut, fresh_from};
 use crate::ship::files::replace_file;
 
@@ -18,13 +18,16 @@ Examples:
   edgefold snapshot -o snapshot.bin
   edgefold snapshot -o snapshot.bin --until-offset 1042 --mode shadow";
 
-/// Write one snapshot of the blocked ranges to a file
+/// Write one snapshot of all lists, or of some, to a file
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct SnapshotArgs {
     /// The file to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// Only this list; may be repeated [default: all lists]
+    #[arg(long, value_name = "NAME")]
+    list: Vec<ListName>,
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
@@ -36,7 +39,13 @@ pub(super) struct SnapshotArgs {
 impl SnapshotArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
         let settings = self.content.settings.read()?;
-        let (fold, time) = self.moment.load(&*self.log.open()?)?;
+        let (mut fold, time) = self.moment.load(&*self.log.open()?)?;
+        for name in &self.list {
+            output::list(&fold, name)?;
+        }
+        if !self.list.is_empty() {
+            fold.retain_lists(|name| self.list.contains(name));
+        }
         let (bytes, _ranges) = cut(
             &fold,
             &self.content.name,

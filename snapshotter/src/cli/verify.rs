@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use edgefold::view::{ViewContent, ViewError, watch_view};
-use edgefold::{Block, Error, Fold, Moment, replay};
+use edgefold::{Block, Error, Fold, List, ListActionText, ListName, Moment, replay};
 
 use super::log_args::LogArgs;
 use super::{CliError, output};
@@ -53,7 +53,8 @@ impl VerifyArgs {
         if view.hash() != stated_hash {
             return report("the view is right, but states a wrong hash of its ranges", false);
         }
-        let (count, end) = (view.blocks().count(), log.commands(view.position())?.end());
+        let count: usize = view.lists().iter().map(|list| list.blocks().count()).sum();
+        let end = log.commands(view.position())?.end();
         let behind = match end.saturating_sub(offset) {
             0 => String::new(),
             behind => format!(" (the log ends at offset {end}: {behind} are not in it yet)"),
@@ -71,19 +72,15 @@ fn report(verdict: &str, good: bool) -> Result<ExitCode, CliError> {
 }
 
 fn first_difference(view: &Fold, replayed: &Fold) -> Option<String> {
-    let words = |block: Option<Block>| match block {
-        Some(block) => format!("{} {}", block.range, output::until_words(block.until)),
-        None => "no further range".to_owned(),
-    };
-    let (mut found, mut right) = (view.blocks(), replayed.blocks());
-    loop {
-        match (found.next(), right.next()) {
-            (None, None) => break,
-            (found, right) if found != right => {
-                return Some(format!("it has {}, and the replay has {}", words(found), words(right)));
-            }
-            _ => {}
-        }
+    let names = |fold: &Fold| fold.lists().iter().map(|list| list.name()).collect::<Vec<_>>();
+    let shown = |names: Vec<ListName>| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if names(view) != names(replayed) {
+        let (found, right) = (shown(names(view)), shown(names(replayed)));
+        return Some(format!("it has the lists {found}, and the replay has {right}"));
+    }
+    let lists = view.lists().iter().zip(replayed.lists());
+    if let Some(difference) = lists.filter_map(|(found, right)| difference_of_lists(found, right)).next() {
+        return Some(difference);
     }
     let (found, right) = (view.position(), replayed.position());
     if found.last_record.is_some() && found.last_record != right.last_record {
@@ -95,6 +92,31 @@ fn first_difference(view: &Fold, replayed: &Fold) -> Option<String> {
     }
     let differs = found.log_time != right.log_time;
     differs.then(|| format!("its log time is {}, and the replay's is {}", found.log_time, right.log_time))
+}
+
+fn difference_of_lists(found: &List, right: &List) -> Option<String> {
+    let on = if found.name().is_default() { String::new() } else { format!("on list {}, ", found.name()) };
+    if found.stated_action() != right.stated_action() {
+        let words = |list: &List| match list.stated_action() {
+            Some(action) => ListActionText(action).to_string(),
+            None => "no action".to_owned(),
+        };
+        return Some(format!("{on}it has {}, and the replay has {}", words(found), words(right)));
+    }
+    let words = |block: Option<Block>| match block {
+        Some(block) => format!("{} {}", block.range, output::until_words(block.until)),
+        None => "no further range".to_owned(),
+    };
+    let (mut found, mut right) = (found.blocks(), right.blocks());
+    loop {
+        match (found.next(), right.next()) {
+            (None, None) => return None,
+            (found, right) if found != right => {
+                return Some(format!("{on}it has {}, and the replay has {}", words(found), words(right)));
+            }
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +143,19 @@ mod tests {
         assert_eq!(
             first_difference(&wrong, &right).unwrap(),
             "it has 192.0.2.1 until 2026-11-23T01:00:00Z, and the replay has 192.0.2.1 forever"
+        );
+        let listed = |text| fold(&["BLACKLIST 10.0.0.0/24", text]);
+        assert_eq!(
+            first_difference(&listed("ADD 192.0.2.1 list=a"), &listed("ADD 192.0.2.1 list=b")).unwrap(),
+            "it has the lists default, a, and the replay has default, b"
+        );
+        assert_eq!(
+            first_difference(&listed("ADD 192.0.2.1 list=a"), &listed("ADD 192.0.2.2 list=a")).unwrap(),
+            "on list a, it has 192.0.2.1 forever, and the replay has 192.0.2.2 forever"
+        );
+        assert_eq!(
+            first_difference(&listed("LIST a action=tag"), &listed("LIST a action=deny share=5%")).unwrap(),
+            "on list a, it has action=tag, and the replay has action=deny share=5%"
         );
         let short = fold(&["BLACKLIST 10.0.0.0/24", "WHITELIST 192.0.2.1"]);
         assert_eq!(

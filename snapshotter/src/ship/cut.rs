@@ -1,18 +1,20 @@
 //! Cuts a snapshot from a fold. This is where the clock comes in, as a parameter.
 
-use edgefold::{Fold, LogTime};
-use edgefold_snapshot::{EncodeError, Generation, NewSnapshot, Settings};
+use std::cell::Cell;
 
-/// The snapshot of what is blocked at `time`, and the number of its ranges.
+use edgefold::{Fold, LogTime};
+use edgefold_snapshot::{EncodeError, Generation, NewList, NewSnapshot, Settings};
+
+/// The snapshot of the lists at `time`, and the number of their ranges.
 ///
-/// The bytes depend only on the log, on what has expired by `time`, on `list`, `epoch` and `settings`, and, if the settings limit the
+/// The bytes depend only on the log, on what has expired by `time`, on `name`, `epoch` and `settings`, and, if the settings limit the
 /// age of a snapshot, on [`fresh_from`]. Replicas cut the same.
 ///
 /// # Errors
-/// [`EncodeError`] if `list` or the settings are too long for the header, or the settings are invalid.
+/// [`EncodeError`] if `name` or the settings are too long for the header, the settings are invalid, or the lists too large.
 pub fn cut(
     fold: &Fold,
-    list: &str,
+    name: &str,
     epoch: u32,
     settings: &Settings,
     time: LogTime,
@@ -20,10 +22,17 @@ pub fn cut(
 ) -> Result<(Vec<u8>, u64), EncodeError> {
     let generation = generation(fold, epoch, time);
     let as_of = fold.position().log_time.millis().max(generation.expiry.unwrap_or(0));
-    let new = NewSnapshot { list, generation, as_of, settings, cut_at: fresh_from };
-    let mut ranges = 0;
-    let bytes = new.encode(fold.blocked_at(time).inspect(|_| ranges += 1))?;
-    Ok((bytes, ranges))
+    let new = NewSnapshot { name, generation, as_of, settings, cut_at: fresh_from };
+    let ranges = Cell::new(0);
+    // A list that no command says anything about is gone once all that was on it has ended, even if no command has come since.
+    let lists = fold.lists().iter().filter(|list| {
+        list.name().is_default() || list.stated_action().is_some() || list.ranges_at(time).next().is_some()
+    });
+    let bytes = new.encode(lists.map(|list| {
+        let counted = list.ranges_at(time).inspect(|_| ranges.set(ranges.get() + 1));
+        NewList { name: list.name(), action: list.action(), ranges: counted }
+    }))?;
+    Ok((bytes, ranges.get()))
 }
 
 /// Which state of the log is in force at `time`.

@@ -52,14 +52,14 @@ impl Named for FailurePolicy {
 pub struct Resource<'a> {
     /// Where in Envoy the filter runs.
     pub kind: FilterKind,
-    /// The name of the resource, which is the list's.
+    /// The name of the resource, which is the filter's.
     pub name: &'a str,
     /// The version of the resource.
     pub version: &'a str,
     /// Must be unique for each shipment. Envoy does not configure a plugin again with a configuration that is, as a whole, one
     /// that is still in use, for instance by an open stream. Then whatever came in between would keep serving.
     pub shipment: &'a str,
-    /// The filter's wasm module. The two kinds of a list have the same, so that they share a VM and its table.
+    /// The filter's wasm module. The two kinds of a filter have the same, so that they share a VM and its table.
     pub module: &'static [u8],
     /// The snapshot. Envoy unwraps it, so the filter gets exactly these bytes.
     pub snapshot: Bytes,
@@ -72,7 +72,7 @@ impl Resource<'_> {
     pub fn encode(&self) -> Vec<u8> {
         let code = DataSource { inline_bytes: Bytes::from_static(self.module) };
         let vm = VmConfig {
-            // Plugins with the same VM id and code share one VM on each worker: those of one list. The filter could tell
+            // Plugins with the same VM id and code share one VM on each worker: those of one name. The filter could tell
             // several lists in one VM apart, at the cost of one more call for each request.
             vm_id: self.name.to_owned(),
             runtime: "envoy.wasm.runtime.v8".to_owned(),

@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 use super::ecds::{FailurePolicy, FilterKind, Resource, shipment_in};
 use super::{ShipError, Shipment, Subscriber};
 
-/// The files with the resources of one list.
+/// The files with the resources of one filter.
 #[derive(Debug)]
 pub struct Files {
     files: Vec<EcdsFile>,
@@ -61,9 +61,9 @@ impl Files {
     }
 
     fn resource(&self, kind: FilterKind, shipment: &Shipment, id: &str) -> Vec<u8> {
-        let Shipment { list, version, module, snapshot, .. } = shipment;
+        let Shipment { name, version, module, snapshot, .. } = shipment;
         let (snapshot, failure_policy) = (snapshot.clone(), self.failure_policy);
-        Resource { kind, name: list, version, shipment: id, module, snapshot, failure_policy }.encode()
+        Resource { kind, name, version, shipment: id, module, snapshot, failure_policy }.encode()
     }
 
     /// Whether the file at `path` holds `shipment`, under the id that it was shipped with.

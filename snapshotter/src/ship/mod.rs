@@ -19,8 +19,8 @@ pub mod shipper;
 /// What every Envoy should have now.
 #[derive(Clone, Debug)]
 pub struct Shipment {
-    /// The name of the list, and of the resources that carry it.
-    pub list: Arc<str>,
+    /// The name of the filter, which is that of the resources that carry the snapshot.
+    pub name: Arc<str>,
     /// Which state of the log this is.
     pub generation: Generation,
     /// The version of the resources: equal on all replicas for an equal snapshot.
@@ -31,7 +31,7 @@ pub struct Shipment {
     pub snapshot: Bytes,
     /// The wasm module of the filter.
     pub module: &'static [u8],
-    /// The number of blocked ranges.
+    /// The number of ranges on all lists.
     pub ranges: u64,
 }
 
@@ -51,10 +51,10 @@ pub trait Subscriber {
     fn repair(&mut self, shipment: &Arc<Shipment>) -> Result<bool, ShipError>;
 }
 
-/// Cuts a shipment whenever what is blocked has changed, or the last one gets old.
+/// Cuts a shipment whenever the lists have changed, or the last one gets old.
 #[derive(Debug)]
 pub struct Publisher {
-    list: Arc<str>,
+    name: Arc<str>,
     epoch: u32,
     settings: Settings,
     module: &'static [u8],
@@ -71,10 +71,10 @@ struct Current {
 }
 
 impl Publisher {
-    /// A publisher of the list with this name. The filter applies `settings`, and its code is `module`. Shipments of a higher
+    /// A publisher for the filter with this name. It applies `settings`, and its code is `module`. Shipments of a higher
     /// `epoch` replace those of a lower one.
-    pub fn new(list: &str, epoch: u32, settings: Settings, module: &'static [u8]) -> Self {
-        Self { list: list.into(), epoch, settings, module, current: None, last_id: 0 }
+    pub fn new(name: &str, epoch: u32, settings: Settings, module: &'static [u8]) -> Self {
+        Self { name: name.into(), epoch, settings, module, current: None, last_id: 0 }
     }
 
     /// The shipment that every Envoy should have at `now`. The same `Arc` is returned until what is blocked changes, or the
@@ -111,9 +111,9 @@ impl Publisher {
         // The time tells shipments of different processes apart. Two of one process may be cut in the same millisecond.
         self.last_id = now.millis().max(self.last_id + 1);
         let generation = cut::generation(fold, self.epoch, now);
-        let (snapshot, ranges) = cut::cut(fold, &self.list, self.epoch, &self.settings, now, fresh_from)?;
+        let (snapshot, ranges) = cut::cut(fold, &self.name, self.epoch, &self.settings, now, fresh_from)?;
         let shipment = Shipment {
-            list: Arc::clone(&self.list),
+            name: Arc::clone(&self.name),
             generation,
             version: cut::version(generation, self.settings.freshness.map(|_| fresh_from)),
             id: self.last_id.to_string(),
@@ -214,7 +214,7 @@ mod tests {
         let next = log.publish(&mut publisher, 10_001);
         assert_eq!((next.version.as_str(), next.ranges), ("2@1970-01-01T00:00:10Z", 1));
         let snapshot = Snapshot::open(&next.snapshot).unwrap();
-        assert!(snapshot.table().contains("10.0.0.3".parse().unwrap()));
+        assert!(snapshot.contains(0, "10.0.0.3".parse().unwrap()));
         let back = log.publish(&mut publisher, 9_999);
         assert_eq!(back.ranges, 2, "the clock has gone back, and the first block is in force again");
     }
@@ -253,6 +253,30 @@ mod tests {
         log.command("BLACKLIST 10.0.0.9 ttl=3s");
         assert!(Arc::ptr_eq(&refilled, &log.publish(&mut publisher, 2_500)), "it ends later now");
         assert_eq!(log.publish(&mut publisher, 3_000).ranges, 2);
+    }
+
+    #[test]
+    fn a_list_is_shipped_with_what_it_does() {
+        let mut publisher = Publisher::new("edgefold", 0, Settings::default(), b"module");
+        let mut log = Log::default();
+        log.publish(&mut publisher, 1_000);
+        let mut shipped = |text: &str, millis| {
+            log.command(text);
+            let before = log.publish(&mut publisher, millis - 1);
+            let shipment = log.publish(&mut publisher, millis);
+            let lists = Snapshot::open(&shipment.snapshot).unwrap().header().lists.clone();
+            let lists = lists.iter().map(|list| format!("{} {} {}", list.name, list.action.name(), list.ipv4_ranges));
+            (before.id.clone(), lists.collect::<Vec<_>>().join(", "))
+        };
+        let (first, lists) = shipped("LIST cloud action=tag", 2_000);
+        assert_eq!(lists, "default deny 0, cloud tag 0", "it removes the header of clients even while it is empty");
+        let (again, _) = shipped("LIST cloud action=tag", 3_000);
+        assert_eq!(first, again, "it did that before");
+        assert_eq!(shipped("ADD 10.0.0.1 list=feed ttl=5s", 4_000).1, "default deny 0, cloud tag 0, feed deny 1");
+        let (before, lists) = shipped("WHITELIST 192.0.2.1 list=*", 5_000);
+        assert_eq!((before, lists.as_str()), ("3999".to_owned(), "default deny 0, cloud tag 0"), "the block has ended");
+        assert_eq!(shipped("LIST cloud action=shadow", 6_000).1, "default deny 0, cloud shadow 0");
+        assert_eq!(shipped("UNLIST cloud", 7_000).1, "default deny 0");
     }
 
     /// Found by a review: the second of two commands within a millisecond was never shipped.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use edgefold::{Fold, Follower, LogTime};
+use edgefold::{Fold, Follower, ListAction, ListName, LogTime};
 use edgefold_snapshot::{Settings, Snapshot};
 use edgefold_snapshotter::keeper::{Keeper, Role};
 use edgefold_snapshotter::ship::shipper::{Now, Shipper};
@@ -45,12 +45,18 @@ impl Disk {
         self.content().deliveries
     }
 
-    /// Which of the addresses Envoy refuses, and from when its snapshot counts as fresh.
-    fn in_force(&self) -> Option<(Vec<bool>, Option<u64>)> {
+    /// The lists that Envoy has, and from when its snapshot counts as fresh.
+    fn in_force(&self) -> Option<(Vec<Listed>, Option<u64>)> {
         let shipment = self.content().current.clone()?;
         let snapshot = Snapshot::open(&shipment.snapshot).unwrap();
         let fresh_from = snapshot.header().settings.freshness.map(|freshness| freshness.cut_at);
-        Some((addresses().map(|ip| snapshot.table().contains(ip)).collect(), fresh_from))
+        let lists = snapshot.header().lists.iter().enumerate();
+        let lists = lists.map(|(index, list)| Listed {
+            name: list.name,
+            action: list.action.clone(),
+            addresses: addresses().map(|ip| snapshot.contains(index, ip)).collect(),
+        });
+        Some((lists.collect(), fresh_from))
     }
 }
 
@@ -70,6 +76,24 @@ impl Subscriber for Disk {
     fn repair(&mut self, _shipment: &Arc<Shipment>) -> Result<bool, ShipError> {
         Ok(false)
     }
+}
+
+/// A list: what it does, and which of the addresses are on it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Listed {
+    name: ListName,
+    action: ListAction,
+    addresses: Vec<bool>,
+}
+
+/// The lists of `fold` at `time`, except those that are only there because no command has come since they became empty.
+fn listed(fold: &Fold, time: LogTime) -> Vec<Listed> {
+    let lists = fold.lists().iter().map(|list| {
+        let addresses: Vec<bool> = addresses().map(|ip| list.find(ip, time).is_some()).collect();
+        let exists = list.name().is_default() || list.stated_action().is_some() || addresses.contains(&true);
+        exists.then(|| Listed { name: list.name(), action: list.action().clone(), addresses })
+    });
+    lists.flatten().collect()
 }
 
 fn addresses() -> impl Iterator<Item = IpAddr> {
@@ -149,10 +173,9 @@ impl Process {
         let position = fold.position();
         replay(&self.log.topics().commands, position.next_offset, &mut self.expected);
         assert_eq!(*fold, self.expected, "what was folded");
-        let Some((refused, fresh_from)) = self.disk.in_force() else { return };
+        let Some((lists, fresh_from)) = self.disk.in_force() else { return };
         if status.shipped_next_offset == position.next_offset && shipper.has_nothing_to_ship(now) {
-            let blocked: Vec<bool> = addresses().map(|ip| fold.find(ip, now.time).is_some()).collect();
-            assert_eq!(refused, blocked, "at {position}, {:?}", now.time);
+            assert_eq!(lists, listed(fold, now.time), "at {position}, {:?}", now.time);
         }
         if let Some(fresh_from) = fresh_from {
             assert!(Some(fresh_from) <= self.confirmed.map(LogTime::millis), "fresher than its log");

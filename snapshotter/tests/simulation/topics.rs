@@ -378,14 +378,22 @@ impl ViewWriter for Writer {
     }
 }
 
-/// A command about a few addresses. Some blocks end within the run, and some commands are invalid.
+/// A command about a few addresses of a few lists. Some blocks end within the run, and some commands are invalid.
 pub(crate) fn command(random: &mut Rng, offset: u64, now: LogTime) -> Record {
     let (a, b) = (random.u8(..32), random.u8(..32));
     let range = format!("10.0.0.{}-10.0.0.{}", a.min(b), a.max(b));
-    let value = match random.u8(..8) {
-        0..3 => format!("BLACKLIST {range}"),
-        3..5 => format!("BLACKLIST {range} ttl={}s", random.u8(1..30)),
-        5..7 => format!("WHITELIST {range}"),
+    let list = ["a", "b"][random.usize(..2)];
+    let of_list = if random.bool() { String::new() } else { format!(" list={list}") };
+    let value = match random.u8(..20) {
+        0..6 => format!("BLACKLIST {range}{of_list}"),
+        6..10 => format!("BLACKLIST {range} ttl={}s{of_list}", random.u8(1..30)),
+        10..14 => format!("WHITELIST {range}{of_list}"),
+        14 => format!("WHITELIST {range} list=*"),
+        15..17 => {
+            let action = ["deny", "deny share=5%", "shadow", "exempt", "tag"][random.usize(..5)];
+            format!("LIST {} action={action}", if random.u8(..4) == 0 { "default" } else { list })
+        }
+        17..19 => format!("UNLIST {list}"),
         _ => format!("BLACKLIST {range} junk"),
     };
     // One producer's clock is a year ahead.

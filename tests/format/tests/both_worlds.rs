@@ -27,8 +27,8 @@ fn small_snapshot() -> Vec<u8> {
         [range("10.0.0.1", "10.0.0.99"), range("10.0.0.101", "10.0.0.255"), range("2001:db8::", "2001:db8::ff")];
     let generation = Generation { epoch: 0, next_offset: 2, expiry: None };
     let settings = &Settings::default();
-    let new = NewSnapshot { list: "edgefold", generation, as_of: 1_473_695_073_000, settings, cut_at: 0 };
-    new.encode(ranges).unwrap()
+    let new = NewSnapshot { name: "edgefold", generation, as_of: 1_473_695_073_000, settings, cut_at: 0 };
+    new.encode_default_list(ranges).unwrap()
 }
 
 #[wasm_bindgen_test(unsupported = test)]
@@ -141,10 +141,10 @@ fn ipv6_ranges_in_the_mapped_block_are_ordered_as_ipv6() {
 fn a_snapshot_round_trips() {
     let bytes = small_snapshot();
     let snapshot = Snapshot::open(bytes.as_slice()).unwrap();
-    assert_eq!(snapshot.header().list, "edgefold");
+    assert_eq!(snapshot.header().name, "edgefold");
     assert_eq!(snapshot.header().generation, Generation { epoch: 0, next_offset: 2, expiry: None });
-    assert_eq!((snapshot.header().ipv4_ranges, snapshot.header().ipv6_ranges), (2, 1));
-    let text: Vec<_> = snapshot.table().iter().map(|range| range.to_string()).collect();
+    assert_eq!(snapshot.header().ranges(), (2, 1));
+    let text: Vec<_> = snapshot.table(0).unwrap().iter().map(|range| range.to_string()).collect();
     assert_eq!(text, ["10.0.0.1-10.0.0.99", "10.0.0.101-10.0.0.255", "2001:db8::-2001:db8::ff"]);
 }
 
@@ -178,11 +178,11 @@ fn errors_say_what_is_wrong() {
     assert!(refused(&bytes[..20]).contains("truncated: 20 bytes"));
     assert!(refused(&bytes[..bytes.len() - 1]).contains("damaged or truncated"));
     let mut next_version = bytes.clone();
-    next_version[8] = 5;
-    assert!(refused(&next_version).contains("format version 5, but this build reads version 4"));
+    next_version[8] = 6;
+    assert!(refused(&next_version).contains("format version 6, but this build reads version 5"));
     let mut long_header = bytes;
-    long_header[12..16].copy_from_slice(&70_000_u32.to_le_bytes());
-    assert!(refused(&with_checksum(long_header)).contains("claims 70000 bytes, but at most 65536"));
+    long_header[12..16].copy_from_slice(&2_000_000_u32.to_le_bytes());
+    assert!(refused(&with_checksum(long_header)).contains("claims 2000000 bytes, but at most 1048576"));
 }
 
 /// The checksum is not a secret: an attacker can make a valid one for any change.
@@ -195,7 +195,7 @@ fn corruption_with_a_valid_checksum_never_panics() {
             bytes[offset] ^= flip;
             if let Ok(snapshot) = Snapshot::open(with_checksum(bytes)) {
                 for ip in ["0.0.0.0", "10.0.0.100", "255.255.255.255", "::", "2001:db8::80"] {
-                    snapshot.table().contains(ip.parse().unwrap());
+                    snapshot.contains(0, ip.parse().unwrap());
                 }
             }
         }
@@ -205,12 +205,13 @@ fn corruption_with_a_valid_checksum_never_panics() {
 #[wasm_bindgen_test(unsupported = test)]
 fn a_header_with_wrong_range_counts_is_refused() {
     let mut bytes = small_snapshot();
-    // After the preamble: the name with its length, the epoch, the next offset, no expiry, and as-of (a marker and 8 bytes).
-    let ipv4_ranges = 16 + (1 + 8) + 1 + 1 + 1 + (1 + 8);
+    // After the name of the list, which is not the value of any other field: what it does (three bytes).
+    let name = bytes.windows(7).position(|bytes| bytes == b"default").unwrap();
+    let ipv4_ranges = name + 7 + 3;
     assert_eq!(bytes[ipv4_ranges], 2);
     bytes[ipv4_ranges] = 3;
     let error = Snapshot::open(with_checksum(bytes)).unwrap_err();
-    assert_eq!(error.to_string(), "the header counts 3 IPv4 and 1 IPv6 ranges, but the table holds 2 and 1");
+    assert_eq!(error.to_string(), "list default counts 3 IPv4 and 1 IPv6 ranges, but its table holds 2 and 1");
 }
 
 fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {

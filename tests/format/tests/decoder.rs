@@ -7,8 +7,8 @@ use std::process::Command;
 
 use edgefold_format_tests::samples::{Sample, samples};
 use edgefold_snapshot::{
-    ClientAddress, Freshness, Generation, Mode, NewSnapshot, NoAddress, OpenConnections, Refusal, Settings,
-    TrustedProxies, WhenStale,
+    ClientAddress, Freshness, Generation, ListAction, Mode, NewList, NewSnapshot, NoAddress, OpenConnections, Refusal,
+    Settings, TrustedProxies, WhenStale,
 };
 
 /// No setting has its default value.
@@ -29,6 +29,7 @@ fn settings() -> Settings {
         no_address: NoAddress::Deny,
         freshness: Some(Freshness { cut_at: 0, max_age: 60_000, when_stale: WhenStale::Deny }),
         open_connections: OpenConnections::Recheck,
+        tag_header: "x-lists".to_owned(),
     }
 }
 
@@ -39,26 +40,51 @@ fn a_decoder_written_from_the_document_only_reads_every_kind_of_chunk() {
     let folder = tempfile::tempdir().unwrap();
     for Sample { name, ranges } in samples() {
         let generation = Generation { epoch: 5, next_offset: 300, expiry: Some(70_000) };
-        let new = NewSnapshot { list: "edgefold", generation, as_of: 70_000, settings: &settings, cut_at: 1 << 40 };
-        let snapshot = new.encode(ranges.iter().copied()).unwrap();
+        let new = NewSnapshot { name: "edgefold", generation, as_of: 70_000, settings: &settings, cut_at: 1 << 40 };
+        // The same ranges on lists of every action.
+        let refusal = Refusal { status: 503, body: "later".to_owned(), ..settings.refusal.clone() };
+        let actions = [
+            ("default", ListAction::Deny { share: "25%".parse().unwrap(), refusal: Some(refusal) }),
+            ("a", ListAction::Shadow),
+            ("b", ListAction::Exempt),
+            ("c.d", ListAction::Tag),
+            ("e", ListAction::default()),
+        ];
+        let lists = actions.iter().map(|(name, action)| {
+            // One of them is empty.
+            let ranges = if *name == "b" { &[][..] } else { &ranges };
+            NewList { name: name.parse().unwrap(), action, ranges: ranges.iter().copied() }
+        });
+        let snapshot = new.encode(lists).unwrap();
         let file = folder.path().join("snapshot");
         std::fs::write(&file, snapshot).unwrap();
         let output = Command::new("python3").arg(decoder).arg(&file).output().unwrap();
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
 
-        let v4 = ranges.iter().filter(|range| range.first().is_ipv4()).count();
-        let mut expected = format!(
-            "# list=edgefold epoch=5 next_offset=300 expiry=70000 as_of=70000 ipv4={v4} ipv6={}\n",
-            ranges.len() - v4
-        );
+        let mut expected = "# name=edgefold epoch=5 next_offset=300 expiry=70000 as_of=70000\n".to_owned();
         let body = "\\u00e9".repeat(200);
         writeln!(
             expected,
-            r##"# {{"mode": "shadow", "status": 429, "body": "{body}", "content_type": "text/html", "headers": ["x-why: blocked", "x-empty: "], "client_address": "header", "name": "x-real-ip", "trusted_hops": 300, "trusted_proxies": ["10.0.0.0-10.255.255.255", "2001:db8::-2001:db8::1"], "no_address": "deny", "cut_at": 1099511627776, "max_age": 60000, "when_stale": "deny", "open_connections": "recheck"}}"##
+            r##"# {{"mode": "shadow", "status": 429, "body": "{body}", "content_type": "text/html", "headers": ["x-why: blocked", "x-empty: "], "client_address": "header", "name": "x-real-ip", "trusted_hops": 300, "trusted_proxies": ["10.0.0.0-10.255.255.255", "2001:db8::-2001:db8::1"], "no_address": "deny", "cut_at": 1099511627776, "max_age": 60000, "when_stale": "deny", "open_connections": "recheck", "tag_header": "x-lists"}}"##
         )
         .unwrap();
-        for range in &ranges {
-            writeln!(expected, "{}\t{}", range.first(), range.last()).unwrap();
+        let v4 = ranges.iter().filter(|range| range.first().is_ipv4()).count();
+        let v6 = ranges.len() - v4;
+        for (list, does) in [
+            (
+                "default",
+                r##"deny 25% {"status": 503, "body": "later", "content_type": "text/html", "headers": ["x-why: blocked", "x-empty: "]}"##.to_owned(),
+            ),
+            ("a", "shadow".to_owned()),
+            ("b", "exempt".to_owned()),
+            ("c.d", "tag".to_owned()),
+            ("e", "deny 100%".to_owned()),
+        ] {
+            let (v4, v6) = if list == "b" { (0, 0) } else { (v4, v6) };
+            writeln!(expected, "# list {list}: {does}, ipv4={v4} ipv6={v6}").unwrap();
+            for range in ranges.iter().filter(|_| list != "b") {
+                writeln!(expected, "{}\t{}", range.first(), range.last()).unwrap();
+            }
         }
         let decoded = String::from_utf8(output.stdout).unwrap();
         for (line, (decoded, expected)) in decoded.lines().zip(expected.lines()).enumerate() {

@@ -250,8 +250,8 @@ fn truncations_and_flipped_bits_are_refused() {
     const MOST_OFFSETS: usize = 10_000;
     for Sample { name, ranges } in samples() {
         let generation = Generation { epoch: 0, next_offset: 2, expiry: None };
-        let new = NewSnapshot { list: "edgefold", generation, as_of: 1, settings: &Settings::default(), cut_at: 0 };
-        let bytes = new.encode(ranges).unwrap();
+        let new = NewSnapshot { name: "edgefold", generation, as_of: 1, settings: &Settings::default(), cut_at: 0 };
+        let bytes = new.encode_default_list(ranges).unwrap();
         let step = bytes.len().div_ceil(MOST_OFFSETS);
         // A thread for each half.
         std::thread::scope(|scope| {

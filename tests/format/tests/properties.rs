@@ -55,9 +55,9 @@ proptest! {
         }
         let generation = Generation { epoch: 0, next_offset: 7, expiry: Some(9) };
         let settings = &Settings::default();
-        let new = NewSnapshot { list: "edgefold", generation, as_of: 9, settings, cut_at: 0 };
-        let snapshot = new.encode(all.iter().copied()).unwrap();
-        prop_assert!(Snapshot::open(snapshot).unwrap().table().iter().eq(all));
+        let new = NewSnapshot { name: "edgefold", generation, as_of: 9, settings, cut_at: 0 };
+        let snapshot = new.encode_default_list(all.iter().copied()).unwrap();
+        prop_assert!(Snapshot::open(snapshot).unwrap().table(0).unwrap().iter().eq(all));
     }
 
     #[test]

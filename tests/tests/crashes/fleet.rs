@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use edgefold::view::read_view;
-use edgefold::{Block, Moment, now, replay};
+use edgefold::{Block, IpRange, ListActionText, Moment, now, replay};
 use edgefold_tests::{Edgefold, Serve, eventually};
 
 use crate::history::{Appending, History};
@@ -150,11 +150,18 @@ impl Fleet {
         assert!(view == replay(&*log, Moment::Offset(end)).unwrap(), "the view is not a replay of the commands");
         let mut blocked = Blocked::default();
         commands.iter().for_each(|sent| blocked.apply(sent));
-        let record = |Block { range, until }: Block| {
-            let until = until.time().map(|time| format!(" until={time}")).unwrap_or_default();
-            (range.first().to_string(), format!("{}{until}", range.last()))
-        };
-        assert_eq!(view.blocks().map(record).collect::<BTreeMap<_, _>>(), blocked.view());
+        let mut records = BTreeMap::new();
+        for list in view.lists() {
+            let name = list.name();
+            records
+                .extend(list.stated_action().map(|does| (format!("@list {name}"), ListActionText(does).to_string())));
+            let of_list = if name.is_default() { String::new() } else { format!("{name} ") };
+            records.extend(list.blocks().map(|Block { range, until }| {
+                let until = until.time().map(|time| format!(" until={time}")).unwrap_or_default();
+                (format!("{of_list}{}", range.first()), format!("{}{until}", range.last()))
+            }));
+        }
+        assert_eq!(records, blocked.view());
         for Member { serve, edgefold } in &mut self.0 {
             edgefold.run(&["verify"]); // It fails unless the view is a replay of the commands.
             let serve = serve.take().unwrap();
@@ -162,8 +169,11 @@ impl Fleet {
             // Blocks end by the clock, and what changes nothing ships nothing.
             eventually("what is shipped to be what is blocked now", || {
                 let shipped = edgefold.run(&["inspect", "-o", "raw", &edgefold.ecds_file().display().to_string()]);
-                let blocked = view.blocked_at(now()).map(|range| format!("{}\t{}\n", range.first(), range.last()));
-                (shipped == blocked.collect::<String>()).then_some(())
+                let listed = view.lists().iter().flat_map(|list| {
+                    let line = |range: IpRange| format!("{}\t{}\t{}\n", range.first(), range.last(), list.name());
+                    list.ranges_at(now()).map(line).collect::<Vec<_>>()
+                });
+                (shipped == listed.collect::<String>()).then_some(())
             });
             assert!(serve.stop().success());
         }

@@ -41,17 +41,35 @@ pub(crate) struct Sent {
     pub(crate) time: LogTime,
     /// It ends with the index in the history, so that no two are the same.
     pub(crate) text: String,
-    /// The indexes of the addresses, and what happens to them. `None`: the command is invalid.
-    pub(crate) meaning: Option<(RangeInclusive<usize>, Verb)>,
+    /// `None`: the command is invalid.
+    pub(crate) meaning: Option<Meaning>,
     pub(crate) fate: Fate,
+}
+
+/// What a valid command does.
+pub(crate) struct Meaning {
+    /// The index of the list in [`LISTS`].
+    pub(crate) list: usize,
+    /// The indexes of the addresses.
+    pub(crate) range: RangeInclusive<usize>,
+    pub(crate) verb: Verb,
 }
 
 #[derive(Clone, Copy)]
 pub(crate) enum Verb {
     Whitelist,
+    WhitelistEverywhere,
     Blacklist,
     BlacklistFor(Duration),
+    /// Says that the list does one of [`ACTIONS`].
+    List(&'static str),
+    Unlist,
 }
+
+/// The lists of the commands. The first is the default list.
+pub(crate) const LISTS: [&str; 3] = ["default", "feed", "monitoring"];
+/// What they may do, as edgefold writes it.
+const ACTIONS: [&str; 3] = ["action=exempt", "action=tag", "action=deny share=25%"];
 
 /// What is known about a command that was sent.
 #[derive(Clone, Copy, Debug)]
@@ -85,16 +103,26 @@ impl History {
         let range = family + first..=family + last;
         let addresses = format!("{}-{}", address(*range.start()), address(*range.end()));
         let ttl = random.u64(1..120);
-        let (text, verb) = match random.u8(0..10) {
-            0 => (format!("BLACKLIST 10.0.0.300 reason={number}"), None),
-            1..=3 => (format!("WHITELIST {addresses} reason={number}"), Some(Verb::Whitelist)),
-            4..=6 => (format!("BLACKLIST {addresses} reason={number}"), Some(Verb::Blacklist)),
+        let list = if random.bool() { 0 } else { random.usize(1..LISTS.len()) };
+        let name = LISTS[list];
+        let of_list = if list == 0 { String::new() } else { format!(" list={name}") };
+        let (text, verb) = match random.u8(0..20) {
+            0..=1 => ("BLACKLIST 10.0.0.300".to_owned(), None),
+            2..=6 => (format!("WHITELIST {addresses}{of_list}"), Some(Verb::Whitelist)),
+            7 => (format!("WHITELIST {addresses} list=*"), Some(Verb::WhitelistEverywhere)),
+            8..=13 => (format!("BLACKLIST {addresses}{of_list}"), Some(Verb::Blacklist)),
+            14 => {
+                let action = random.choice(ACTIONS).unwrap();
+                (format!("LIST {name} {action}"), Some(Verb::List(action)))
+            }
+            15 if list > 0 => (format!("UNLIST {name}"), Some(Verb::Unlist)),
             _ => {
-                let text = format!("BLACKLIST {addresses} ttl={ttl}s reason={number}");
-                (text, Some(Verb::BlacklistFor(Duration::from_secs(ttl))))
+                let verb = Verb::BlacklistFor(Duration::from_secs(ttl));
+                (format!("BLACKLIST {addresses} ttl={ttl}s{of_list}"), Some(verb))
             }
         };
-        Sent { time, text, meaning: verb.map(|verb| (range, verb)), fate: Fate::Unknown }
+        let text = format!("{text} reason={number}");
+        Sent { time, text, meaning: verb.map(|verb| Meaning { list, range, verb }), fate: Fate::Unknown }
     }
 
     /// Draws commands. Returns the index of the first, and the commands.

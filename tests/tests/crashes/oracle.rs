@@ -1,4 +1,5 @@
-//! The oracle: the end of the block of each single address. It says what the view must contain after each command.
+//! The oracle: for each list and each single address, until when the address is on the list. It says what the view must contain after
+//! each command.
 
 use std::collections::BTreeMap;
 
@@ -6,50 +7,78 @@ use edgefold::LogTime;
 use edgefold::view::OFFSET_KEY;
 use edgefold_tests::TopicRecord;
 
-use crate::history::{ADDRESSES, Sent, Verb, address};
+use crate::history::{ADDRESSES, LISTS, Meaning, Sent, Verb, address};
 
 /// The end of a block that has no end.
 const FOREVER: u64 = u64::MAX;
 
-/// The end of the block of each address, in milliseconds; 0 if it is not blocked.
+/// What is on each list, and what it does.
 pub(crate) struct Blocked {
-    until: [u64; 2 * ADDRESSES],
+    lists: [List; LISTS.len()],
     log_time: u64,
+}
+
+#[derive(Clone, Copy)]
+struct List {
+    /// The end of the block of each address, in milliseconds; 0 if it is not blocked.
+    until: [u64; 2 * ADDRESSES],
+    /// `None` if no command says so.
+    action: Option<&'static str>,
 }
 
 impl Default for Blocked {
     fn default() -> Self {
-        Self { until: [0; 2 * ADDRESSES], log_time: 0 }
+        Self { lists: [List { until: [0; 2 * ADDRESSES], action: None }; LISTS.len()], log_time: 0 }
     }
 }
 
 impl Blocked {
     pub(crate) fn apply(&mut self, sent: &Sent) {
-        let Some((range, verb)) = &sent.meaning else { return };
+        let Some(Meaning { list, range, verb }) = &sent.meaning else { return };
         let time = sent.time.millis();
         self.log_time = self.log_time.max(time);
-        for until in &mut self.until[range.clone()] {
-            *until = match verb {
-                Verb::Whitelist => 0,
-                Verb::Blacklist => FOREVER,
-                Verb::BlacklistFor(ttl) => (*until).max(time + u64::try_from(ttl.as_millis()).unwrap()),
-            };
+        let mut set = |list: usize, new: &dyn Fn(u64) -> u64| {
+            self.lists[list].until[range.clone()].iter_mut().for_each(|until| *until = new(*until));
+        };
+        match verb {
+            Verb::Whitelist => set(*list, &|_| 0),
+            Verb::WhitelistEverywhere => (0..LISTS.len()).for_each(|list| set(list, &|_| 0)),
+            Verb::Blacklist => set(*list, &|_| FOREVER),
+            Verb::BlacklistFor(ttl) => set(*list, &|until| until.max(time + u64::try_from(ttl.as_millis()).unwrap())),
+            Verb::List(action) => self.lists[*list].action = Some(action),
+            Verb::Unlist => self.lists[*list] = List { until: [0; 2 * ADDRESSES], action: None },
         }
+        // What has ended by log time is gone, even if time goes back.
+        let log_time = self.log_time;
+        self.lists
+            .iter_mut()
+            .flat_map(|list| &mut list.until)
+            .filter(|until| **until <= log_time)
+            .for_each(|until| *until = 0);
     }
 
     /// The records that the view must have, without `@offset`.
     pub(crate) fn view(&self) -> BTreeMap<String, String> {
-        let until = |index: usize| Some(self.until[index]).filter(|&until| until > self.log_time);
         let mut view = BTreeMap::new();
-        for family in [0..ADDRESSES, ADDRESSES..2 * ADDRESSES] {
-            let indexes: Vec<usize> = family.collect();
-            for run in indexes.chunk_by(|&one, &next| until(one) == until(next)) {
-                let Some(end) = until(run[0]) else { continue };
-                let end = match end {
-                    FOREVER => String::new(),
-                    _ => format!(" until={}", LogTime::from_millis(end).unwrap()),
-                };
-                view.insert(address(run[0]), format!("{}{end}", address(run[run.len() - 1])));
+        for (name, list) in LISTS.iter().zip(&self.lists) {
+            if let Some(action) = list.action {
+                view.insert(format!("@list {name}"), action.to_owned());
+            }
+            let of_list = if *name == "default" { String::new() } else { format!("{name} ") };
+            let until = |index: usize| Some(list.until[index]).filter(|&until| until > 0);
+            for family in [0..ADDRESSES, ADDRESSES..2 * ADDRESSES] {
+                let indexes: Vec<usize> = family.collect();
+                for run in indexes.chunk_by(|&one, &next| until(one) == until(next)) {
+                    let Some(end) = until(run[0]) else { continue };
+                    let end = match end {
+                        FOREVER => String::new(),
+                        _ => format!(" until={}", LogTime::from_millis(end).unwrap()),
+                    };
+                    view.insert(
+                        format!("{of_list}{}", address(run[0])),
+                        format!("{}{end}", address(run[run.len() - 1])),
+                    );
+                }
             }
         }
         view

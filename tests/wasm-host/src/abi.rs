@@ -12,6 +12,8 @@ const NOT_FOUND: u32 = 1;
 const INVALID_MEMORY_ACCESS: u32 = 6;
 /// The buffer with the configuration.
 const PLUGIN_CONFIGURATION: u32 = 7;
+/// `proxy_map_type_t`.
+const REQUEST_HEADERS: u32 = 0;
 /// The stream of the client's connection: `proxy_stream_type_t`.
 const HTTP_REQUEST: u32 = 0;
 const DOWNSTREAM: u32 = 2;
@@ -31,6 +33,8 @@ pub(crate) fn linker(engine: &Engine) -> Linker<State> {
     linker.func_wrap("env", "proxy_get_shared_data", proxy_get_shared_data).unwrap();
     linker.func_wrap("env", "proxy_set_shared_data", proxy_set_shared_data).unwrap();
     linker.func_wrap("env", "proxy_send_local_response", proxy_send_local_response).unwrap();
+    linker.func_wrap("env", "proxy_remove_header_map_value", proxy_remove_header_map_value).unwrap();
+    linker.func_wrap("env", "proxy_add_header_map_value", proxy_add_header_map_value).unwrap();
     linker.func_wrap("env", "proxy_close_stream", proxy_close_stream).unwrap();
     linker.func_wrap("env", "proxy_define_metric", proxy_define_metric).unwrap();
     linker.func_wrap("env", "proxy_increment_metric", proxy_increment_metric).unwrap();
@@ -122,6 +126,34 @@ fn proxy_set_shared_data(
     let key = read_text(&mut caller, key, key_bytes);
     let value = read(&mut caller, value, value_bytes);
     caller.data_mut().shared.insert(key, value);
+    OK
+}
+
+fn proxy_remove_header_map_value(mut caller: Caller<'_, State>, map: u32, key: u32, key_bytes: u32) -> u32 {
+    if let Some(status) = refused(&mut caller, "proxy_remove_header_map_value") {
+        return status;
+    }
+    assert_eq!(map, REQUEST_HEADERS, "the filter changes only request headers");
+    let key = read_text(&mut caller, key, key_bytes);
+    caller.data_mut().headers.retain(|(name, _)| !name.eq_ignore_ascii_case(&key));
+    OK
+}
+
+fn proxy_add_header_map_value(
+    mut caller: Caller<'_, State>,
+    map: u32,
+    key: u32,
+    key_bytes: u32,
+    value: u32,
+    value_bytes: u32,
+) -> u32 {
+    if let Some(status) = refused(&mut caller, "proxy_add_header_map_value") {
+        return status;
+    }
+    assert_eq!(map, REQUEST_HEADERS, "the filter changes only request headers");
+    let key = read_text(&mut caller, key, key_bytes);
+    let value = read_text(&mut caller, value, value_bytes);
+    caller.data_mut().headers.push((key, value));
     OK
 }
 

@@ -26,6 +26,8 @@ pub struct State {
     /// The attributes of the current request or connection, by path, as in `source.address`. Filter state that the test
     /// provides is among them, as in `filter_state.edgefold.connection_address`.
     pub attributes: BTreeMap<String, Vec<u8>>,
+    /// The request's headers, which the filter may change: names and values.
+    pub headers: Vec<(String, String)>,
     /// The time: milliseconds since 1970-01-01T00:00:00Z.
     pub now: u64,
     /// Calls to the host that fail, by name, as in `proxy_get_property`. They return this status and do nothing.

@@ -10,6 +10,7 @@ use super::input::{range4, range6};
 
 const CHUNK: u32 = 1 << 15;
 const PADDING_BYTES: usize = 32;
+const HEADER_OFFSET: usize = 16;
 /// The bits of the finest index.
 const FINE: u8 = 17;
 
@@ -35,9 +36,28 @@ struct Parts {
 pub(super) fn of(ranges: &[IpRange]) -> Base {
     let generation = Generation { epoch: 0, next_offset: 300, expiry: Some(70_000) };
     let settings = &Settings::default();
-    let new = NewSnapshot { list: "fuzzed", generation, as_of: 1 << 40, settings, cut_at: 0 };
-    let bytes = new.encode(ranges.iter().copied()).unwrap();
-    Base { parts: Parts::of(&bytes), bytes }
+    let new = NewSnapshot { name: "fuzzed", generation, as_of: 1 << 40, settings, cut_at: 0 };
+    let bytes = with_long_number(new.encode_default_list(ranges.iter().copied()).unwrap());
+    Base { parts: Parts::of(&bytes), bytes: super::sealed(bytes) }
+}
+
+/// The length of the table is the last number of the header. Here it gets the longest form, so that [`Base::mend`] can change it.
+fn with_long_number(mut bytes: Vec<u8>) -> Vec<u8> {
+    let end = Parts::of(&bytes).table;
+    let table_bytes = bytes.len() - CHECKSUM_BYTES - end;
+    let start = end
+        - if table_bytes < 251 {
+            1
+        } else if u16::try_from(table_bytes).is_ok() {
+            3
+        } else {
+            5
+        };
+    let number = [&[0xfc][..], &(table_bytes as u32).to_le_bytes()].concat();
+    bytes.splice(start..end, number);
+    let header_bytes = (start + 5 - HEADER_OFFSET) as u32;
+    bytes[HEADER_OFFSET - 4..HEADER_OFFSET].copy_from_slice(&header_bytes.to_le_bytes());
+    bytes
 }
 
 /// A snapshot with every kind of chunk of the finest IPv4 index and of IPv6. It is made once.
@@ -74,11 +94,13 @@ fn made_fine() -> Base {
     // The header comes from a snapshot of the same ranges, whose table has a coarser index.
     let coarse = of(&kept);
     let mut bytes = coarse.bytes[..coarse.parts.table].to_vec();
+    let table_bytes = bytes.len() - 4;
+    bytes[table_bytes..].copy_from_slice(&(table.len() as u32).to_le_bytes());
     bytes.extend(table);
     bytes.extend([0; CHECKSUM_BYTES]);
     let base = Base { parts: Parts::of(&bytes), bytes: super::sealed(bytes) };
     let opened = Snapshot::open(&base.bytes).expect("the base is not a valid snapshot");
-    assert!(opened.table().iter().eq(kept), "the ranges of the base changed");
+    assert!(opened.table(0).unwrap().iter().eq(kept), "the ranges of the base changed");
     let mut mended = base.clone();
     mended.mend();
     assert!(mended.bytes == base.bytes, "the parts of a table are not where this file expects them");
@@ -187,6 +209,7 @@ impl Base {
             write(bytes, v6_chunks - 4, (checksum - v6_chunks - PADDING_BYTES) / 2);
         }
         write(bytes, table, v6.saturating_sub(table + 4));
+        write(bytes, table - 4, checksum.saturating_sub(table));
     }
 
     fn change<const N: usize>(&mut self, at: usize, change: impl FnOnce([u8; N]) -> [u8; N]) {
@@ -208,7 +231,7 @@ impl Base {
 impl Parts {
     fn of(snapshot: &[u8]) -> Self {
         let header_bytes = u32_at(snapshot, 12);
-        Self::of_table(&snapshot[..snapshot.len() - CHECKSUM_BYTES], 16 + header_bytes)
+        Self::of_table(&snapshot[..snapshot.len() - CHECKSUM_BYTES], HEADER_OFFSET + header_bytes)
     }
 
     /// The parts of the table from `table` to the end of `bytes`.

@@ -25,10 +25,10 @@ pub fn open_anything(bytes: &[u8]) {
         check(&table, bytes);
     }
     if let Ok(snapshot) = Snapshot::open(bytes) {
-        check(snapshot.table(), bytes);
+        check_lists(&snapshot, bytes);
     }
     if let Ok(snapshot) = Snapshot::open(sealed([bytes, &[0; CHECKSUM_BYTES]].concat())) {
-        check(snapshot.table(), bytes);
+        check_lists(&snapshot, bytes);
     }
 }
 
@@ -50,8 +50,15 @@ pub fn open_mutated(bytes: &[u8]) {
             check(&table, bytes);
         }
     } else if let Ok(snapshot) = Snapshot::open(sealed(base.into_bytes())) {
-        check(snapshot.table(), bytes);
+        check_lists(&snapshot, bytes);
     }
+}
+
+fn check_lists(snapshot: &Snapshot<impl AsRef<[u8]>>, bytes: &[u8]) {
+    for list in 0..snapshot.header().lists.len() {
+        check(&snapshot.table(list).expect("a list without a table"), bytes);
+    }
+    assert!(snapshot.table(snapshot.header().lists.len()).is_none());
 }
 
 /// Encodes ranges that may be in order or not. Compares the table with a `BTreeMap`, or the error with the first two

@@ -1,0 +1,269 @@
+//! `edgefold lists`
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use edgefold::{Action, List, ListAction, ListActionText, ListName, LogTime, Refusal, Share};
+use serde_json::json;
+
+use super::CliError;
+use super::append::{APPENDS, AppendArgs};
+use super::log_args::LogArgs;
+use super::moment_args::MomentArgs;
+use super::output::{self, Format};
+use super::settings_args::header;
+
+const EXAMPLES: &str = "\
+Examples:
+  edgefold lists
+  edgefold lists set monitoring --action exempt --reason \"never block our probes\"
+  edgefold lists set new-feed --action deny --share 10%
+  edgefold lists set abuse --action deny --status 429 --header \"retry-after: 60\"
+  edgefold lists drop new-feed";
+
+/// Print the lists and what they do, or change what a list does
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub(super) struct ListsArgs {
+    #[command(subcommand)]
+    subcommand: Option<ListsSubcommand>,
+    #[command(flatten)]
+    print: PrintArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum ListsSubcommand {
+    Set(SetArgs),
+    Drop(DropArgs),
+}
+
+#[derive(Args, Debug)]
+struct PrintArgs {
+    /// The output format; raw is NAME<TAB>WHAT IT DOES<TAB>RANGES<TAB>IPV4 ADDRESSES<TAB>IPV6 ADDRESSES<TAB>NEXT EXPIRY, where -
+    /// stands for none
+    #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
+    output: Format,
+    #[command(flatten)]
+    moment: MomentArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Say what a list does: append a LIST command to the log. What was said before is replaced
+#[derive(Args, Debug)]
+#[command(after_help = APPENDS)]
+struct SetArgs {
+    /// The list, which is created if it does not exist
+    #[arg(value_name = "NAME")]
+    list: ListName,
+    /// Refuse clients on it (deny), let them pass and report them (shadow), let them pass whatever other lists say (exempt), or let
+    /// them pass and tell the upstream (tag)
+    #[arg(long)]
+    action: ActionName,
+    /// With deny: refuse only this share of the clients, as in 25% [default: 100%]
+    #[arg(long, value_name = "PERCENT")]
+    share: Option<Share>,
+    /// With deny: the status of a refusal by this list [default: as `serve` says]
+    #[arg(long, value_name = "STATUS")]
+    status: Option<u16>,
+    /// With deny: the body of a refusal by this list
+    #[arg(long, value_name = "TEXT")]
+    body: Option<String>,
+    /// With deny: the content type of that body
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
+    /// With deny: a header of a refusal by this list; may be repeated
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+    #[command(flatten)]
+    append: AppendArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Remove a list with all ranges on it: append an UNLIST command to the log
+#[derive(Args, Debug)]
+#[command(after_help = APPENDS)]
+struct DropArgs {
+    /// The list, which is not the default list
+    #[arg(value_name = "NAME", value_parser = droppable)]
+    list: ListName,
+    #[command(flatten)]
+    append: AppendArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum ActionName {
+    Deny,
+    Shadow,
+    Exempt,
+    Tag,
+}
+
+fn droppable(text: &str) -> Result<ListName, String> {
+    let name: ListName = text.parse().map_err(|error: edgefold::ListNameError| error.to_string())?;
+    if name.is_default() {
+        return Err("it always exists: take ranges off it with `edgefold allow`".to_owned());
+    }
+    Ok(name)
+}
+
+impl ListsArgs {
+    pub(super) fn run(self) -> Result<ExitCode, CliError> {
+        match self.subcommand {
+            None => self.print.run(),
+            Some(ListsSubcommand::Set(args)) => args.run(),
+            Some(ListsSubcommand::Drop(args)) => args.run(),
+        }
+    }
+}
+
+impl PrintArgs {
+    fn run(&self) -> Result<ExitCode, CliError> {
+        let (fold, time) = self.moment.load(&*self.log.open()?)?;
+        let rows: Vec<Row<'_>> = fold.lists().iter().map(|list| Row::new(list, time)).collect();
+        let expiry = |row: &Row<'_>| row.next_expiry.map_or("-".to_owned(), |time| time.to_string());
+        output::print(|out| {
+            match self.output {
+            Format::Human => {
+                let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0);
+                rows.iter().try_for_each(|row| {
+                    let Row { name, does, ranges, ipv4_addresses, ipv6_addresses, .. } = row;
+                    let count = match (ipv4_addresses, ipv6_addresses) {
+                        (v4, 0) => format!("{v4} IPv4 addresses"),
+                        (0, v6) => format!("{v6} IPv6 addresses"),
+                        (v4, v6) => format!("{v4} IPv4 and {v6} IPv6 addresses"),
+                    };
+                    let next = row.next_expiry.map(|time| format!(", the next until {time}")).unwrap_or_default();
+                    writeln!(out, "{name:<width$}  {does}  {ranges} ranges, {count}{next}")
+                })
+            }
+            Format::Raw => rows.iter().try_for_each(|row| {
+                let Row { name, does, ranges, ipv4_addresses, ipv6_addresses, .. } = row;
+                writeln!(out, "{name}\t{does}\t{ranges}\t{ipv4_addresses}\t{ipv6_addresses}\t{}", expiry(row))
+            }),
+            Format::Json => output::json_array(
+                out,
+                rows.iter().map(|row| {
+                    json!({
+                        "name": row.name.as_str(),
+                        "action": row.action.name(),
+                        "share": if let ListAction::Deny { share, .. } = row.action { Some(share.to_string()) } else { None },
+                        "does": row.does,
+                        "ranges": row.ranges,
+                        "ipv4_addresses": row.ipv4_addresses,
+                        // Numbers of JSON are often read as floating point.
+                        "ipv6_addresses": row.ipv6_addresses.to_string(),
+                        "next_expiry": row.next_expiry.map(|time| time.to_string()),
+                    })
+                }),
+            ),
+        }
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A list as it is printed.
+struct Row<'a> {
+    name: ListName,
+    action: &'a ListAction,
+    does: String,
+    ranges: usize,
+    ipv4_addresses: u64,
+    ipv6_addresses: u128,
+    next_expiry: Option<LogTime>,
+}
+
+impl<'a> Row<'a> {
+    fn new(list: &'a List, time: LogTime) -> Self {
+        let does = ListActionText(list.action()).to_string();
+        let (mut ranges, mut ipv4_addresses, mut ipv6_addresses) = (0, 0_u64, 0_u128);
+        for range in list.ranges_at(time) {
+            ranges += 1;
+            match (range.first(), range.last()) {
+                (IpAddr::V4(first), IpAddr::V4(last)) => ipv4_addresses += v4_addresses(first, last),
+                (IpAddr::V6(first), IpAddr::V6(last)) => ipv6_addresses += v6_addresses(first, last),
+                _ => {}
+            }
+        }
+        let next_expiry = list.next_expiry(time);
+        Self { name: list.name(), action: list.action(), does, ranges, ipv4_addresses, ipv6_addresses, next_expiry }
+    }
+}
+
+fn v4_addresses(first: Ipv4Addr, last: Ipv4Addr) -> u64 {
+    u64::from(last.to_bits() - first.to_bits()) + 1
+}
+
+/// No list has all IPv6 addresses: the IPv4-mapped ones are IPv4.
+fn v6_addresses(first: Ipv6Addr, last: Ipv6Addr) -> u128 {
+    last.to_bits() - first.to_bits() + 1
+}
+
+impl SetArgs {
+    fn run(self) -> Result<ExitCode, CliError> {
+        let action = self.list_action()?;
+        let (list, time) = (self.list, self.append.time()?);
+        self.append.append(&*self.log.open()?, [Action::List { list, action }], time)
+    }
+
+    fn list_action(&self) -> Result<ListAction, CliError> {
+        let says_refusal =
+            self.status.is_some() || self.body.is_some() || self.content_type.is_some() || !self.headers.is_empty();
+        let other = match self.action {
+            ActionName::Deny => {
+                let refusal = says_refusal.then(|| self.refusal());
+                return Ok(ListAction::Deny { share: self.share.unwrap_or(Share::ALL), refusal });
+            }
+            ActionName::Shadow => ListAction::Shadow,
+            ActionName::Exempt => ListAction::Exempt,
+            ActionName::Tag => ListAction::Tag,
+        };
+        if self.share.is_some() || says_refusal {
+            let what = "--share, --status, --body, --content-type and --header belong to --action deny";
+            return Err(CliError::Usage(what.to_owned()));
+        }
+        Ok(other)
+    }
+
+    fn refusal(&self) -> Refusal {
+        let default = Refusal::default();
+        let status = self.status.unwrap_or(default.status);
+        let default_body = if Refusal::may_have_body(status) { default.body } else { String::new() };
+        Refusal {
+            status,
+            body: self.body.clone().unwrap_or(default_body),
+            content_type: self.content_type.clone().unwrap_or(default.content_type),
+            headers: self.headers.clone(),
+        }
+    }
+}
+
+impl DropArgs {
+    fn run(self) -> Result<ExitCode, CliError> {
+        let time = self.append.time()?;
+        self.append.append(&*self.log.open()?, [Action::Unlist { list: self.list }], time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edgefold::IpRange;
+
+    use super::*;
+
+    #[test]
+    fn the_largest_ranges_are_counted() {
+        let range = |text: &str| text.parse::<IpRange>().unwrap();
+        let all = range("0.0.0.0/0");
+        let (IpAddr::V4(first), IpAddr::V4(last)) = (all.first(), all.last()) else { panic!("{all}") };
+        assert_eq!(v4_addresses(first, last), 1 << 32);
+        let half = range("8000::/1");
+        let (IpAddr::V6(first), IpAddr::V6(last)) = (half.first(), half.last()) else { panic!("{half}") };
+        assert_eq!(v6_addresses(first, last), 1 << 127);
+    }
+}
