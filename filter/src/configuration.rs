@@ -3,32 +3,61 @@
 use alloc::vec::Vec;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use edgefold_snapshot::{Fingerprint, OpenError, Snapshot};
+use edgefold_snapshot::{Fingerprint, MAX_SNAPSHOT_BYTES, OpenError, Snapshot};
+
+/// The length of base64 that is decoded at once: a multiple of 4.
+const BLOCK: usize = 4096;
 
 /// Opens the snapshot that `configuration` is, or that it contains as `{"snapshot": "<base64>"}`, for hosts whose configuration
 /// is JSON. The JSON may be text, which is what Istio's `WasmPlugin` passes on, or an encoded `google.protobuf.Struct`, which
-/// is what Envoy passes on. Base64 is that of RFC 4648, section 4, with padding.
+/// is what Envoy passes on. Base64 is that of RFC 4648, section 4, with padding. JSON may be as long as a snapshot, so the snapshot in
+/// it has at most three quarters of that.
 ///
 /// `known` is the fingerprint of a snapshot that another VM has validated: see [`Snapshot::open_known`].
 ///
 /// # Errors
 /// [`ConfigurationError`] says what is wrong. It depends only on the bytes.
-pub fn open(configuration: Vec<u8>, known: Option<Fingerprint>) -> Result<Snapshot<Vec<u8>>, ConfigurationError> {
+pub fn open(mut configuration: Vec<u8>, known: Option<Fingerprint>) -> Result<Snapshot<Vec<u8>>, ConfigurationError> {
     // A snapshot starts with its magic, and so never like JSON or a `Struct`.
-    let bytes = if let Some(base64) = text_of_struct(&configuration) {
-        decode(base64)?
+    if let Some(text) = text_of_struct(&configuration) {
+        let start = place_of(text, &configuration);
+        decode(&mut configuration, start)?;
     } else if configuration.trim_ascii_start().first() == Some(&b'{') {
-        decode(&text_of_json(&configuration).ok_or(ConfigurationError::Json)?)?
-    } else {
-        return Ok(Snapshot::open_known(configuration, known)?);
-    };
-    // Do not keep both in memory.
-    drop(configuration);
-    Ok(Snapshot::open_known(bytes, known)?)
+        let start = text_of_json(&mut configuration).ok_or(ConfigurationError::Json)?;
+        decode(&mut configuration, start)?;
+    }
+    Ok(Snapshot::open_known(configuration, known)?)
 }
 
-fn decode(base64: &[u8]) -> Result<Vec<u8>, ConfigurationError> {
-    STANDARD.decode(base64).map_err(|_| ConfigurationError::Base64)
+/// Where the last bytes of `bytes` start.
+fn place_of(last: &[u8], bytes: &[u8]) -> usize {
+    bytes.len().saturating_sub(last.len())
+}
+
+/// Replaces `bytes` by what their base64 from `start` on decodes to. In place, and with the limit of a snapshot for the base64 itself:
+/// beside the snapshot in force, a VM has no memory for more, and would trap if it had to allocate it.
+fn decode(bytes: &mut Vec<u8>, start: usize) -> Result<(), ConfigurationError> {
+    if bytes.len() > MAX_SNAPSHOT_BYTES {
+        return Err(OpenError::TooLong.into());
+    }
+    let mut decoded = [0; BLOCK / 4 * 3];
+    let (mut from, mut to) = (start, 0_usize);
+    while from < bytes.len() {
+        let next = bytes.len().min(from.saturating_add(BLOCK));
+        let base64 = bytes.get(from..next).unwrap_or_default();
+        let length = STANDARD.decode_slice(base64, &mut decoded).map_err(|_| ConfigurationError::Base64)?;
+        // Only the last block may have padding. The others are as long as `decoded`.
+        if next < bytes.len() && length < decoded.len() {
+            return Err(ConfigurationError::Base64);
+        }
+        let end = to.saturating_add(length);
+        if let (Some(place), Some(decoded)) = (bytes.get_mut(to..end), decoded.get(..length)) {
+            place.copy_from_slice(decoded);
+        }
+        (from, to) = (next, end);
+    }
+    bytes.truncate(to);
+    Ok(())
 }
 
 /// The text in a `google.protobuf.Struct` with the field `snapshot` and no other.
@@ -57,27 +86,40 @@ fn whole_field(bytes: &[u8], tag: u8) -> Option<&[u8]> {
     None
 }
 
-/// The text in `{"snapshot": "<text>"}`.
+/// Shortens `{"snapshot": "<text>"}` to where the text ends, and returns where it starts. Its escapes are replaced.
 ///
 /// This is parsed by hand, because a JSON library would be a fifth of the module. Base64 needs no escapes, but JSON allows them
 /// for any character (RFC 8259, section 7), and some writers escape `/` and `=`.
-fn text_of_json(json: &[u8]) -> Option<Vec<u8>> {
-    let mut rest = json;
+fn text_of_json(json: &mut Vec<u8>) -> Option<usize> {
+    let mut rest = json.as_slice();
     for token in [&b"{"[..], b"\"snapshot\"", b":", b"\""] {
         rest = rest.trim_ascii_start().strip_prefix(token)?;
     }
-    let mut text = Vec::with_capacity(rest.len());
+    let start = place_of(rest, json);
+    let (mut from, mut to) = (start, start);
     loop {
+        let rest = json.get(from..)?;
         let special = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
-        let (plain, from_special) = rest.split_at_checked(special)?;
-        text.extend_from_slice(plain);
-        if let Some(after) = from_special.strip_prefix(b"\"") {
-            return (after.trim_ascii() == b"}").then_some(text);
+        let from_special = rest.get(special..)?;
+        let escaped = match from_special.strip_prefix(b"\"") {
+            Some(after) if after.trim_ascii() == b"}" => None,
+            Some(_) => return None,
+            None => {
+                let (character, after) = unescape(from_special)?;
+                Some((character, place_of(after, json)))
+            }
+        };
+        // Nothing has to move before the first escape.
+        if from != to {
+            json.copy_within(from..from.checked_add(special)?, to);
         }
-        let (character, after) = unescape(from_special)?;
-        text.push(character);
-        rest = after;
+        to = to.checked_add(special)?;
+        let Some((character, after)) = escaped else { break };
+        *json.get_mut(to)? = character;
+        (from, to) = (after, to.checked_add(1)?);
     }
+    json.truncate(to);
+    Some(start)
 }
 
 /// The ASCII character of the escape at the start of `text`, and the rest.
@@ -117,8 +159,14 @@ mod tests {
     use edgefold_snapshot::{Generation, NewSnapshot, Settings};
 
     fn snapshot() -> Vec<u8> {
+        snapshot_with(alloc::string::String::new())
+    }
+
+    fn snapshot_with(body: alloc::string::String) -> Vec<u8> {
         let generation = Generation { epoch: 0, next_offset: 7, expiry: None };
-        let settings = &Settings::default();
+        let mut settings = Settings::default();
+        settings.refusal.body = body;
+        let settings = &settings;
         NewSnapshot { name: "edgefold", generation, as_of: 0, settings, cut_at: 0 }.encode_default_list([]).unwrap()
     }
 
@@ -143,6 +191,46 @@ mod tests {
         ] {
             assert_eq!(open(configuration, None).unwrap().header().generation.next_offset, 7);
         }
+    }
+
+    /// Base64 is decoded in blocks.
+    #[test]
+    fn a_snapshot_of_any_length_is_accepted_as_json() {
+        for length in (0..8).chain(BLOCK / 4 * 6 - 200..BLOCK / 4 * 6) {
+            let snapshot = snapshot_with("x".repeat(length));
+            let base64 = STANDARD.encode(&snapshot);
+            let escaped = base64.replace('e', "\\u0065");
+            for text in [base64, escaped] {
+                let mut json = format!("{{\"snapshot\":\"{text}\"}}").into_bytes();
+                let start = text_of_json(&mut json).unwrap();
+                decode(&mut json, start).unwrap();
+                assert!(json == snapshot, "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn json_may_be_as_long_as_a_snapshot() {
+        let with_length = |length: usize| {
+            let mut json = b"{\"snapshot\":\"".to_vec();
+            json.resize(length - 2, b'A');
+            json.extend(b"\"}");
+            open(json, None).unwrap_err().to_string()
+        };
+        let longest = MAX_SNAPSHOT_BYTES - 1; // A multiple of 4, and 15 bytes around it.
+        assert!(with_length(longest).contains("not an edgefold snapshot"));
+        assert!(with_length(longest + 4).contains("longer than 256 MiB"));
+    }
+
+    #[test]
+    fn base64_has_padding_only_at_its_end() {
+        let block = STANDARD.encode([7; BLOCK / 4 * 3 - 1]);
+        assert!(block.len() == BLOCK && block.ends_with('='));
+        let decoded = |text: String| decode(&mut text.into_bytes(), 0).map_err(|error| error.to_string());
+        assert_eq!(decoded(block.clone()), Ok(()));
+        assert!(decoded(block.clone() + &block).unwrap_err().contains("is not base64"));
+        assert!(decoded(block + "AAAA").unwrap_err().contains("is not base64"));
+        assert!(decoded("A".repeat(BLOCK + 1)).unwrap_err().contains("is not base64"));
     }
 
     #[test]

@@ -15,8 +15,9 @@ pub const VERSION: u32 = 5;
 pub const MAX_HEADER_BYTES: usize = 1 << 20;
 /// The longest encoded settings and name in bytes. The body of a refusal is part of them.
 pub const MAX_SETTINGS_BYTES: usize = 64 << 10;
-/// The longest snapshot in bytes. A VM of Envoy has 1 GiB, and while it changes from one snapshot to the next it has to hold both,
-/// and the second also as base64 if it came in JSON. A canary, which holds only one, must not accept what a worker cannot take.
+/// The longest snapshot in bytes, and the longest JSON with one. A VM of Envoy has 1 GiB, and while it changes from one to the next
+/// it has to hold both, wherever the holes in its memory are. A canary, which holds only one, must not accept what a worker cannot
+/// take.
 pub const MAX_SNAPSHOT_BYTES: usize = 256 << 20;
 
 pub(crate) const MAGIC: &[u8; 8] = b"EDGEFOLD";

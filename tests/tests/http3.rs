@@ -136,11 +136,11 @@ fn a_blocked_client_is_refused_over_http3_and_changes_reach_open_connections() {
     let http3 = Http3::start(&edgefold, "", HTTP_FILTER);
     let refused = http3.get(BLOCKED);
     assert_eq!((refused.status, refused.body.as_str(), http3.status(FREE)), (403, "Forbidden\n", 200));
-    http3.server.wait_for_log_line("127.0.0.70 HTTP/3 403 edgefold_denied[127.0.0.64-127.0.0.127]\n");
+    http3.server.wait_for_log_line("127.0.0.70 HTTP/3 403 edgefold_denied[default:127.0.0.64-127.0.0.127]\n");
     http3.server.wait_for_log_line("127.0.0.1 HTTP/3 200 direct_response\n");
     edgefold.block(&[FREE]).allow(&[BLOCKED]);
     eventually("both changes", || ((http3.status(FREE), http3.status(BLOCKED)) == (403, 200)).then_some(()));
-    http3.server.wait_for_log_line("127.0.0.1 HTTP/3 403 edgefold_denied[127.0.0.1]\n");
+    http3.server.wait_for_log_line("127.0.0.1 HTTP/3 403 edgefold_denied[default:127.0.0.1]\n");
     assert_eq!(http3.server.metric("no_address", "edgefold"), Some(0));
     assert_eq!(http3.connections(), "http.ingress.downstream_cx_http3_total: 2", "each client still has its first one");
 }
@@ -181,7 +181,7 @@ fn a_quic_connection_that_moves_is_looked_up_by_the_address_that_opened_it() {
         assert_eq!(http3.status(MOVING), 200, "{client_address}");
         edgefold.block(&[MOVING]);
         eventually("the block", || (http3.status(MOVING) == 403).then_some(()));
-        http3.server.wait_for_log_line("127.0.0.2 HTTP/3 403 edgefold_denied[127.0.0.2]\n");
+        http3.server.wait_for_log_line("127.0.0.2 HTTP/3 403 edgefold_denied[default:127.0.0.2]\n");
         assert_eq!(http3.connections(), "http.ingress.downstream_cx_http3_total: 1", "{client_address}");
     }
 }
@@ -212,7 +212,7 @@ const SERVER: &str = r#"
 node: { id: edge-1, cluster: edge }
 admin: { address: { socket_address: { address: 127.0.0.1, port_value: 0 } } }
 stats_config:
-  stats_tags: [ { tag_name: edgefold_list, regex: '^wasmcustom\.edgefold_filter\.(([^.]+)\.)' } ]
+  stats_tags: [ { tag_name: edgefold_filter, regex: '^wasmcustom\.edgefold_filter\.(([^.]+)\.)' } ]
 static_resources:
   listeners:
   - name: ingress

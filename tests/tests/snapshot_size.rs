@@ -1,0 +1,166 @@
+//! The largest snapshots that there may be, in a real Envoy: each of its VMs has to change from one to the next. It takes about 40
+//! seconds and 8 GB of memory.
+#![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
+
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use edgefold_snapshot::{Generation, MAX_SNAPSHOT_BYTES, NewSnapshot, Settings};
+use edgefold_snapshotter::modules::FILTER;
+use edgefold_snapshotter::ship::ecds::{FailurePolicy, FilterKind, Resource};
+use edgefold_snapshotter::ship::files::replace_file;
+use edgefold_table::{AddressRange, IpRange};
+use edgefold_tests::{Edgefold, Envoy, eventually};
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
+use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
+use envoy_types::pb::google::protobuf::{Any, Struct, Value, value};
+use prost::Message;
+
+/// How a snapshot travels.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Bytes,
+    JsonStruct,
+    JsonText,
+}
+
+impl Form {
+    /// The most ranges of [`snapshot`] that fit.
+    fn most_ranges(self) -> u32 {
+        match self {
+            Self::Bytes => 8_790_000,
+            Self::JsonStruct | Self::JsonText => 6_550_000,
+        }
+    }
+
+    /// The most bytes of a snapshot.
+    fn limit(self) -> usize {
+        match self {
+            Self::Bytes => MAX_SNAPSHOT_BYTES,
+            Self::JsonStruct | Self::JsonText => MAX_SNAPSHOT_BYTES / 4 * 3,
+        }
+    }
+}
+
+/// A snapshot in which `blocked` is blocked, and so many ranges of IPv6.
+fn snapshot(next_offset: u64, blocked: &str, ranges: u32) -> Vec<u8> {
+    // Not a prefix, and far from each other: these take the most bytes for a range.
+    let range = |first| AddressRange::new(Ipv6Addr::from_bits(first), Ipv6Addr::from_bits(first + 1)).unwrap();
+    let ranges = (0..ranges).map(|at| IpRange::V6(range(u128::from(at) << 100 | 1)));
+    let generation = Generation { epoch: 0, next_offset, expiry: None };
+    let settings = &Settings::default();
+    let new = NewSnapshot { name: "edgefold", generation, as_of: 0, settings, cut_at: 0 };
+    new.encode_default_list([blocked.parse().unwrap()].into_iter().chain(ranges)).unwrap()
+}
+
+fn ship(file: &Path, form: Form, shipment: u64, snapshot: Vec<u8>) {
+    let json = |kind: &str, value| {
+        let type_url = format!("type.googleapis.com/google.protobuf.{kind}");
+        (Bytes::new(), Some(Any { type_url, value }))
+    };
+    let (snapshot, configuration) = match form {
+        Form::Bytes => (snapshot.into(), None),
+        Form::JsonStruct => {
+            let text = Value { kind: Some(value::Kind::StringValue(STANDARD.encode(snapshot))) };
+            json("Struct", Struct { fields: [("snapshot".to_owned(), text)].into() }.encode_to_vec())
+        }
+        Form::JsonText => {
+            let text = format!("{{\"snapshot\":\"{}\"}}", STANDARD.encode(snapshot));
+            json("StringValue", text.encode_to_vec())
+        }
+    };
+    let shipment = &*shipment.to_string();
+    let (kind, name, failure_policy) = (FilterKind::Http, "edgefold", FailurePolicy::Reload);
+    let resource = Resource { kind, name, version: shipment, shipment, module: FILTER, snapshot, failure_policy };
+    let shipped = resource.encode();
+    let shipped = configuration.map_or_else(|| shipped.clone(), |other| with_configuration(&shipped, other));
+    replace_file(file, &shipped).unwrap();
+}
+
+/// The resource in `shipped` with another configuration of its filter.
+fn with_configuration(shipped: &[u8], configuration: Any) -> Vec<u8> {
+    let mut response = DiscoveryResponse::decode(shipped).unwrap();
+    let mut extension = TypedExtensionConfig::decode(&*response.resources[0].value).unwrap();
+    let filter = extension.typed_config.as_mut().unwrap();
+    let mut wasm = Wasm::decode(&*filter.value).unwrap();
+    wasm.config.as_mut().unwrap().configuration = Some(configuration);
+    filter.value = wasm.encode_to_vec();
+    response.resources[0].value = extension.encode_to_vec();
+    response.encode_to_vec()
+}
+
+/// An Envoy with one worker. Its main thread has a VM as well.
+fn start_envoy(edgefold: &Edgefold) -> Envoy {
+    let directory = PathBuf::from(edgefold.path("envoy"));
+    std::fs::create_dir(&directory).unwrap();
+    let file = edgefold.ecds_file().display().to_string();
+    Envoy::start_with(&directory, &CONFIGURATION.replace("ECDS_FILE", &file), 1)
+}
+
+/// A VM has 1 GiB. JSON used to need more of it than there was: the VMs trapped, and Envoy let everything pass.
+#[test]
+fn workers_change_from_one_snapshot_of_the_greatest_size_to_the_next() {
+    let edgefold = Edgefold::uninitialized();
+    let file = edgefold.ecds_file();
+    let blocked = |shipment: u64| format!("127.0.0.{shipment}");
+    let ship_largest = |form: Form, shipment: u64| {
+        let snapshot = snapshot(shipment, &blocked(shipment), form.most_ranges());
+        let (least, most) = (form.limit() / 100 * 99, form.limit());
+        assert!((least..=most).contains(&snapshot.len()), "{} bytes are not {least} to {most}", snapshot.len());
+        ship(&file, form, shipment, snapshot);
+    };
+    ship_largest(Form::Bytes, 1);
+    let envoy = start_envoy(&edgefold);
+    let status = |shipment| envoy.client(&blocked(shipment)).status();
+    assert_eq!((status(1), status(2)), (Some(403), Some(200)));
+    for (shipment, form) in (2..).zip([Form::Bytes, Form::Bytes, Form::JsonText, Form::JsonStruct]) {
+        ship_largest(form, shipment);
+        eventually(&format!("shipment {shipment}, {form:?}"), || (status(shipment) == Some(403)).then_some(()));
+        assert_eq!(status(shipment - 1), Some(200), "{form:?}");
+    }
+    let counted = |name| envoy.metric(name, "edgefold");
+    assert_eq!((counted("snapshot_rejected"), counted("snapshot_kept")), (Some(0), Some(0)));
+
+    let mut over = snapshot(6, &blocked(6), 0);
+    over.resize(MAX_SNAPSHOT_BYTES + 1, 0);
+    ship(&file, Form::Bytes, 6, over);
+    eventually("the canary's refusal", || (counted("snapshot_rejected") == Some(1)).then_some(()));
+    assert_eq!((status(5), status(6)), (Some(403), Some(200)));
+    assert_eq!(counted("snapshot_kept"), Some(0), "no worker has seen it");
+    let rejected = envoy.admin("stats?filter=http_filter.edgefold.update_rejected");
+    assert_eq!(rejected, "extension_config_discovery.http_filter.edgefold.update_rejected: 1\n");
+}
+
+const CONFIGURATION: &str = r#"
+node: { id: edge-1, cluster: edge }
+admin: { address: { socket_address: { address: 127.0.0.1, port_value: 0 } } }
+stats_config:
+  stats_tags: [ { tag_name: edgefold_filter, regex: '^wasmcustom\.edgefold_filter\.(([^.]+)\.)' } ]
+static_resources:
+  listeners:
+  - name: ingress
+    address: { socket_address: { address: 127.0.0.1, port_value: 0 } }
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: ingress
+          use_remote_address: true
+          http_filters:
+          - name: edgefold
+            config_discovery:
+              config_source: { resource_api_version: V3, path_config_source: { path: ECDS_FILE } }
+              type_urls: [ type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm ]
+          - name: envoy.filters.http.router
+            typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes: [ { match: { prefix: "/" }, direct_response: { status: 200 } } ]
+"#;
