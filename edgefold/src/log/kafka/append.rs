@@ -9,7 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use super::{KafkaLog, PARTITION};
+use super::{KafkaLog, PARTITION, wait_for_answers};
 use crate::log::NewCommand;
 use crate::{Appended, Error};
 
@@ -61,6 +61,7 @@ impl KafkaLog {
                 break; // Later commands must not get in before it.
             }
         }
+        wait_for_answers(&producer, |wait| producer.poll(wait), DELIVERY_TIMEOUT * 2);
         // Returns when every record has been acknowledged or has timed out.
         let flushed = producer.flush(DELIVERY_TIMEOUT * 2);
         let results = producer.context().results.lock().map(|results| results.clone()).unwrap_or_default();

@@ -1,12 +1,13 @@
 //! The distributed log: two topics of a Kafka cluster, `PREFIX.commands` and `PREFIX.ranges`, with one partition each.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{Producer, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::debug;
 
@@ -49,6 +50,15 @@ const CONSUMER: [(&str, &str); 4] = [
     ("fetch.queue.backoff.ms", "5"),
     ("queued.min.messages", "200000"),
 ];
+
+/// Waits until the broker has answered for everything that was sent, or for `most`. rdkafka's own `flush` does the same, but takes a
+/// multiple of 100 ms: it polls for that long even if the answer comes at once.
+fn wait_for_answers<C: ProducerContext>(producer: &impl Producer<C>, poll: impl Fn(Duration), most: Duration) {
+    let started = Instant::now();
+    while producer.in_flight_count() > 0 && started.elapsed() < most {
+        poll(Duration::from_millis(1));
+    }
+}
 
 /// A log in two topics.
 #[derive(Clone, Debug)]

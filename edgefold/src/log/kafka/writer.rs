@@ -9,7 +9,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use tracing::debug;
 
-use super::{KafkaLog, PARTITION};
+use super::{KafkaLog, PARTITION, wait_for_answers};
 use crate::Error;
 use crate::log::{ViewRecord, ViewWriter};
 use crate::view::OFFSET_KEY;
@@ -63,9 +63,14 @@ impl KafkaViewWriter {
         self.producer.begin_transaction()?;
         let record = BaseRecord::<_, [u8]>::to(&self.topic).partition(PARTITION).key(OFFSET_KEY);
         self.producer.send(record).map_err(|(error, _)| error)?;
-        self.producer.flush(TRANSACTION_TIMEOUT)?; // Without a record on the broker, an abort would write no marker.
+        self.flush()?; // Without a record on the broker, an abort would write no marker.
         self.producer.abort_transaction(TRANSACTION_TIMEOUT)?;
         Ok(self.producer.context().newest.load(Ordering::Relaxed).unsigned_abs() + 1)
+    }
+
+    fn flush(&self) -> Result<(), KafkaError> {
+        wait_for_answers(&self.producer, |wait| self.producer.poll(wait), TRANSACTION_TIMEOUT);
+        self.producer.flush(TRANSACTION_TIMEOUT)
     }
 
     fn failed(&self, source: KafkaError) -> Error {
@@ -91,7 +96,7 @@ impl KafkaViewWriter {
                 record = refused;
             }
         }
-        self.producer.flush(TRANSACTION_TIMEOUT)?;
+        self.flush()?;
         if self.producer.context().went_back.load(Ordering::Relaxed) {
             // The topic was deleted and recreated: these records would not be a whole view.
             self.producer.abort_transaction(TRANSACTION_TIMEOUT)?;
