@@ -49,7 +49,8 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
         if slice.is_empty() {
             return Err(OpenError::Empty);
         }
-        if slice.first_chunk() != Some(MAGIC) {
+        // Fewer bytes may be the start of the magic. Then they are truncated.
+        if !slice.starts_with(MAGIC) && !MAGIC.starts_with(slice) {
             return Err(OpenError::Magic);
         }
         let truncated = |needed| OpenError::Truncated { needed, found };

@@ -45,8 +45,8 @@ fn error_in(snapshot: &[u8], offset: usize, bytes: &[u8]) -> String {
 #[test]
 fn bytes_that_end_early_are_counted() {
     assert_eq!(error(&[]), "no bytes at all: the configuration must hold an edgefold snapshot");
-    assert_eq!(error(&SAMPLE[..7]), "not an edgefold snapshot: the first 8 bytes are not \"EDGEFOLD\"");
-    for length in [11, 12, 23] {
+    assert_eq!(error(b"EDGY"), "not an edgefold snapshot: the first 8 bytes are not \"EDGEFOLD\"");
+    for length in [2, 7, 8, 11, 12, 23] {
         assert_eq!(error(&SAMPLE[..length]), format!("truncated: {length} bytes, but at least 24 are needed"));
     }
     let damaged = error(&SAMPLE[..SAMPLE.len() - 1]);

@@ -409,6 +409,30 @@ fn version_and_help_are_not_errors() {
     assert!(edgefold.run(&["block", "--help"]).contains("Examples:"));
 }
 
+/// The length of a snapshot is not stored, so damage and truncation look alike where only the checksum is wrong.
+#[test]
+fn inspect_says_that_a_file_is_cut_off() {
+    let edgefold = Edgefold::sqlite().block(&["10.0.0.0/24"]);
+    let (snapshot, cut) = (edgefold.path("snapshot.bin"), edgefold.path("cut"));
+    edgefold.run(&["snapshot", "-o", &snapshot]);
+    drop(edgefold.serve(&[]));
+    let snapshot = std::fs::read(snapshot).unwrap();
+    let resource = std::fs::read(edgefold.ecds_file()).unwrap();
+    let of_snapshot: fn(usize) -> &'static str =
+        |length| if length < 24 { "cut: truncated: " } else { "cut: damaged or truncated: " };
+    let of_resource: fn(usize) -> &'static str =
+        |_| "cut: the file is truncated or damaged: it begins like an ECDS file";
+    for (bytes, words) in [(&snapshot, of_snapshot), (&resource, of_resource)] {
+        let all = bytes.len();
+        for length in [1, 4, 7, 8, 10, 23, 24, 40, 100, all / 2, all - 9, all - 1] {
+            std::fs::write(&cut, &bytes[..length]).unwrap();
+            edgefold.outcome(&["inspect", &cut]).assert_failed(ERROR, words(length));
+        }
+    }
+    std::fs::write(&cut, []).unwrap();
+    edgefold.outcome(&["inspect", &cut]).assert_failed(ERROR, "cut: the file is empty");
+}
+
 #[test]
 fn a_file_of_another_program_is_neither_a_log_nor_a_snapshot() {
     let edgefold = Edgefold::uninitialized();

@@ -25,6 +25,8 @@ pub(super) enum CliError {
     Usage(String),
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("{}: the file is empty", path.display())]
+    EmptyFile { path: PathBuf },
     #[error("{}: {source}", path.display())]
     NotASnapshot { path: PathBuf, source: Box<OpenError> },
     #[error("{}: the file is truncated or damaged: it begins like an ECDS file, but cannot be decoded", path.display())]

@@ -38,6 +38,7 @@ impl InspectArgs {
         let size = bytes.len();
         let path = self.file.clone();
         let snapshot = match snapshot_in(&bytes) {
+            _ if bytes.is_empty() => return Err(CliError::EmptyFile { path }),
             Some(snapshot) => Snapshot::open(snapshot),
             None if is_like_a_resource(&bytes) => return Err(CliError::DamagedResource { path }),
             None => Snapshot::open(bytes),

@@ -107,7 +107,13 @@ pub fn snapshot_in(response: &Bytes) -> Option<Bytes> {
 }
 
 /// Whether bytes that cannot be decoded look as if they had been an encoded `DiscoveryResponse`.
+///
+/// So do a few bytes that start with the tag of `version_info`: the type comes after it.
 pub fn is_like_a_resource(bytes: &[u8]) -> bool {
+    const VERSION_INFO: u8 = 1 << 3 | 2;
+    if bytes.len() < 2 * EXTENSION_CONFIG.len() && bytes.first() == Some(&VERSION_INFO) {
+        return true;
+    }
     let start = &bytes[..bytes.len().min(4096)];
     start.windows(EXTENSION_CONFIG.len()).any(|window| window == EXTENSION_CONFIG.as_bytes())
 }
