@@ -29,6 +29,8 @@ kafka: need-rust need-perl .tools/kafka
 
 # Cargo builds the binaries, which the harness runs, before it runs the first test.
 test: tools
+	# The next version, for a test of an upgrade.
+	cargo build --package edgefold-snapshotter --features next-grammar --bin edgefold-next
 	cargo test --workspace
 	# As wasm, without and with SIMD128.
 	for flags in "" "-C target-feature=+simd128"; do \

@@ -52,6 +52,13 @@ impl Edgefold {
         Self { binary: binary(), log: url.to_owned(), directory: Arc::new(temporary_directory()) }
     }
 
+    /// The binary of the next version of the grammar, with the same log and another folder. `make test` builds it.
+    pub fn next_version(&self) -> Self {
+        let binary = self.binary.with_file_name("edgefold-next");
+        assert!(binary.is_file(), "{} is missing: the Makefile says how to build it", binary.display());
+        Self { binary, log: self.log.clone(), directory: Arc::new(temporary_directory()) }
+    }
+
     /// The path of the binary.
     pub fn binary(&self) -> &Path {
         &self.binary

@@ -13,7 +13,10 @@ use super::time::{LogTime, TimeError};
 
 /// The version of what a record of the commands means. A reader of another version may read a record differently, and so fold
 /// other ranges from the same log. Each change of meaning has a number in `docs/semantics.md`.
-pub const GRAMMAR: u32 = 3;
+pub const GRAMMAR: u32 = 3 + NEXT as u32;
+
+/// Whether this is the version after, which tests of an upgrade need: it has the attribute `next`.
+const NEXT: bool = cfg!(feature = "next-grammar");
 
 /// The longest command, in bytes.
 pub const MAX_COMMAND_BYTES: usize = 4096;
@@ -141,7 +144,7 @@ impl Command {
             });
         }
         let mut attributes = Attributes::parse(rest, |name| {
-            if verb.attributes().contains(&name) || matches!(name, "origin" | "reason") {
+            if verb.attributes().contains(&name) || matches!(name, "origin" | "reason") || NEXT && name == "next" {
                 return Ok(());
             }
             Err(match name {
