@@ -80,8 +80,8 @@ impl FromStr for ListName {
 /// The default list comes first, and all others by their bytes.
 impl Ord for ListName {
     fn cmp(&self, other: &Self) -> core::cmp::Ordering {
-        let key = |name: &Self| (!name.is_default(), name.bytes);
-        key(self).cmp(&key(other))
+        let key = |name: &Self| !name.is_default();
+        key(self).cmp(&key(other)).then_with(|| self.as_str().cmp(other.as_str()))
     }
 }
 
@@ -93,7 +93,7 @@ impl PartialOrd for ListName {
 
 impl fmt::Display for ListName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+        f.write_str(self.as_str())
     }
 }
 

@@ -60,7 +60,7 @@ impl InspectArgs {
                 lists.iter().try_for_each(|list| {
                     let ListHeader { name, action, ipv4_ranges, ipv6_ranges, table_bytes } = list;
                     let action = ListActionText(action);
-                    writeln!(out, "list {name:<13} {action}")?;
+                    writeln!(out, "list {:<13} {action}", name.as_str())?;
                     writeln!(out, "{:18} {ipv4_ranges} IPv4 and {ipv6_ranges} IPv6 ranges, {table_bytes} bytes", "")
                 })
             }

@@ -57,7 +57,7 @@ impl ListArgs {
                 }
                 blocks.try_for_each(|(name, block)| {
                     if width > 0 {
-                        write!(out, "{name:<width$} ")?;
+                        write!(out, "{:<width$} ", name.as_str())?;
                     }
                     writeln!(out, "{:<40} {}", block.range.shortest_text(), output::until_words(block.until))
                 })

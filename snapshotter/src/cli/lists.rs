@@ -138,7 +138,7 @@ impl PrintArgs {
                         (v4, v6) => format!("{v4} IPv4 and {v6} IPv6 addresses"),
                     };
                     let next = row.next_expiry.map(|time| format!(", the next until {time}")).unwrap_or_default();
-                    writeln!(out, "{name:<width$}  {does}  {ranges} ranges, {count}{next}")
+                    writeln!(out, "{:<width$}  {does}  {ranges} ranges, {count}{next}", name.as_str())
                 })
             }
             Format::Raw => rows.iter().try_for_each(|row| {
