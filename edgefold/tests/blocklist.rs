@@ -10,7 +10,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use edgefold::{Blocklist, Error, Listing, Log, LogTime, Moment, NewCommand, SqliteLog, Until, now, replay};
+use edgefold::{
+    Blocklist, Error, ListName, Listing, Log, LogTime, Moment, NewCommand, SqliteLog, Until, Verdict, now, replay,
+};
 use tempfile::TempDir;
 
 use crate::faulty_log::{Fault, FaultyLog, TROUBLE};
@@ -71,6 +73,30 @@ fn it_follows_what_others_append() {
     eventually("the block to go", || blocklist.get(ip("10.0.0.7")).denied().is_none().then_some(()));
     assert!(blocklist.get(ip("10.0.0.8")).denied().is_some());
     assert!(blocklist.get(ip("2001:db8::1")).denied().is_some(), "it came with the command before");
+}
+
+#[test]
+fn all_lists_are_asked_together_or_one_alone() {
+    let (_directory, log) = sqlite();
+    let commands = [
+        "LIST monitoring action=exempt",
+        "ADD 10.0.0.7 list=monitoring",
+        "LIST cloud action=tag",
+        "ADD 10.0.0.0/8 list=cloud",
+        "ADD 10.0.0.0/24 list=feed",
+    ];
+    append(&log, now(), &commands);
+    let blocklist = follow(&log);
+    let name = |listing: Listing| listing.list.to_string();
+    assert_eq!(blocklist.get(ip("10.0.0.8")).denied().map(name).as_deref(), Some("feed"));
+    let Verdict::Exempt(by) = blocklist.get(ip("10.0.0.7")) else { panic!("it is exempt") };
+    assert_eq!(name(by), "monitoring");
+    let Verdict::Mark { shadow, tag } = blocklist.get(ip("10.0.1.1")) else { panic!("it is tagged") };
+    assert_eq!((shadow, tag.into_iter().map(name).collect::<Vec<_>>()), (vec![], vec!["cloud".to_owned()]));
+    assert_eq!(blocklist.get(ip("192.0.2.1")), Verdict::Pass);
+    let feed: ListName = "feed".parse().unwrap();
+    let on_feed = |client| blocklist.read(|fold| fold.list(&feed)?.find(ip(client), now())).is_some();
+    assert!(on_feed("10.0.0.7") && !on_feed("10.0.1.1"), "whatever other lists say");
 }
 
 #[test]

@@ -126,7 +126,8 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
     /// Whether the address is on the list at this index of [`Header::lists`].
     #[inline]
     pub fn contains(&self, list: usize, ip: IpAddr) -> bool {
-        self.table(list).is_some_and(|table| table.contains(ip))
+        let Some((range, table)) = self.tables.get(list) else { return false };
+        self.bytes.as_ref().get(range.clone()).is_some_and(|bytes| table.contains_in(bytes, ip))
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Table<B> {
 impl<B> Table<B> {
     /// The same table over other bytes, which must be equal. Other bytes give wrong answers, never a panic.
     ///
-    /// So whoever has several tables in one buffer can keep them without their bytes, and borrow those for a lookup:
+    /// So whoever has several tables in one buffer can keep them without their bytes, and borrow those to look something up:
     ///
     /// ```
     /// use edgefold_table::{Table, encode};
@@ -39,6 +39,15 @@ impl<B> Table<B> {
     #[inline]
     pub fn with_bytes<C>(&self, bytes: C) -> Table<C> {
         Table { bytes, v4: self.v4, v6: self.v6 }
+    }
+
+    /// As [`Table::contains`] on a table with these bytes, which must be equal: see [`Table::with_bytes`].
+    #[inline]
+    pub fn contains_in(&self, bytes: &[u8], ip: IpAddr) -> bool {
+        match ip.to_canonical() {
+            IpAddr::V4(address) => self.v4.contains(bytes, address.to_bits()),
+            IpAddr::V6(address) => self.v6.contains(bytes, address.to_bits()),
+        }
     }
 
     /// How many IPv4 ranges the table holds.
@@ -80,11 +89,7 @@ impl<B: AsRef<[u8]>> Table<B> {
     /// Whether a range of the table contains `ip`. An IPv4-mapped IPv6 address is looked up as the IPv4 address in it.
     #[inline]
     pub fn contains(&self, ip: IpAddr) -> bool {
-        let bytes = self.bytes.as_ref();
-        match ip.to_canonical() {
-            IpAddr::V4(address) => self.v4.contains(bytes, address.to_bits()),
-            IpAddr::V6(address) => self.v6.contains(bytes, address.to_bits()),
-        }
+        self.contains_in(self.bytes.as_ref(), ip)
     }
 
     /// The range that contains `ip`. An IPv4-mapped IPv6 address is looked up as the IPv4 address in it.

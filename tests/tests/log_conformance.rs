@@ -284,7 +284,16 @@ fn a_view_is_read_back_as_it_was_written(open: Open<'_>) {
     let log = open();
     log.init().unwrap();
     assert_eq!(view(&*log), Fold::default());
-    let texts = ["BLACKLIST 10.0.0.0/24", "BLACKLIST 2001:db8::/32 ttl=1h", "WHITELIST 10.0.0.0/25", "WHITELIST ::/0"];
+    let texts = [
+        "BLACKLIST 10.0.0.0/24",
+        "BLACKLIST 2001:db8::/32 ttl=1h",
+        "LIST feed action=deny share=25% status=429",
+        "ADD 10.0.0.0/25 list=feed",
+        "WHITELIST 10.0.0.0/25",
+        "WHITELIST ::/0 list=*",
+        "LIST feed action=tag",
+        "UNLIST feed",
+    ];
     log.append(&texts.map(command)).unwrap();
     let mut writer = log.view_writer().unwrap();
     let mut fold = Fold::default();
@@ -399,6 +408,10 @@ fn a_start_from_the_view_at_any_offset_equals_a_replay(open: Open<'_>) {
         "BLACKLIST ::/0",
         "WHITELIST 2001:db8::/32",
         "BLACKLIST 10.0.0.0/8 until=2030-01-01T00:00:00Z",
+        "LIST feed action=tag",
+        "ADD 10.0.0.0/24 list=other ttl=1h",
+        "WHITELIST 10.0.0.7 list=*",
+        "UNLIST feed",
     ];
     log.append(&texts.map(command)).unwrap();
     let records = read_all(&*log, 0);
@@ -419,7 +432,7 @@ fn a_start_from_the_view_at_any_offset_equals_a_replay(open: Open<'_>) {
     }
     assert_eq!(Follower::load(&*open()).unwrap().fold, replayed);
     let error = replay(&*open(), Moment::Offset(99)).unwrap_err();
-    assert!(matches!(error, Error::NotYet { wanted: 99, end: 7 }), "{error}");
+    assert!(matches!(error, Error::NotYet { wanted: 99, end: 11 }), "{error}");
 }
 
 fn a_blocklist_follows_what_others_append(open: Open<'_>) {
