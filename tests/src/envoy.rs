@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::http::{Client, Upstream};
@@ -214,6 +214,30 @@ impl Envoy {
     pub fn wait_for_log_line(&self, words: &str) {
         eventually(&format!("a log line with {words:?}"), || self.output().contains(words).then_some(()));
     }
+}
+
+/// A connection manager with the HTTP filter from `ecds_file`, which answers each request that passes with 200. One line of YAML, for
+/// configurations that no example has.
+pub fn http_manager(ecds_file: &Path) -> String {
+    let http = "type.googleapis.com/envoy.extensions.filters.http";
+    let edgefold = json!({ "name": "edgefold", "config_discovery": {
+        "config_source": { "resource_api_version": "V3", "path_config_source": { "path": ecds_file } },
+        "type_urls": [format!("{http}.wasm.v3.Wasm")],
+    }});
+    let router = json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": { "@type": format!("{http}.router.v3.Router") },
+    });
+    let routes = json!([{ "match": { "prefix": "/" }, "direct_response": { "status": 200 } }]);
+    let manager = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": {
+        "@type": format!("type.googleapis.com/{manager}"),
+        "stat_prefix": "ingress",
+        "use_remote_address": true,
+        "http_filters": [edgefold, router],
+        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": routes }] },
+    }})
+    .to_string()
 }
 
 /// A folder for the files of one Envoy: several may run beside each other.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use edgefold_snapshotter::modules::FILTER;
 use edgefold_snapshotter::ship::ecds::{FailurePolicy, FilterKind, Resource, snapshot_in};
 use edgefold_snapshotter::ship::files::replace_file;
-use edgefold_tests::{Client, Edgefold, Envoy, EnvoyOptions, Example, eventually, raw};
+use edgefold_tests::{Client, Edgefold, Envoy, EnvoyOptions, Example, eventually, http_manager, raw};
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
@@ -195,7 +195,8 @@ fn a_client_on_an_internal_listener_has_no_address() {
     for (policy, status) in [("allow", 200), ("deny", 403)] {
         let edgefold = blocked().block(&["0.0.0.0/0", "::/0"]);
         let _serve = edgefold.serve(&["--no-address", policy]);
-        let envoy = edgefold.envoy_with(&INTERNAL_LISTENER.replace("edgefold.pb", &edgefold.path("edgefold.pb")));
+        let envoy =
+            edgefold.envoy_with(&INTERNAL_LISTENER.replace("HTTP_MANAGER", &http_manager(&edgefold.ecds_file())));
         assert_eq!(envoy.client("127.0.0.1").get().0, status, "{policy}");
         let counted = envoy.admin("stats").contains("edgefold_filter.edgefold.no_address: 1");
         assert!(counted, "{}", envoy.admin("stats?filter=edgefold"));
@@ -224,23 +225,7 @@ static_resources:
     internal_listener: {}
     filter_chains:
     - filters:
-      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: inner
-          use_remote_address: true
-          http_filters:
-          - name: edgefold
-            config_discovery:
-              config_source: { resource_api_version: V3, path_config_source: { path: edgefold.pb } }
-              type_urls: [ type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm ]
-          - name: envoy.filters.http.router
-            typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes: [ { match: { prefix: "/" }, direct_response: { status: 200 } } ]
+      - HTTP_MANAGER
   clusters:
   - name: inner
     load_assignment:

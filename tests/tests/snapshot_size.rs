@@ -13,7 +13,7 @@ use edgefold_snapshotter::modules::FILTER;
 use edgefold_snapshotter::ship::ecds::{FailurePolicy, FilterKind, Resource};
 use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_table::{AddressRange, IpRange};
-use edgefold_tests::{Edgefold, Envoy, eventually};
+use edgefold_tests::{Edgefold, Envoy, eventually, http_manager};
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
@@ -97,8 +97,7 @@ fn with_configuration(shipped: &[u8], configuration: Any) -> Vec<u8> {
 fn start_envoy(edgefold: &Edgefold) -> Envoy {
     let directory = PathBuf::from(edgefold.path("envoy"));
     std::fs::create_dir(&directory).unwrap();
-    let file = edgefold.ecds_file().display().to_string();
-    Envoy::start_with(&directory, &CONFIGURATION.replace("ECDS_FILE", &file), 1)
+    Envoy::start_with(&directory, &CONFIGURATION.replace("HTTP_MANAGER", &http_manager(&edgefold.ecds_file())), 1)
 }
 
 /// A VM has 1 GiB. JSON used to need more of it than there was: the VMs trapped, and Envoy let everything pass.
@@ -146,21 +145,5 @@ static_resources:
     address: { socket_address: { address: 127.0.0.1, port_value: 0 } }
     filter_chains:
     - filters:
-      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: ingress
-          use_remote_address: true
-          http_filters:
-          - name: edgefold
-            config_discovery:
-              config_source: { resource_api_version: V3, path_config_source: { path: ECDS_FILE } }
-              type_urls: [ type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm ]
-          - name: envoy.filters.http.router
-            typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes: [ { match: { prefix: "/" }, direct_response: { status: 200 } } ]
+      - HTTP_MANAGER
 "#;
