@@ -30,7 +30,10 @@ pub fn replay(log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
     read_to_end(&mut *log.commands(Position::default())?, 0, |record| {
         stopped = match moment {
             Moment::Offset(until) => record.offset >= until,
-            Moment::Time(until) => record.effect().is_ok_and(|effect| effect.time > until),
+            // A record that is rejected does not move log time.
+            Moment::Time(until) => {
+                record.effect().is_ok_and(|effect| effect.time > until && fold.check(&effect).is_ok())
+            }
         };
         if !stopped {
             let _rejected = apply(&mut fold, record, &mut edits);

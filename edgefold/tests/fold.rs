@@ -4,7 +4,10 @@
 mod oracle;
 
 use edgefold::view::{OFFSET_KEY, ViewContent, records, repair};
-use edgefold::{Block, Edits, Fold, GRAMMAR, IpRange, ListName, LogTime, MAX_NAMED_LISTS, Record, Until, ViewRecord};
+use edgefold::{
+    Block, Change, Edits, Effect, Fold, GRAMMAR, IpRange, ListName, LogTime, MAX_NAMED_LISTS, Position, Record,
+    SavedList, Until, ViewRecord,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -420,4 +423,35 @@ fn a_log_from_before_there_were_lists_has_the_same_records() {
         [words[0], words[1], words[4]].join(" ")
     };
     assert_eq!(without_versions(&value.unwrap()), without_versions(offset[0].1));
+}
+
+#[test]
+fn a_fold_is_resumed_only_from_lists_that_it_can_have() {
+    let saved = |name: &str, ranges: &[&str]| SavedList {
+        name: name.parse().unwrap(),
+        action: None,
+        blocks: ranges.iter().map(|range| Block { range: range.parse().unwrap(), until: Until::FOREVER }).collect(),
+    };
+    let resume = |lists: Vec<SavedList>| Fold::resume(Position::default(), lists).map_err(|error| error.to_string());
+    let many = |count: usize| (0..count).map(|at| saved(&format!("l{at}"), &["10.0.0.1"])).collect::<Vec<_>>();
+    assert_eq!(resume(many(MAX_NAMED_LISTS)).unwrap().lists().len(), MAX_NAMED_LISTS + 1, "and the default list");
+    assert_eq!(resume(many(MAX_NAMED_LISTS + 1)).unwrap_err(), "there are more than 64 lists");
+    for name in ["default", "a"] {
+        let twice = vec![saved(name, &["10.0.0.1"]), saved(name, &["10.0.0.2"])];
+        assert_eq!(resume(twice).unwrap_err(), format!("list {name} is there twice"));
+    }
+    let overlapping = vec![saved("a", &["10.0.0.0/24", "10.0.0.7"])];
+    assert!(resume(overlapping).unwrap_err().starts_with("the range 10.0.0.7 of list a overlaps"));
+    let gone = resume(vec![saved("a", &[])]).unwrap();
+    assert_eq!(gone, Fold::default(), "a list with nothing on it, and nothing to do, does not exist");
+}
+
+/// No command does so, but whoever calls the library could.
+#[test]
+fn the_default_list_outlives_its_removal() {
+    let (mut fold, _) =
+        play(&[("2026-01-01T00:00:00Z", "BLACKLIST 10.0.0.1"), ("2026-01-01T00:00:01Z", "LIST default action=tag")]);
+    let effect = Effect { time: LogTime::EPOCH, change: Change::Unlist { list: ListName::DEFAULT } };
+    fold.apply_effect(&effect, &mut Edits::default()).unwrap();
+    assert_eq!(fold.lists(), Fold::default().lists());
 }

@@ -3,7 +3,7 @@
 
 mod oracle;
 
-use edgefold::{Log, LogTime, Moment, NewCommand, Record, SqliteLog, replay};
+use edgefold::{Log, LogTime, MAX_NAMED_LISTS, Moment, NewCommand, Record, SqliteLog, replay};
 use proptest::prelude::*;
 
 use crate::oracle::{Oracle, draws, log};
@@ -49,4 +49,21 @@ proptest! {
             oracle.assert_agrees_at(&fold, at);
         }
     }
+}
+
+/// Found by a review: a rejected record does not move log time, and so must not end the replay to a time before its own.
+#[test]
+fn a_record_that_creates_one_list_too_many_does_not_end_a_replay() {
+    let directory = tempfile::tempdir().unwrap();
+    let sqlite = SqliteLog::new(directory.path().join("log.db"));
+    sqlite.init().unwrap();
+    let mut commands: Vec<NewCommand> = (0..MAX_NAMED_LISTS)
+        .map(|at| NewCommand { time: seconds(1_000), text: format!("LIST list-{at} action=tag") })
+        .collect();
+    commands.push(NewCommand { time: seconds(1_060), text: "ADD 10.0.0.2 list=more".to_owned() });
+    commands.push(NewCommand { time: seconds(1_030), text: "BLACKLIST 10.0.0.1".to_owned() });
+    sqlite.append(&commands).unwrap();
+    let fold = replay(&sqlite, Moment::Time(seconds(1_040))).unwrap();
+    assert_eq!(fold.position().next_offset, 66);
+    assert!(fold.verdict("10.0.0.1".parse().unwrap(), seconds(1_040)).denied().is_some());
 }

@@ -6,13 +6,14 @@
 //! plugins with several names is each request asked for its own.
 
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::cell::Cell;
+use core::cell::{OnceCell, RefCell};
 use core::net::IpAddr;
 
 use edgefold_snapshot::{
-    ClientAddress, Fingerprint, ListAction, ListName, ListSet, Mode, Quoted, Refusal, Settings, Snapshot,
+    ClientAddress, Fingerprint, Header, ListAction, ListName, ListSet, Mode, Quoted, Refusal, Settings, Snapshot,
 };
 
 use crate::client::client_of_request;
@@ -49,8 +50,8 @@ pub struct Filter {
 struct Plugin {
     name: Vec<u8>,
     metrics: Metrics,
-    /// Those of each list that a snapshot has had, up to [`MOST_LISTS`].
-    list_metrics: Vec<(ListName, ListMetrics)>,
+    /// Those of the lists.
+    lists_seen: Rc<ListsSeen>,
     /// `None` if no snapshot was accepted yet.
     in_force: Option<InForce>,
 }
@@ -62,12 +63,11 @@ struct InForce {
     /// The host's key for the header of [`ClientAddress::Header`].
     header_key: Vec<u8>,
     metrics: Metrics,
-    /// Those of each list, by its index.
-    list_metrics: Vec<ListMetrics>,
-    /// Whether a list tells the upstream about its clients.
-    has_tags: bool,
-    /// Whether the gauges say that this snapshot is in force.
-    is_exported: Cell<bool>,
+    /// Those of each list, by its index. Only set once it serves: see [`InForce::export`].
+    list_metrics: OnceCell<Vec<ListMetrics>>,
+    lists_seen: Rc<ListsSeen>,
+    /// The host's key for the header that tells the upstream about tags; `None` if no list has some.
+    tag_header_key: Option<Vec<u8>>,
 }
 
 /// The metrics of a plugin. They are defined once, because a host returns a new number for each definition.
@@ -86,6 +86,14 @@ struct Metrics {
     ranges: Option<Metric>,
     as_of: Option<Metric>,
     fresh_from: Option<Metric>,
+}
+
+/// The lists of a plugin that have metrics of their own, up to [`MOST_LISTS`].
+#[derive(Debug)]
+struct ListsSeen {
+    /// What the names of their metrics begin with.
+    prefix: String,
+    metrics: RefCell<Vec<(ListName, ListMetrics)>>,
 }
 
 /// The metrics of a list of a plugin.
@@ -114,10 +122,12 @@ impl Filter {
             host.plugin_name().or_else(|| self.plugins.first().map(|only| only.name.clone())).unwrap_or_default();
         if self.plugins.iter().all(|plugin| plugin.name != name) {
             let metrics = Metrics::new(&name, host);
-            self.plugins.push(Plugin { name: name.clone(), metrics, list_metrics: Vec::new(), in_force: None });
+            let prefix = format!("edgefold_filter.{}.list", label(&name));
+            let lists_seen = Rc::new(ListsSeen { prefix, metrics: RefCell::default() });
+            self.plugins.push(Plugin { name: name.clone(), metrics, lists_seen, in_force: None });
         }
         // It is always there.
-        let Some(Plugin { metrics, list_metrics, in_force, .. }) =
+        let Some(Plugin { metrics, lists_seen, in_force, .. }) =
             self.plugins.iter_mut().find(|plugin| plugin.name == name)
         else {
             return false;
@@ -134,13 +144,14 @@ impl Filter {
                     ClientAddress::Header { name, .. } => host.header_key(name),
                     ClientAddress::Envoy | ClientAddress::Connection => Vec::new(),
                 };
-                let lists = &snapshot.header().lists;
+                let Header { settings, lists, .. } = snapshot.header();
+                let has_tags = lists.iter().any(|list| list.action == ListAction::Tag);
                 let next = InForce {
                     header_key,
                     metrics: *metrics,
-                    list_metrics: lists.iter().map(|list| metrics_of(list.name, list_metrics, &name, host)).collect(),
-                    has_tags: lists.iter().any(|list| list.action == ListAction::Tag),
-                    is_exported: Cell::new(false),
+                    list_metrics: OnceCell::new(),
+                    lists_seen: Rc::clone(lists_seen),
+                    tag_header_key: has_tags.then(|| host.header_key(&settings.tag_header)),
                     snapshot,
                 };
                 if !is_canary {
@@ -198,11 +209,7 @@ impl Filter {
                 return Action::Stop;
             }
         }
-        if in_force.has_tags {
-            // Whatever the client sent under that name must not reach the upstream.
-            let names = tags.map(|tags| in_force.names(tags)).filter(|names| !names.is_empty());
-            host.replace_request_header(&in_force.settings().tag_header, names.as_deref());
-        }
+        in_force.send_tags(tags.unwrap_or_default(), host);
         Action::Continue
     }
 
@@ -300,11 +307,16 @@ impl InForce {
         self.settings().freshness.is_some() && is_stale(&self.snapshot, host.now())
     }
 
-    /// Sets the gauges, once: what they say is in force then. A canary never serves, so it must not.
+    /// Sets the gauges, once: what they say is in force then. It also defines the metrics of lists that are new. A canary never serves,
+    /// so it must do neither: there is one for each shipment, and none knows which metrics those before it have defined.
     fn export(&self, host: &impl MetricsHost) {
-        if self.is_exported.replace(true) {
+        if self.list_metrics.get().is_some() {
             return;
         }
+        let lists = &self.snapshot.header().lists;
+        let metrics = lists.iter().map(|list| self.lists_seen.metrics_of(list.name, host)).collect();
+        // It was not set before.
+        let _set = self.list_metrics.set(metrics);
         let header = self.snapshot.header();
         let (ipv4_ranges, ipv6_ranges) = header.ranges();
         set_gauge(host, self.metrics.generation, header.generation.next_offset);
@@ -399,33 +411,46 @@ impl InForce {
     }
 
     fn count(&self, list: usize, of: fn(&ListMetrics) -> Option<Metric>, host: &impl MetricsHost) {
-        increment(host, self.list_metrics.get(list).and_then(of));
+        increment(host, self.list_metrics.get().and_then(|lists| lists.get(list)).and_then(of));
+    }
+
+    /// Tells the upstream about the lists that the client is on. Whatever the client sent under that name must not get there.
+    ///
+    /// A request whose headers change is routed again, so others are left alone.
+    fn send_tags(&self, tags: ListSet, host: &impl RequestHost) {
+        let Some(key) = &self.tag_header_key else { return };
+        let name = &self.settings().tag_header;
+        if host.with_header(key, |sent| sent.is_some()) {
+            host.remove_request_header(name);
+        }
+        let names = self.names(tags);
+        if !names.is_empty() {
+            host.add_request_header(name, &names);
+        }
     }
 }
 
-/// The metrics of a list, which are defined when it is first seen. Beyond [`MOST_LISTS`] it has none.
-fn metrics_of(
-    list: ListName,
-    known: &mut Vec<(ListName, ListMetrics)>,
-    plugin: &[u8],
-    host: &impl ConfigurationHost,
-) -> ListMetrics {
-    if let Some((_, metrics)) = known.iter().find(|(name, _)| *name == list) {
-        return *metrics;
+impl ListsSeen {
+    /// The metrics of a list, which are defined when it is first seen. Beyond [`MOST_LISTS`] it has none.
+    fn metrics_of(&self, list: ListName, host: &impl MetricsHost) -> ListMetrics {
+        let mut known = self.metrics.borrow_mut();
+        if let Some((_, metrics)) = known.iter().find(|(name, _)| *name == list) {
+            return *metrics;
+        }
+        if known.len() >= MOST_LISTS {
+            return ListMetrics::default();
+        }
+        let prefix = format!("{}.{}", self.prefix, label(list.as_str().as_bytes()));
+        let counter = |of: &str| host.define_counter(&format!("{prefix}.{of}"));
+        let metrics = ListMetrics {
+            denied: counter("denied"),
+            shadowed: counter("shadowed"),
+            exempted: counter("exempted"),
+            tagged: counter("tagged"),
+        };
+        known.push((list, metrics));
+        metrics
     }
-    if known.len() >= MOST_LISTS {
-        return ListMetrics::default();
-    }
-    let prefix = format!("edgefold_filter.{}.list.{}", label(plugin), label(list.as_str().as_bytes()));
-    let counter = |of: &str| host.define_counter(&format!("{prefix}.{of}"));
-    let metrics = ListMetrics {
-        denied: counter("denied"),
-        shadowed: counter("shadowed"),
-        exempted: counter("exempted"),
-        tagged: counter("tagged"),
-    };
-    known.push((list, metrics));
-    metrics
 }
 
 fn respond_refusal(host: &impl RequestHost, refusal: &Refusal, reason: Reason) {

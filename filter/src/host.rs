@@ -16,6 +16,8 @@ pub trait MetricsHost {
     fn increment(&self, counter: Metric);
     /// Sets a gauge.
     fn set_gauge(&self, gauge: Metric, value: u64);
+    /// Defines a counter. The host keeps it, even if the VM that defined it is gone.
+    fn define_counter(&self, name: &str) -> Option<Metric>;
 }
 
 /// What the filter asks of its host while a plugin is configured.
@@ -31,8 +33,6 @@ pub trait ConfigurationHost: MetricsHost {
     fn share_validated(&self, fingerprint: Fingerprint);
     /// The host's key for a request header, for [`RequestHost::with_header`]. Names of headers are not case-sensitive.
     fn header_key(&self, name: &str) -> Vec<u8>;
-    /// Defines a counter.
-    fn define_counter(&self, name: &str) -> Option<Metric>;
     /// Defines a gauge.
     fn define_gauge(&self, name: &str) -> Option<Metric>;
     /// Logs a line.
@@ -60,8 +60,10 @@ pub trait RequestHost: MetricsHost {
     /// Passes the value of the request header with this [key](ConfigurationHost::header_key) to `read`, which must not call the
     /// host. Several headers with one name are one list, joined with commas.
     fn with_header<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> R;
-    /// Removes all request headers with this name, which is in lower case, and adds one with `value` if there is a value.
-    fn replace_request_header(&self, name: &str, value: Option<&str>);
+    /// Removes all request headers with this name, which is in lower case.
+    fn remove_request_header(&self, name: &str);
+    /// Adds a request header.
+    fn add_request_header(&self, name: &str, value: &str);
     /// Sets the filter state `wasm.` plus `name` of the request or connection.
     fn set_filter_state(&self, name: &str, value: &str);
     /// Answers the request.

@@ -206,6 +206,10 @@ impl MetricsHost for ProxyWasm {
         // SAFETY: there are no pointers.
         let _set = unsafe { proxy_record_metric(gauge, value) };
     }
+
+    fn define_counter(&self, name: &str) -> Option<Metric> {
+        define(COUNTER, name)
+    }
 }
 
 impl ConfigurationHost for ProxyWasm {
@@ -240,10 +244,6 @@ impl ConfigurationHost for ProxyWasm {
         path
     }
 
-    fn define_counter(&self, name: &str) -> Option<Metric> {
-        define(COUNTER, name)
-    }
-
     fn define_gauge(&self, name: &str) -> Option<Metric> {
         define(GAUGE, name)
     }
@@ -275,15 +275,16 @@ impl RequestHost for ProxyWasm {
         self.attribute(key, read)
     }
 
-    fn replace_request_header(&self, name: &str, value: Option<&str>) {
-        // SAFETY: the pointers are those of slices.
+    fn remove_request_header(&self, name: &str) {
+        // SAFETY: the pointer is that of a slice.
         let _removed = unsafe { proxy_remove_header_map_value(REQUEST_HEADER_MAP, name.as_ptr(), name.len()) };
-        if let Some(value) = value {
-            // SAFETY: the pointers are those of slices.
-            let _added = unsafe {
-                proxy_add_header_map_value(REQUEST_HEADER_MAP, name.as_ptr(), name.len(), value.as_ptr(), value.len())
-            };
-        }
+    }
+
+    fn add_request_header(&self, name: &str, value: &str) {
+        // SAFETY: the pointers are those of slices.
+        let _added = unsafe {
+            proxy_add_header_map_value(REQUEST_HEADER_MAP, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+        };
     }
 
     fn set_filter_state(&self, name: &str, value: &str) {

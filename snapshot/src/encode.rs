@@ -164,7 +164,8 @@ pub enum EncodeError {
     Settings(SettingsError),
     /// The snapshot would be longer than [`MAX_SNAPSHOT_BYTES`].
     #[error(
-        "the snapshot would have {length} bytes, but no filter opens more than {MAX_SNAPSHOT_BYTES}: split the list"
+        "the snapshot would have {length} bytes, but no filter opens more than {MAX_SNAPSHOT_BYTES}: put some \
+         ranges into another log, with a filter of its own"
     )]
     TooLong {
         /// Its bytes.

@@ -154,7 +154,9 @@ pub enum OpenError {
         found: u32,
     },
     /// Longer than [`MAX_SNAPSHOT_BYTES`](crate::MAX_SNAPSHOT_BYTES): a VM could not change to it.
-    #[error("longer than 256 MiB, and two snapshots must fit into a VM: split the list")]
+    #[error(
+        "longer than 256 MiB, and two snapshots must fit into a VM: put some ranges into another log, with a filter of its own"
+    )]
     TooLong,
     /// The bytes end early.
     #[error("truncated: {found} bytes, but at least {needed} are needed")]

@@ -268,6 +268,9 @@ impl Settings {
         {
             return Err(SettingsError::TagHeader { name: tag_header.clone() });
         }
+        if matches!(&self.client_address, ClientAddress::Header { name, .. } if name.eq_ignore_ascii_case(tag_header)) {
+            return Err(SettingsError::TagHeader { name: tag_header.clone() });
+        }
         if self.freshness.is_some_and(|freshness| freshness.max_age < 1000) {
             return Err(SettingsError::MaxAge);
         }
@@ -341,7 +344,7 @@ pub enum SettingsError {
     },
     /// A header that cannot tell the upstream about tags.
     #[error(
-        "{} cannot be the header for tags, which the filter removes from each request: write a name of its own in lower case, such as x-edgefold-lists",
+        "{} cannot be the header for tags, which the filter removes from requests: write a name of its own in lower case, such as x-edgefold-lists",
         Quoted(name)
     )]
     TagHeader {
@@ -448,6 +451,14 @@ mod tests {
         for name in ["", "x lists", ":path", "X-Lists", "host", "cookie", "x-forwarded-for"] {
             assert_eq!(with(name), Err(SettingsError::TagHeader { name: name.to_owned() }), "{name}");
         }
+        // After the first request passed, no client would have an address any more.
+        let client_address = ClientAddress::Header {
+            name: "X-Real-IP".to_owned(),
+            trusted_hops: 1,
+            trusted_proxies: TrustedProxies::default(),
+        };
+        let settings = Settings { tag_header: "x-real-ip".to_owned(), client_address, ..Settings::default() };
+        assert_eq!(settings.check(), Err(SettingsError::TagHeader { name: "x-real-ip".to_owned() }));
     }
 
     #[test]

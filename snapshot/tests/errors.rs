@@ -109,7 +109,10 @@ fn a_snapshot_that_a_vm_could_not_change_to_is_refused() {
     long.resize(MAX_SNAPSHOT_BYTES, 0);
     assert!(error(&long).starts_with("damaged or truncated"));
     long.push(0);
-    assert_eq!(error(&long), "longer than 256 MiB, and two snapshots must fit into a VM: split the list");
+    assert_eq!(
+        error(&long),
+        "longer than 256 MiB, and two snapshots must fit into a VM: put some ranges into another log, with a filter of its own"
+    );
 }
 
 #[test]

@@ -227,7 +227,7 @@ pub enum EncodeError {
         next: IpRange,
     },
     /// More ranges than the format can hold.
-    #[error("the IPv6 ranges take more than 256 MiB: split the list")]
+    #[error("the IPv6 ranges take more than 256 MiB: put some of them into another table")]
     TooMany,
 }
 

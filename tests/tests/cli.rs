@@ -1,6 +1,7 @@
 //! The command line as a user sees it: output, errors and exit statuses, over SQLite logs.
 #![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
+use edgefold::{LogUrl, NewCommand, now};
 use edgefold_tests::{Edgefold, Outcome};
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
@@ -140,10 +141,11 @@ fn check_reports_by_its_exit_status() {
     let json = edgefold.outcome(&["check", "10.0.0.0/23", "10.0.1.1", "-o", "json"]).stdout;
     let until = Value::Null;
     let block =
-        json!({ "first": "10.0.0.0", "last": "10.0.0.255", "until": until, "list": "default", "action": "deny" });
+        json!({ "first": "10.0.0.0", "last": "10.0.0.255", "until": until, "list": "default", "does": "action=deny" });
+    let pass = json!({ "action": "pass", "list": null, "shadow": [], "tag": [] });
     let expected = json!([
-        { "range": "10.0.0.0/23", "blocked": "some", "verdict": null, "blocks": [block] },
-        { "range": "10.0.1.1", "blocked": "none", "verdict": { "action": "pass" }, "blocks": [] },
+        { "range": "10.0.0.0/23", "blocked": "some", "verdict": null, "entries": [block] },
+        { "range": "10.0.1.1", "blocked": "none", "verdict": pass, "entries": [] },
     ]);
     assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), expected);
 }
@@ -169,10 +171,10 @@ fn an_incident_is_played_with_three_lists() {
 
     // Our own probe is in the feed. Taking it off the default list is not enough.
     let check = |args: &[&str]| edgefold.outcome(&[&["check"], args].concat());
-    let blocked = "203.0.113.7 is blocked forever, by 203.0.113.7\n  \
-                   203.0.113.7 forever\n  \
-                   203.0.112.0-203.0.115.255 forever  list cloud, action=tag\n  \
-                   203.0.113.0-203.0.113.255 until 2090-01-01T00:00:00Z  list feed, action=deny status=429 header=\"retry-after: 60\"\n";
+    let blocked = "203.0.113.7 is blocked, by list default:\n  \
+                   list default, action=deny: 203.0.113.7 forever\n  \
+                   list cloud, action=tag: 203.0.112.0-203.0.115.255 forever\n  \
+                   list feed, action=deny status=429 header=\"retry-after: 60\": 203.0.113.0-203.0.113.255 until 2090-01-01T00:00:00Z\n";
     assert_eq!((check(&["203.0.113.7"]).status, check(&["203.0.113.7"]).stdout), (VERDICT, blocked.to_owned()));
     let Outcome { status, stdout, stderr } = edgefold.outcome(&["allow", "203.0.113.7"]);
     assert_eq!((status, stdout.as_str()), (0, "6\tWHITELIST 203.0.113.7\n"));
@@ -181,23 +183,30 @@ fn an_incident_is_played_with_three_lists() {
     edgefold.run(&["add", "203.0.113.7", "--list", "monitoring", "--reason", "our probe"]);
     assert_eq!(edgefold.outcome(&["allow", "203.0.113.7"]).stderr, "", "it is exempt");
     let exempt = check(&["203.0.113.7"]);
-    assert!(exempt.stdout.starts_with("203.0.113.7 is not blocked: exempt forever, by list monitoring, 203.0.113.7\n"));
+    assert!(
+        exempt.stdout.starts_with("203.0.113.7 is not blocked, because list monitoring exempts it:\n"),
+        "{exempt:?}"
+    );
     assert_eq!(exempt.status, 0);
-    assert_eq!(check(&["203.0.113.7", "--list", "feed"]).status, VERDICT, "it is on that list");
+    let on_feed = check(&["203.0.113.7", "--list", "feed"]);
+    assert_eq!(on_feed.status, VERDICT, "it is on that list");
+    let expected = "203.0.113.7 is on list feed until 2090-01-01T00:00:00Z, by 203.0.113.0-203.0.113.255\n";
+    assert_eq!(on_feed.stdout, expected);
+    assert_eq!(check(&["192.0.2.1", "--list", "feed"]).stdout, "192.0.2.1 is not on list feed\n");
     assert_eq!(check(&["203.0.113.0/24"]).stdout.lines().next(), Some("203.0.113.0/24 is partly blocked:"));
     assert_eq!(check(&["203.0.112.1"]).status, 0, "a tag blocks nobody");
     let json: Value = serde_json::from_str(&check(&["203.0.113.8", "203.0.112.1", "-o", "json"]).stdout).unwrap();
-    assert_eq!(json[0]["verdict"], json!({ "action": "deny", "list": "feed" }));
-    assert_eq!(json[1]["verdict"], json!({ "action": "pass", "shadow": [], "tag": ["cloud"] }));
+    assert_eq!(json[0]["verdict"], json!({ "action": "deny", "list": "feed", "shadow": [], "tag": [] }));
+    assert_eq!(json[1]["verdict"], json!({ "action": "pass", "list": null, "shadow": [], "tag": ["cloud"] }));
     check(&["10.0.0.1", "--list", "nobody"])
         .assert_failed(ERROR, "there is no list nobody: there are default, cloud, feed, monitoring");
 
     assert_eq!(
         edgefold.run(&["lists"]),
-        "default     action=deny  0 ranges, 0 IPv4 addresses\n\
-         cloud       action=tag  1 ranges, 1024 IPv4 addresses\n\
-         feed        action=deny status=429 header=\"retry-after: 60\"  1 ranges, 256 IPv4 addresses, the next until 2090-01-01T00:00:00Z\n\
-         monitoring  action=exempt  1 ranges, 1 IPv4 addresses\n"
+        "default     action=deny  0 ranges\n\
+         cloud       action=tag  1 range, 1024 IPv4 addresses\n\
+         feed        action=deny status=429 header=\"retry-after: 60\"  1 range, 256 IPv4 addresses, the first ends at 2090-01-01T00:00:00Z\n\
+         monitoring  action=exempt  1 range, 1 IPv4 address\n"
     );
     let lists: Value = serde_json::from_str(&edgefold.run(&["lists", "-o", "json"])).unwrap();
     let cloud = json!({
@@ -207,6 +216,16 @@ fn an_incident_is_played_with_three_lists() {
     assert_eq!(lists[1], cloud);
     let feed = edgefold.run(&["lists", "-o", "raw"]).lines().nth(2).unwrap().to_owned();
     assert!(feed.starts_with("feed\taction=deny status=429 ") && feed.ends_with("\t1\t256\t0\t2090-01-01T00:00:00Z"));
+
+    // A typo: a list that is new refuses, which is not what an exception is for.
+    let typo = edgefold.outcome(&["add", "203.0.113.9", "--list", "monitorng", "--ttl", "1h"]);
+    assert!(typo.status == 0 && typo.stderr.contains("list monitorng is new, and refuses"), "{}", typo.stderr);
+    assert_eq!(edgefold.outcome(&["lists", "drop", "monitorng"]).stderr, "");
+    let all = edgefold.outcome(&["allow", "192.0.2.9", "--list", "*"]);
+    assert!(all.stderr.contains("no longer exempt"), "{}", all.stderr);
+    let switch = edgefold.outcome(&["lists", "set", "default", "--action", "tag"]);
+    assert!(switch.stderr.contains("all blocks that name no list"), "{}", switch.stderr);
+    edgefold.run(&["lists", "set", "default", "--action", "DENY"]);
 
     // The incident is over.
     edgefold.run(&["lists", "set", "feed", "--action", "deny", "--share", "10%"]);
@@ -226,10 +245,17 @@ fn an_incident_is_played_with_three_lists() {
 #[test]
 fn one_list_too_many_is_listed_as_a_reject() {
     let edgefold = Edgefold::sqlite();
-    let names: Vec<String> = (0..65).map(|at| format!("list-{at}")).collect();
-    for name in &names {
-        edgefold.run(&["lists", "set", name, "--action", "tag"]);
+    for at in 0..64 {
+        edgefold.run(&["lists", "set", &format!("list-{at}"), "--action", "tag"]);
     }
+    for args in [&["lists", "set", "more", "--action", "tag"][..], &["add", "10.0.0.1", "--list", "more"]] {
+        edgefold
+            .outcome(args)
+            .assert_failed(ERROR, "nothing was appended: list more does not exist, and there are 64 lists");
+    }
+    // Another producer does not look.
+    let log = edgefold.log().parse::<LogUrl>().unwrap().open().unwrap();
+    log.append(&[NewCommand { time: now(), text: "ADD 10.0.0.1 list=more".to_owned() }]).unwrap();
     assert_eq!(edgefold.run(&["lists", "-o", "raw"]).lines().count(), 65, "with the default list");
     let rejects: Value = serde_json::from_str(&edgefold.run(&["rejects", "-o", "json"])).unwrap();
     assert_eq!((&rejects[0]["offset"], &rejects[0]["rejected"]), (&64.into(), &true.into()));
@@ -309,7 +335,7 @@ fn rejects_are_listed_with_their_reasons() {
     assert!(lines[2].contains("the record has no value"), "{}", lines[2]);
     assert!(lines[3].len() < 5000, "only as much is shown as a command may have");
     let not_rejected = "not rejected, but its key \"yesterday\" is not a time: its timestamp is used";
-    assert_eq!(lines[4], format!("5\t1970-01-01T00:00:01Z\tWHITELIST 10.0.0.9\t{}", not_rejected.escape_debug()));
+    assert_eq!(lines[4], format!("5\t1970-01-01T00:00:01Z\tWHITELIST 10.0.0.9\t{not_rejected}"));
     let rejects: Value = serde_json::from_str(&edgefold.run(&["rejects", "-o", "json"])).unwrap();
     assert_eq!((&rejects[0]["offset"], &rejects[0]["text"]), (&1.into(), &"BLACKLIST 10.0.0.5/24".into()));
     assert_eq!((&rejects[0]["rejected"], &rejects[4]["rejected"]), (&true.into(), &false.into()));
@@ -383,7 +409,7 @@ fn a_usage_error_names_the_flag_and_the_value_and_appends_nothing() {
             &["lists", "set", "a", "--action", "deny", "--share", "25"],
             &["--share", "write a whole number from 0 to 100"],
         ),
-        (&["lists", "set", "a", "--action", "tag", "--share", "25%"], &["--share", "belong to --action deny"]),
+        (&["lists", "set", "a", "--action", "tag", "--share", "25%"], &["--share", "belongs to --action deny"]),
         (&["lists", "set", "a", "--action", "deny", "--status", "99"], &["status 99 is not the status of a final"]),
         (&["lists", "drop", "default"], &["default", "it always exists"]),
         (&["block", "10.0.0.1", "--reason", "a\nb"], &["control character"]),

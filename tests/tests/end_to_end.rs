@@ -111,7 +111,7 @@ fn one_address_of_a_blocked_range_is_allowed() {
         }
         let check = edgefold.outcome(&["check", "10.0.0.99", "10.0.0.100", "10.0.0.101", "-o", "raw"]);
         assert_eq!(check.status, 1);
-        assert!(check.stdout.contains("\n10.0.0.100\t-\t-\t-\t-\t-\n"), "{}", check.stdout);
+        assert!(check.stdout.contains("\n10.0.0.100\t-\t-\t-\t-\t-\tnone\n"), "{}", check.stdout);
         if prefix == "range" {
             let second = ["10.0.0.1 → 10.0.0.99", "10.0.0.101 → 10.0.0.255", "@offset → 2 2016-09-12T16:01:13Z"];
             await_topic(&kafka, "range.ranges", &[&first[..], &second].concat());

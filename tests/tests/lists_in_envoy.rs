@@ -87,6 +87,31 @@ fn each_list_does_what_its_command_says_and_changes_at_the_next_one() {
     serve.wait_for("edgefold_shipped_next_offset", 13);
 }
 
+/// Sets a header before edgefold, as an authentication filter might. There is another route for it, but Envoy has chosen one already.
+const SET_HEADER: (&str, &str) = (
+    "          http_filters:\n",
+    "          http_filters:\n          - name: envoy.filters.http.header_mutation\n            typed_config:\n              \"@type\": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation\n              mutations: { request_mutations: [ { append: { header: { key: x-route, value: other } } } ] }\n",
+);
+const OTHER_ROUTE: (&str, &str) = (
+    "              - match: { prefix: \"/\" }\n                route: { cluster: upstream }\n",
+    "              - match: { prefix: \"/\", headers: [ { name: x-route, string_match: { exact: other } } ] }\n                direct_response: { status: 418 }\n              - match: { prefix: \"/\" }\n                route: { cluster: upstream }\n",
+);
+
+/// Found by a review: Envoy chooses the route again when a filter changes a header. So only requests that need it are changed.
+#[test]
+fn a_list_that_tags_does_not_change_the_route_of_other_requests() {
+    let edgefold = Edgefold::sqlite();
+    run(&edgefold, &[&["lists", "set", "cloud", "--action", "tag"], &["add", "10.0.0.0/24", "--list", "cloud"]]);
+    let _serve = edgefold.serve(&[]);
+    let envoy = edgefold.envoy(EnvoyOptions { edits: &[SET_HEADER, OTHER_ROUTE], ..BEHIND_A_PROXY });
+    let status = |client: &str, sent: &[(&str, &str)]| {
+        envoy.client("127.0.0.1").get_with(&[&[("x-forwarded-for", client)], sent].concat()).status
+    };
+    assert_eq!(status("192.0.2.1", &[]), 200);
+    assert_eq!(status("10.0.0.7", &[]), 418, "tagged");
+    assert_eq!(status("192.0.2.1", &[("x-edgefold-lists", "")]), 418, "an empty header is removed too");
+}
+
 /// The kill switch.
 #[test]
 fn shadow_mode_turns_every_list_to_shadow() {

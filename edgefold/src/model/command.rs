@@ -227,7 +227,8 @@ impl fmt::Display for Command {
         let of_list = |list: &ListName| if list.is_default() { String::new() } else { format!(" list={list}") };
         match &self.action {
             Action::Blacklist { list, range, term } => {
-                write!(f, "BLACKLIST {}", range.shortest_text())?;
+                let verb = if list.is_default() { "BLACKLIST" } else { "ADD" };
+                write!(f, "{verb} {}", range.shortest_text())?;
                 match term {
                     Term::Forever => {}
                     Term::Ttl(ttl) => write!(f, " ttl={}s", ttl.as_secs())?,
@@ -236,8 +237,9 @@ impl fmt::Display for Command {
                 f.write_str(&of_list(list))?;
             }
             Action::Whitelist { list, range } => {
+                let verb = if list.is_some_and(|list| !list.is_default()) { "REMOVE" } else { "WHITELIST" };
                 let of_list = list.as_ref().map_or(" list=*".to_owned(), of_list);
-                write!(f, "WHITELIST {}{of_list}", range.shortest_text())?;
+                write!(f, "{verb} {}{of_list}", range.shortest_text())?;
             }
             Action::List { list, action } => write!(f, "LIST {list} {}", ListActionText(action))?,
             Action::Unlist { list } => write!(f, "UNLIST {list}")?,
@@ -332,7 +334,7 @@ pub enum CommandError {
     #[error("ttl and until exclude each other: give one of them")]
     TtlAndUntil,
     /// A WHITELIST with a ttl or until.
-    #[error("ttl and until belong to BLACKLIST: a WHITELIST holds until the next BLACKLIST")]
+    #[error("ttl and until belong to BLACKLIST and ADD: a WHITELIST or REMOVE holds until the next of those")]
     TermOnWhitelist,
     /// The ttl has another form.
     #[error("ttl {text:?} is not a duration: write whole numbers with s, m, h, d or w, as in 4h or 1h30m")]
@@ -459,8 +461,8 @@ mod tests {
     fn a_list_is_named_and_written_back_only_if_it_is_not_the_default() {
         for (text, written) in [
             ("BLACKLIST 10.0.0.1 list=default", "BLACKLIST 10.0.0.1"),
-            ("ADD 10.0.0.1 list=tor-exits ttl=1h", "BLACKLIST 10.0.0.1 ttl=3600s list=tor-exits"),
-            ("REMOVE 10.0.0.1 list=\"a\"", "WHITELIST 10.0.0.1 list=a"),
+            ("ADD 10.0.0.1 list=tor-exits ttl=1h", "ADD 10.0.0.1 ttl=3600s list=tor-exits"),
+            ("REMOVE 10.0.0.1 list=\"a\"", "REMOVE 10.0.0.1 list=a"),
             ("allow 10.0.0.1 list=*", "WHITELIST 10.0.0.1 list=*"),
             ("LIST a action=deny", "LIST a action=deny"),
             ("list default action=SHADOW origin=me", "LIST default action=shadow origin=\"me\""),
@@ -541,7 +543,7 @@ mod tests {
             ("BLACKLIST 10.0.0.1 ttl=99999999999999999999s", "leads past the year 9999"),
             ("BLACKLIST 10.0.0.1 ttl=1h until=2026-12-01T00:00:00Z", "ttl and until exclude each other"),
             ("BLACKLIST 10.0.0.1 until=tomorrow", r#"until: "tomorrow" is not a time: write RFC 3339"#),
-            ("WHITELIST 10.0.0.1 ttl=1h", "ttl and until belong to BLACKLIST"),
+            ("WHITELIST 10.0.0.1 ttl=1h", "ttl and until belong to BLACKLIST and ADD"),
             (
                 "BLACKLIST 10.0.0.1 share=5%",
                 r#"unknown attribute "share": write ttl=, until=, list=, origin= or reason="#,

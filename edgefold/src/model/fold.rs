@@ -82,7 +82,9 @@ impl Fold {
             let name = saved.name;
             let list = List::restore(saved).map_err(|range| ResumeError::Overlap { list: name, range })?;
             match this.index(&name) {
-                Ok(index) => this.lists[index] = list,
+                // The default list is there already, and empty.
+                Ok(0) if this.lists[0] == List::new(name) => this.lists[0] = list,
+                Ok(_) => return Err(ResumeError::Twice { list: name }),
                 Err(index) => this.lists.insert(index, list),
             }
         }
@@ -104,14 +106,8 @@ impl Fold {
     /// # Errors
     /// [`Reject::TooManyLists`]: the record is skipped.
     pub fn apply_effect(&mut self, effect: &Effect, edits: &mut Edits) -> Result<(), Reject> {
+        self.check(effect)?;
         let Effect { time, change } = effect;
-        // Before blocks expire: a rejected record changes nothing.
-        if let Change::Block { list, .. } | Change::List { list, .. } = change
-            && self.lists.len() > MAX_NAMED_LISTS
-            && self.index(list).is_err()
-        {
-            return Err(Reject::TooManyLists { list: self.lists.last().map_or(ListName::DEFAULT, List::name) });
-        }
         if *time > self.position.log_time {
             self.position.log_time = *time;
             self.expire(*time, edits);
@@ -132,13 +128,31 @@ impl Fold {
             Change::List { list, action } => self.list_mut(list).set_action(Some(action.clone()), edits.of(list)),
             Change::Unlist { list } => {
                 if let Ok(index) = self.index(list) {
-                    let mut gone = self.lists.remove(index);
-                    gone.clear(edits.of(list));
-                    gone.set_action(None, edits.of(list));
+                    self.lists[index].clear(edits.of(list));
+                    self.lists[index].set_action(None, edits.of(list));
+                    self.remove_if_gone(index);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Checks that there is room for the list that an effect creates, if it does.
+    ///
+    /// # Errors
+    /// [`Reject::TooManyLists`].
+    pub fn check(&self, effect: &Effect) -> Result<(), Reject> {
+        let Effect { time, change } = effect;
+        // What the lists are before blocks expire: a rejected record changes nothing.
+        let creates = match change {
+            Change::Block { list, until, .. } if until.holds_at(self.position.log_time.max(*time)) => list,
+            Change::List { list, .. } => list,
+            _ => return Ok(()),
+        };
+        if self.lists.len() <= MAX_NAMED_LISTS || self.index(creates).is_ok() {
+            return Ok(());
+        }
+        Err(Reject::TooManyLists { list: self.lists.last().map_or(ListName::DEFAULT, List::name) })
     }
 
     fn expire(&mut self, time: LogTime, edits: &mut Edits) {
@@ -258,6 +272,12 @@ pub enum ResumeError {
         list: ListName,
         /// The range.
         range: IpRange,
+    },
+    /// A list that is there twice.
+    #[error("list {list} is there twice")]
+    Twice {
+        /// The list.
+        list: ListName,
     },
     /// More lists than a fold has.
     #[error("there are more than {MAX_NAMED_LISTS} lists")]

@@ -63,7 +63,7 @@ pub enum Change {
         /// What it does.
         action: ListAction,
     },
-    /// A list does not exist.
+    /// A list does not exist. Of the default list, which always does, nothing is left.
     Unlist {
         /// The list.
         list: ListName,

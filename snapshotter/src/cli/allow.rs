@@ -3,19 +3,19 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold::{Action, Fold, Follower, IpRange, List, ListAction, ListName, Log, LogTime, now};
+use edgefold::{Action, Follower, ListName, Log, now};
 use tracing::warn;
 
 use super::CliError;
 use super::append::{APPENDS, AppendArgs, RangesArgs};
 use super::log_args::LogArgs;
-use super::output::blocks_in;
+use super::pieces::refuses;
 
 const ALLOW_EXAMPLES: &str = "\
 Examples:
   edgefold allow 10.0.0.100
   edgefold allow 2001:db8::/32 --reason \"our own network\"
-  edgefold allow 10.0.0.100 --list '*'
+  edgefold allow 10.0.0.100 --list tor-exits
 
 The ranges pass until a later command blocks them again. For a lasting exception, put them on a list with the action exempt. If \
 another list still refuses them, a warning says so.
@@ -30,18 +30,18 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_help = format!("{ALLOW_EXAMPLES}\n{APPENDS}"))]
 pub(super) struct AllowArgs {
-    /// The list to take them off, or * for all lists
+    /// The list to take them off, or * for all lists, also those that exempt
     #[arg(long, value_name = "NAME", default_value_t = ListName::DEFAULT.to_string(), value_parser = one_or_all)]
     list: String,
     #[command(flatten)]
     take: TakeArgs,
 }
 
-/// Remove ranges from a list, whatever it does: as `allow`, but the list has to be named
+/// Remove ranges from a list: the same as `allow`, but --list is required, and nothing is said about other lists
 #[derive(Args, Debug)]
 #[command(after_help = format!("{REMOVE_EXAMPLES}\n{APPENDS}"))]
 pub(super) struct RemoveArgs {
-    /// The list to take them off, or * for all lists
+    /// The list to take them off, or * for all lists, also those that exempt
     #[arg(long, value_name = "NAME", value_parser = one_or_all)]
     list: String,
     #[command(flatten)]
@@ -82,25 +82,16 @@ impl AllowArgs {
             Err(error) => return warn!("it is unknown whether other lists still refuse it: {error}"),
         };
         for &range in &self.take.ranges.ranges {
-            for list in refusing(&fold, range, now) {
+            for list in fold.lists().iter().filter(|list| refuses(&fold, list, range, now)) {
                 let (text, name) = (range.shortest_text(), list.name());
+                let part = if range.first() == range.last() { "" } else { ", at least in part" };
                 warn!(
-                    "{text} is still refused by list {name}, at least in part: to take it off, type `edgefold allow {text} --list \
-                     {name}`; for an exception that lasts, `edgefold add {text} --list NAME` with a list whose action is exempt"
+                    "{text} is still refused by list {name}{part}: to take it off, type `edgefold allow {text} --list {name}`; for an \
+                     exception that lasts, `edgefold add {text} --list NAME` with a list whose action is exempt"
                 );
             }
         }
     }
-}
-
-/// The lists that refuse an address of `range` at `time`.
-fn refusing(fold: &Fold, range: IpRange, time: LogTime) -> impl Iterator<Item = &List> {
-    let is_one = range.first() == range.last();
-    // Of a single address it is known whether it is exempt.
-    let passes = is_one && fold.verdict(range.first(), time).denied().is_none();
-    fold.lists().iter().filter(move |list| {
-        !passes && matches!(list.action(), ListAction::Deny { .. }) && !blocks_in(list, range, time).is_empty()
-    })
 }
 
 impl RemoveArgs {
@@ -113,6 +104,9 @@ impl TakeArgs {
     fn run(&self, log: &dyn Log, list: &str) -> Result<ExitCode, CliError> {
         // It was checked to be a name or *.
         let list: Option<ListName> = list.parse().ok();
+        if list.is_none() {
+            warn!("lists that exempt are among all lists: the ranges are no longer exempt");
+        }
         let actions = self.ranges.ranges.iter().map(|&range| Action::Whitelist { list, range });
         self.append.append(log, actions, self.append.time()?)
     }

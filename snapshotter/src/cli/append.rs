@@ -8,7 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use edgefold::{Action, Command, Error, IpRange, Log, LogTime, MAX_SKEW, NewCommand, Term, now, parse_ttl};
+use edgefold::{
+    Action, Command, Error, Follower, IpRange, ListName, Log, LogTime, MAX_NAMED_LISTS, MAX_SKEW, NewCommand, Term,
+    now, parse_ttl,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tracing::warn;
@@ -132,12 +135,38 @@ impl AppendArgs {
     }
 }
 
+/// Checks that a command about this list does not create one list too many, and says whether it creates one. If the log cannot be read,
+/// which takes a right of its own, the command is appended all the same.
+///
+/// # Errors
+/// [`CliError::TooManyLists`]: every reader would reject the command.
+pub(super) fn check_room(log: &dyn Log, list: &ListName) -> Result<bool, CliError> {
+    if list.is_default() {
+        return Ok(false);
+    }
+    match Follower::load(log) {
+        Ok(Follower { fold, .. }) => match fold.list(list) {
+            Some(_) => Ok(false),
+            None if fold.lists().len() > MAX_NAMED_LISTS => Err(CliError::TooManyLists { name: *list }),
+            None => Ok(true),
+        },
+        Err(error) => {
+            warn!("it is unknown whether there is room for another list: {error}");
+            Ok(false)
+        }
+    }
+}
+
 /// Appends on another thread, so that whoever interrupts it is told what that means.
 fn append_or_be_interrupted(log: &dyn Log, commands: &[NewCommand]) -> Result<Result<Vec<u64>, Error>, CliError> {
     let interrupted = Arc::new(AtomicBool::new(false));
+    // Whatever comes after the append ends at once again.
+    let is_over = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_default(signal, Arc::clone(&is_over)).map_err(CliError::Signal)?;
         flag::register(signal, Arc::clone(&interrupted)).map_err(CliError::Signal)?;
     }
+    let _over = Over(is_over);
     let (done, outcome) = mpsc::channel();
     thread::scope(|scope| {
         scope.spawn(move || done.send(log.append(commands)));
@@ -158,6 +187,15 @@ fn append_or_be_interrupted(log: &dyn Log, commands: &[NewCommand]) -> Result<Re
             }
         }
     })
+}
+
+/// Says that it is over when it is dropped.
+struct Over(Arc<AtomicBool>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn print_appended(appended: &[(u64, &NewCommand)]) -> Result<(), CliError> {

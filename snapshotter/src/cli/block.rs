@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use edgefold::{Action, ListName};
+use tracing::warn;
 
 use super::CliError;
-use super::append::{APPENDS, AppendArgs, RangesArgs, TermArgs};
+use super::append::{APPENDS, AppendArgs, RangesArgs, TermArgs, check_room};
 use super::log_args::LogArgs;
 
 const BLOCK_EXAMPLES: &str = "\
@@ -34,7 +35,7 @@ pub(super) struct BlockArgs {
     put: PutArgs,
 }
 
-/// Add ranges to a list, whatever it does: as `block`, but the list has to be named
+/// Add ranges to a list: the same as `block`, but --list is required. A new list refuses until `lists set` says what it does
 #[derive(Args, Debug)]
 #[command(after_help = format!("{ADD_EXAMPLES}\n{APPENDS}"))]
 pub(super) struct AddArgs {
@@ -73,7 +74,16 @@ impl PutArgs {
     fn run(&self, list: ListName) -> Result<ExitCode, CliError> {
         let time = self.append.time()?;
         let term = self.term.term(time)?;
+        let log = self.log.open()?;
+        let is_new = check_room(&*log, &list)?;
         let actions = self.ranges.ranges.iter().map(|&range| Action::Blacklist { list, range, term });
-        self.append.append(&*self.log.open()?, actions, time)
+        let status = self.append.append(&*log, actions, time)?;
+        if is_new {
+            warn!(
+                "list {list} is new, and refuses: if that is not what you want, say what it does with `edgefold lists set {list} --action \
+                 ...`, or remove it with `edgefold lists drop {list}`"
+            );
+        }
+        Ok(status)
     }
 }

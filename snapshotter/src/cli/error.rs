@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use edgefold::{Appended, Error, ListName};
+use edgefold::{Appended, Error, ListName, MAX_NAMED_LISTS};
 use edgefold_snapshot::{EncodeError, OpenError};
 
 use super::{ERROR, UNKNOWN, USAGE_ERROR};
@@ -35,6 +35,11 @@ pub(super) enum CliError {
     NotAppended(Error),
     #[error("there is no list {name}: there are {known}")]
     NoList { name: ListName, known: String },
+    #[error(
+        "nothing was appended: list {name} does not exist, and there are {MAX_NAMED_LISTS} lists already. `edgefold lists drop` removes \
+         one that is not needed"
+    )]
+    TooManyLists { name: ListName },
     #[error("cannot handle signals: {0}")]
     Signal(io::Error),
     #[error("interrupted: the commands may or may not have been appended; to append them twice does no harm")]

@@ -59,7 +59,7 @@ impl InspectArgs {
                 settings.try_for_each(|(name, value)| writeln!(out, "{:<18} {value}", name.replace('_', " ")))?;
                 lists.iter().try_for_each(|list| {
                     let ListHeader { name, action, ipv4_ranges, ipv6_ranges, table_bytes } = list;
-                    let action = ListActionText(action);
+                    let action = output::one_line(&ListActionText(action).to_string());
                     writeln!(out, "list {:<13} {action}", name.as_str())?;
                     writeln!(out, "{:18} {ipv4_ranges} IPv4 and {ipv6_ranges} IPv6 ranges, {table_bytes} bytes", "")
                 })

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 use edgefold::{Action, List, ListAction, ListActionText, ListName, LogTime, Refusal, Share};
 use serde_json::json;
+use tracing::warn;
 
 use super::CliError;
-use super::append::{APPENDS, AppendArgs};
+use super::append::{APPENDS, AppendArgs, check_room};
 use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
 use super::output::{self, Format};
@@ -20,6 +21,7 @@ Examples:
   edgefold lists set monitoring --action exempt --reason \"never block our probes\"
   edgefold lists set new-feed --action deny --share 10%
   edgefold lists set abuse --action deny --status 429 --header \"retry-after: 60\"
+  edgefold remove 0.0.0.0/0 ::/0 --list new-feed       # empties it, and keeps what it does
   edgefold lists drop new-feed";
 
 /// Print the lists and what they do, or change what a list does
@@ -59,18 +61,19 @@ struct SetArgs {
     list: ListName,
     /// Refuse clients on it (deny), let them pass and report them (shadow), let them pass whatever other lists say (exempt), or let
     /// them pass and tell the upstream (tag)
-    #[arg(long)]
+    #[arg(long, ignore_case = true)]
     action: ActionName,
     /// With deny: refuse only this share of the clients, as in 25% [default: 100%]
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", allow_hyphen_values = true)]
     share: Option<Share>,
-    /// With deny: the status of a refusal by this list [default: as `serve` says]
+    /// With deny: the status of a refusal by this list [default: 403 if anything else of the refusal is given, otherwise the whole refusal is
+    /// as `serve` says]
     #[arg(long, value_name = "STATUS")]
     status: Option<u16>,
-    /// With deny: the body of a refusal by this list
+    /// With deny: the body of a refusal by this list, on one line [default: Forbidden]
     #[arg(long, value_name = "TEXT")]
     body: Option<String>,
-    /// With deny: the content type of that body
+    /// With deny: the content type of that body [default: text/plain]
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
     /// With deny: a header of a refusal by this list; may be repeated
@@ -132,13 +135,15 @@ impl PrintArgs {
                 let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0);
                 rows.iter().try_for_each(|row| {
                     let Row { name, does, ranges, ipv4_addresses, ipv6_addresses, .. } = row;
-                    let count = match (ipv4_addresses, ipv6_addresses) {
-                        (v4, 0) => format!("{v4} IPv4 addresses"),
-                        (0, v6) => format!("{v6} IPv6 addresses"),
-                        (v4, v6) => format!("{v4} IPv4 and {v6} IPv6 addresses"),
+                    let ranges = output::count(*ranges as u64, "range");
+                    let addresses = match (*ipv4_addresses, *ipv6_addresses) {
+                        (0, 0) => String::new(),
+                        (v4, 0) => format!(", {}", output::count(v4, "IPv4 address")),
+                        (0, v6) => format!(", {}", output::count(v6, "IPv6 address")),
+                        (v4, v6) => format!(", {v4} IPv4 and {}", output::count(v6, "IPv6 address")),
                     };
-                    let next = row.next_expiry.map(|time| format!(", the next until {time}")).unwrap_or_default();
-                    writeln!(out, "{:<width$}  {does}  {ranges} ranges, {count}{next}", name.as_str())
+                    let next = row.next_expiry.map(|time| format!(", the first ends at {time}")).unwrap_or_default();
+                    writeln!(out, "{:<width$}  {does}  {ranges}{addresses}{next}", name.as_str())
                 })
             }
             Format::Raw => rows.iter().try_for_each(|row| {
@@ -208,10 +213,21 @@ impl SetArgs {
     fn run(self) -> Result<ExitCode, CliError> {
         let action = self.list_action()?;
         let (list, time) = (self.list, self.append.time()?);
-        self.append.append(&*self.log.open()?, [Action::List { list, action }], time)
+        if list.is_default() && action != ListAction::default() {
+            warn!(
+                "this is about all blocks that name no list: `edgefold lists set default --action deny` takes it back"
+            );
+        }
+        let log = self.log.open()?;
+        let _is_new = check_room(&*log, &list)?;
+        self.append.append(&*log, [Action::List { list, action }], time)
     }
 
     fn list_action(&self) -> Result<ListAction, CliError> {
+        if self.body.as_ref().is_some_and(String::is_empty) {
+            let what = "--body is empty: leave it out, or choose a --status that has no body, such as 204";
+            return Err(CliError::Usage(what.to_owned()));
+        }
         let says_refusal =
             self.status.is_some() || self.body.is_some() || self.content_type.is_some() || !self.headers.is_empty();
         let other = match self.action {
@@ -223,9 +239,15 @@ impl SetArgs {
             ActionName::Exempt => ListAction::Exempt,
             ActionName::Tag => ListAction::Tag,
         };
-        if self.share.is_some() || says_refusal {
-            let what = "--share, --status, --body, --content-type and --header belong to --action deny";
-            return Err(CliError::Usage(what.to_owned()));
+        let given = [
+            ("--share", self.share.is_some()),
+            ("--status", self.status.is_some()),
+            ("--body", self.body.is_some()),
+            ("--content-type", self.content_type.is_some()),
+            ("--header", !self.headers.is_empty()),
+        ];
+        if let Some((flag, _)) = given.into_iter().find(|(_, is_given)| *is_given) {
+            return Err(CliError::Usage(format!("{flag} belongs to --action deny: no other action refuses")));
         }
         Ok(other)
     }

@@ -18,6 +18,7 @@ mod log_args;
 mod module;
 mod moment_args;
 mod output;
+mod pieces;
 mod progress;
 mod rebuild;
 mod rejects;

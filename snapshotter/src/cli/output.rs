@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, ErrorKind, Write};
 
 use clap::ValueEnum;
-use edgefold::{Block, Fold, IpRange, List, ListName, LogTime, Until};
+use edgefold::{Block, Fold, List, ListName, Until};
 use serde_json::{Value, json};
 
 use super::CliError;
@@ -42,15 +42,6 @@ pub(super) fn until_words(until: Until) -> String {
     }
 }
 
-/// The blocks of a list in force at `time` that have an address in common with `range`, in order.
-pub(super) fn blocks_in(list: &List, range: IpRange, time: LogTime) -> Vec<Block> {
-    let is_in = |block: &Block| {
-        let (first, last) = (block.range.first(), block.range.last());
-        first.is_ipv4() == range.first().is_ipv4() && first <= range.last() && last >= range.first()
-    };
-    list.blocks().filter(|block| block.until.holds_at(time)).filter(is_in).collect()
-}
-
 /// The list with this name.
 ///
 /// # Errors
@@ -60,6 +51,28 @@ pub(super) fn list<'a>(fold: &'a Fold, name: &ListName) -> Result<&'a List, CliE
         let known: Vec<String> = fold.lists().iter().map(|list| list.name().to_string()).collect();
         CliError::NoList { name: *name, known: known.join(", ") }
     })
+}
+
+/// A text of somebody else's on one line: control characters are escaped, and so are backslashes.
+pub(super) fn one_line(text: &str) -> String {
+    let escaped =
+        text.chars().map(|c| if c.is_control() || c == '\\' { c.escape_default().to_string() } else { c.to_string() });
+    escaped.collect()
+}
+
+/// A number of things: `1 range`, `2 ranges`.
+pub(super) fn count(number: impl Into<u128>, thing: &str) -> String {
+    let number = number.into();
+    format!(
+        "{number} {thing}{}",
+        if number == 1 {
+            ""
+        } else if thing.ends_with('s') {
+            "es"
+        } else {
+            "s"
+        }
+    )
 }
 
 /// `FIRST<TAB>LAST<TAB>UNTIL`, where `-` stands for forever.

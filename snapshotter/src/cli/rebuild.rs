@@ -28,7 +28,11 @@ impl RebuildArgs {
         let (fold, offset) = (&follower.fold, follower.fold.position().next_offset);
         let ranges: usize = fold.lists().iter().map(|list| list.blocks().count()).sum();
         output::print(|out| {
-            writeln!(out, "the view now has {ranges} ranges, from the commands below offset {offset}")
+            writeln!(
+                out,
+                "the view now has {}, from the commands below offset {offset}",
+                output::count(ranges as u64, "range")
+            )
         })?;
         Ok(ExitCode::SUCCESS)
     }

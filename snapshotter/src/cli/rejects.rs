@@ -22,7 +22,7 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct RejectsArgs {
-    /// The output format; raw is OFFSET<TAB>TIME<TAB>TEXT<TAB>REASON, where - stands for no time, and control characters are escaped
+    /// The output format; raw is OFFSET<TAB>TIME<TAB>TEXT<TAB>REASON, where - stands for no time, and control characters and backslashes are escaped
     #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
     output: Format,
     #[command(flatten)]
@@ -77,11 +77,11 @@ impl RejectsArgs {
         match self.output {
             Format::Human => {
                 let time = time.as_deref().unwrap_or("no time");
-                writeln!(out, "{offset}  {time}  {}\n    {reason}", text.escape_debug())
+                writeln!(out, "{offset}  {time}  {}\n    {reason}", output::one_line(&text))
             }
             Format::Raw => {
                 let time = time.as_deref().unwrap_or("-");
-                writeln!(out, "{offset}\t{time}\t{}\t{}", text.escape_debug(), reason.escape_debug())
+                writeln!(out, "{offset}\t{time}\t{}\t{}", output::one_line(&text), output::one_line(reason))
             }
             Format::Json => {
                 let json =

@@ -80,8 +80,17 @@ fn proxy_get_property(mut caller: Caller<'_, State>, path: u32, path_bytes: u32,
         return status;
     }
     let path = read_text(&mut caller, path, path_bytes).replace('\0', ".");
-    let Some(value) = caller.data().attributes.get(&path).cloned() else { return NOT_FOUND };
+    let state = caller.data();
+    let Some(value) = state.attributes.get(&path).cloned().or_else(|| header(state, &path)) else { return NOT_FOUND };
     pass(&mut caller, &value, data, size)
+}
+
+/// The values of a header, if that is what `path` is about, as Envoy joins them.
+fn header(state: &State, path: &str) -> Option<Vec<u8>> {
+    let wanted = path.strip_prefix("request.headers.")?;
+    let values = state.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| &**value);
+    let values: Vec<&str> = values.collect();
+    (!values.is_empty()).then(|| values.join(",").into_bytes())
 }
 
 fn proxy_set_property(mut caller: Caller<'_, State>, path: u32, path_bytes: u32, value: u32, value_bytes: u32) -> u32 {

@@ -1,0 +1,248 @@
+//! Parts of a range of addresses, and how much of a range the lists refuse.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use edgefold::{Block, Fold, IpRange, List, ListAction, LogTime, Share};
+
+/// The most addresses of a range that are asked one by one. Of a larger one, a share is not worked out.
+const MOST_ASKED: u128 = 1 << 16;
+
+/// How much of a range is refused, or is on a list.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Extent {
+    All,
+    Some,
+    None,
+}
+
+/// How much of `range` is refused at `time`. Of a range of more than 65536 addresses, a list that refuses a share of its clients is
+/// taken to refuse some.
+pub(super) fn refused(fold: &Fold, range: IpRange, time: LogTime) -> Extent {
+    if let Some(addresses) = addresses(range) {
+        let (mut asked, mut refused) = (0_u64, 0_u64);
+        for ip in addresses {
+            asked += 1;
+            refused += u64::from(fold.verdict(ip, time).denied().is_some());
+        }
+        return match refused {
+            0 => Extent::None,
+            refused if refused == asked => Extent::All,
+            _ => Extent::Some,
+        };
+    }
+    let of = |wanted: fn(&ListAction) -> bool| {
+        let lists = fold.lists().iter().filter(|list| wanted(list.action()));
+        Pieces::new(lists.flat_map(|list| blocks_in(list, range, time)).map(|block| block.range), range)
+    };
+    let exempt = of(|action| *action == ListAction::Exempt);
+    let whole = of(|action| matches!(action, ListAction::Deny { share, .. } if *share == Share::ALL)).without(&exempt);
+    let part = of(|action| matches!(action, ListAction::Deny { share, .. } if *share != Share::NONE)).without(&exempt);
+    match (whole.part_of(range), part.part_of(range)) {
+        (Extent::All, _) => Extent::All,
+        (Extent::None, Extent::None) => Extent::None,
+        _ => Extent::Some,
+    }
+}
+
+/// Whether `list` refuses an address of `range` at `time`, as far as [`refused`] works that out.
+pub(super) fn refuses(fold: &Fold, list: &List, range: IpRange, time: LogTime) -> bool {
+    let ListAction::Deny { share, .. } = list.action() else { return false };
+    let is_exempt = |ip| {
+        let mut exempting = fold.lists().iter().filter(|list| *list.action() == ListAction::Exempt);
+        exempting.any(|list| list.find(ip, time).is_some())
+    };
+    match addresses(range) {
+        Some(mut addresses) => {
+            addresses.any(|ip| list.find(ip, time).is_some() && share.contains(ip) && !is_exempt(ip))
+        }
+        None => *share != Share::NONE && !blocks_in(list, range, time).is_empty(),
+    }
+}
+
+/// The blocks of a list in force at `time` that have an address in common with `range`, in order.
+pub(super) fn blocks_in(list: &List, range: IpRange, time: LogTime) -> Vec<Block> {
+    let is_in = |block: &Block| {
+        let (first, last) = (block.range.first(), block.range.last());
+        first.is_ipv4() == range.first().is_ipv4() && first <= range.last() && last >= range.first()
+    };
+    list.blocks().filter(|block| block.until.holds_at(time)).filter(is_in).collect()
+}
+
+/// The addresses of a range; `None` if there are too many.
+fn addresses(range: IpRange) -> Option<impl Iterator<Item = IpAddr>> {
+    let (first, last) = bounds(range);
+    let is_v4 = range.first().is_ipv4();
+    let ip = move |bits: u128| match u32::try_from(bits) {
+        Ok(bits) if is_v4 => IpAddr::V4(Ipv4Addr::from_bits(bits)),
+        _ => IpAddr::V6(Ipv6Addr::from_bits(bits)),
+    };
+    (last - first < MOST_ASKED).then(|| (first..=last).map(ip))
+}
+
+/// Parts of a range, sorted and disjoint: first and last address as numbers.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Pieces(Vec<(u128, u128)>);
+
+impl Pieces {
+    /// The parts of `within` that are in one of `ranges`, which are of the same family.
+    pub(super) fn new(ranges: impl Iterator<Item = IpRange>, within: IpRange) -> Self {
+        let (first, last) = bounds(within);
+        let mut parts: Vec<(u128, u128)> =
+            ranges.map(bounds).map(|(from, to)| (from.max(first), to.min(last))).collect();
+        parts.sort_unstable();
+        let mut joined: Vec<(u128, u128)> = Vec::new();
+        for (from, to) in parts {
+            match joined.last_mut() {
+                Some((_, end)) if from <= end.saturating_add(1) => *end = to.max(*end),
+                _ => joined.push((from, to)),
+            }
+        }
+        Self(joined)
+    }
+
+    /// These parts without `others`.
+    fn without(&self, others: &Self) -> Self {
+        let mut rest = Vec::new();
+        for &(from, to) in &self.0 {
+            let mut from = Some(from);
+            for &(other_from, other_to) in others.0.iter().filter(|(other_from, _)| *other_from <= to) {
+                let Some(open) = from.filter(|open| *open <= other_to) else { continue };
+                if open < other_from {
+                    rest.push((open, other_from - 1));
+                }
+                from = other_to.checked_add(1);
+            }
+            rest.extend(from.filter(|from| *from <= to).map(|from| (from, to)));
+        }
+        Self(rest)
+    }
+
+    /// How much of `range` they are.
+    pub(super) fn part_of(&self, range: IpRange) -> Extent {
+        match self.0.as_slice() {
+            [] => Extent::None,
+            [all] if *all == bounds(range) => Extent::All,
+            _ => Extent::Some,
+        }
+    }
+}
+
+fn bounds(range: IpRange) -> (u128, u128) {
+    let bits = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.to_bits().into(),
+        IpAddr::V6(ip) => ip.to_bits(),
+    };
+    (bits(range.first()), bits(range.last()))
+}
+
+#[cfg(test)]
+mod tests {
+    use edgefold::{Edits, Record};
+
+    use super::*;
+
+    fn fold(texts: &[&str]) -> Fold {
+        let mut fold = Fold::default();
+        for (offset, text) in (0..).zip(texts) {
+            let record = Record { offset, timestamp: LogTime::from_millis(0), key: None, value: Some((*text).into()) };
+            fold.apply(&record, &mut Edits::default()).unwrap();
+        }
+        fold
+    }
+
+    fn now() -> LogTime {
+        LogTime::from_millis(1).unwrap()
+    }
+
+    fn refused(fold: &Fold, text: &str) -> Extent {
+        super::refused(fold, text.parse().unwrap(), now())
+    }
+
+    #[test]
+    fn a_range_is_blocked_wholly_partly_or_not() {
+        let fold =
+            fold(&["BLOCK 10.0.0.0/25", "BLOCK 10.0.0.128-10.0.0.200 ttl=1h", "BLOCK ::/0", "BLOCK 255.255.255.255"]);
+        for (text, expected) in [
+            ("10.0.0.0/25", Extent::All),
+            ("10.0.0.7", Extent::All),
+            ("10.0.0.0-10.0.0.200", Extent::All),
+            ("10.0.0.0/24", Extent::Some),
+            ("9.255.255.255-10.0.0.0", Extent::Some),
+            ("0.0.0.0/0", Extent::Some),
+            ("255.255.255.255", Extent::All),
+            ("10.0.0.201", Extent::None),
+            ("2001:db8::/32", Extent::All),
+            ("::ffff:10.0.0.201", Extent::None),
+        ] {
+            assert_eq!(refused(&fold, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn lists_add_up_and_exemptions_are_left_out() {
+        // The same for a few addresses, which are asked one by one, and for many.
+        for scale in [0, 17] {
+            let at = |first: u32, count: u32| {
+                let [first, last] = [first << scale, ((first + count) << scale) - 1].map(Ipv4Addr::from_bits);
+                format!("{first}-{last}")
+            };
+            let (low, high, tip, end) = (at(0, 128), at(128, 128), at(0, 16), at(255, 1));
+            let fold = fold(&[
+                &format!("BLOCK {low}"),
+                &format!("ADD {high} list=feed"),
+                "LIST monitoring action=exempt",
+                &format!("ADD {tip} list=monitoring"),
+                &format!("ADD {end} list=monitoring"),
+                "LIST seen action=shadow",
+                &format!("ADD {} list=seen", at(256, 16)),
+            ]);
+            for (text, expected) in [
+                (at(16, 239), Extent::All),
+                (at(0, 256), Extent::Some),
+                (tip, Extent::None),
+                (at(254, 2), Extent::Some),
+                (end, Extent::None),
+                (at(256, 16), Extent::None),
+            ] {
+                assert_eq!(refused(&fold, &text), expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_is_worked_out_for_a_few_addresses() {
+        let fold = fold(&[
+            "LIST trial action=deny share=1%",
+            "ADD 10.1.0.0/24 list=trial",
+            "ADD 11.0.0.0/8 list=trial",
+            "LIST off action=deny share=0%",
+            "ADD 12.0.0.0/8 list=off",
+        ]);
+        let share: Share = "1%".parse().unwrap();
+        let hosts: Vec<IpAddr> = (0..=255).map(|host| IpAddr::V4(Ipv4Addr::new(10, 1, 0, host))).collect();
+        for ip in &hosts {
+            let expected = if share.contains(*ip) { Extent::All } else { Extent::None };
+            assert_eq!(refused(&fold, &ip.to_string()), expected);
+        }
+        let free = hosts.windows(2).find(|pair| pair.iter().all(|ip| !share.contains(*ip))).unwrap();
+        assert_eq!(refused(&fold, &format!("{}-{}", free[0], free[1])), Extent::None);
+        assert_eq!(refused(&fold, "10.1.0.0/24"), Extent::Some);
+        assert_eq!(refused(&fold, "11.0.0.0/8"), Extent::Some, "too many to ask");
+        assert_eq!(refused(&fold, "12.0.0.0/8"), Extent::None);
+        let list = |name: &str| fold.list(&name.parse().unwrap()).unwrap();
+        let refuses = |name, text: &str| super::refuses(&fold, list(name), text.parse().unwrap(), now());
+        assert!(refuses("trial", "10.1.0.0/24") && refuses("trial", "11.0.0.0/8"));
+        assert!(!refuses("trial", &format!("{}-{}", free[0], free[1])) && !refuses("off", "12.0.0.0/8"));
+    }
+
+    #[test]
+    fn pieces_end_at_the_last_address() {
+        let all: IpRange = "::/0".parse().unwrap();
+        let pieces = |text: &str| Pieces::new(text.split_whitespace().map(|range| range.parse().unwrap()), all);
+        let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+        assert_eq!(pieces("::/0").without(&pieces(last)).0, [(0, u128::MAX - 1)]);
+        assert_eq!(pieces("::/0").without(&pieces("::/0")).0, []);
+        assert_eq!(pieces("::5-::9").without(&pieces("::1-::6 ::8")).0, [(7, 7), (9, 9)]);
+        assert_eq!(pieces("::1 ::2-::3 ::9").0, [(1, 3), (9, 9)]);
+    }
+}
