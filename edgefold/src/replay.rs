@@ -57,7 +57,7 @@ pub fn each_command(log: &dyn Log, each: impl FnMut(&Record) -> bool) -> Result<
 }
 
 /// Passes the records of `reader`, which starts at offset `start`, to `each`, up to the end of the log or until it returns
-/// false.
+/// false. If there are none, it still reads until the reader has proved that this is the log that was read up to `start`.
 pub(crate) fn read_to_end(
     reader: &mut dyn CommandReader,
     start: u64,
@@ -66,8 +66,9 @@ pub(crate) fn read_to_end(
     // The end as it was at the start: while commands keep coming, the log never ends.
     let end = reader.end();
     let mut next_offset = start;
+    let mut is_proved = start == 0;
     let mut progressed = Instant::now();
-    while next_offset < end {
+    while next_offset < end || !is_proved {
         let batch = reader.read(POLL)?;
         for record in &batch.records {
             if !each(record) {
@@ -75,6 +76,8 @@ pub(crate) fn read_to_end(
             }
             next_offset = record.offset + 1;
         }
+        // A reader returns no new command, and confirms no contact, before it has proved the log. Over Kafka its end takes longer.
+        is_proved |= next_offset > start || batch.contact.is_some();
         if batch.at_end {
             return Ok(());
         }

@@ -53,6 +53,7 @@ conformance! {
     a_reader_of_a_busy_log_confirms_contact_too,
     an_offset_after_the_end_is_refused,
     a_reader_that_resumes_proves_the_log,
+    a_start_from_a_view_that_ends_with_the_log_proves_it,
     a_view_is_read_back_as_it_was_written,
     a_view_reader_reports_how_far_the_view_is,
     a_view_reader_notices_another_writer,
@@ -278,6 +279,29 @@ fn a_reader_that_resumes_proves_the_log(open: Open<'_>) {
         let error = eventually("an error", || follower.follow(Duration::from_millis(100)).err());
         assert!(matches!(error, Error::OtherLog { offset } if offset == end as u64 - 1), "{error}");
     }
+}
+
+/// Found by a review: such a start read no command at all, and so took another log of the same length for the one before.
+fn a_start_from_a_view_that_ends_with_the_log_proves_it(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    log.append(&["BLACKLIST 10.0.0.1", "BLACKLIST 10.0.0.3"].map(command)).unwrap();
+    let mut records = read_all(&*log, 0);
+    let write_view_of = |records: &[Record]| {
+        let (fold, edits) = folded(records);
+        log.view_writer().unwrap().write(&mut view_records(&edits, &fold)).unwrap();
+        fold
+    };
+    let fold = write_view_of(&records);
+    assert_eq!(Follower::load(&*log).unwrap().fold, fold);
+    Blocklist::follow(open()).unwrap();
+    // The view of another log with the same offsets and the same ranges.
+    records[1].timestamp = LogTime::from_millis(records[1].timestamp.unwrap().millis() + 1);
+    write_view_of(&records);
+    let error = Follower::load(&*log).map(drop).unwrap_err();
+    assert!(matches!(error, Error::OtherLog { offset: 1 }), "{error}");
+    let error = Blocklist::follow(open()).map(drop).unwrap_err();
+    assert!(matches!(error, Error::OtherLog { offset: 1 }), "{error}");
 }
 
 fn a_view_is_read_back_as_it_was_written(open: Open<'_>) {

@@ -152,16 +152,34 @@ fn a_kafka_topic_that_was_created_anew_is_another_log() {
     let kafka = Kafka::shared();
     let edgefold = Edgefold::kafka(&kafka, "anew");
     another_log_is_never_mixed_with_the_one_before(&edgefold, || {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().unwrap();
-        let deleted = block_on(admin.delete_topics(&["anew.commands"], &AdminOptions::new())).unwrap();
-        deleted.into_iter().for_each(|result| drop(result.unwrap()));
-        eventually("the topic to be created anew", || {
-            let created = edgefold.run(&["init"]);
-            created.contains("created topic anew.commands").then_some(())
-        });
+        create_anew(&kafka, &edgefold, "anew.commands");
         edgefold.block(&["192.0.2.1", "192.0.2.3", "192.0.2.5"]);
     });
+}
+
+fn create_anew(kafka: &Kafka, edgefold: &Edgefold, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().unwrap();
+    let deleted = block_on(admin.delete_topics(&[topic], &AdminOptions::new())).unwrap();
+    deleted.into_iter().for_each(|result| drop(result.unwrap()));
+    eventually("the topic to be created anew", || {
+        edgefold.run(&["init"]).contains(&format!("created topic {topic}")).then_some(())
+    });
+}
+
+/// Found by a review: then a start had no command to read, `check` answered from the old log, and `serve` shipped it as fresh.
+#[test]
+fn a_start_recognizes_another_log_even_if_it_is_as_long_as_the_one_before() {
+    let kafka = Kafka::shared();
+    let edgefold = Edgefold::kafka(&kafka, "as-long").block(&["10.0.0.1", "10.0.0.3"]);
+    edgefold.run(&["rebuild"]);
+    create_anew(&kafka, &edgefold, "as-long.commands");
+    edgefold.block(&["192.0.2.1", "192.0.2.3"]);
+    let file = edgefold.path("edgefold.pb");
+    for args in [&["check", "192.0.2.1"][..], &["list"], &["serve", "--ecds-file", &file]] {
+        edgefold.outcome(args).assert_failed(ERROR, "this is another log of the same name");
+    }
+    assert!(!edgefold.ecds_file().exists(), "nothing is shipped");
 }
 
 #[test]
