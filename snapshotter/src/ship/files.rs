@@ -18,6 +18,8 @@ use super::{ShipError, Shipment, Subscriber};
 pub struct Files {
     files: Vec<EcdsFile>,
     failure_policy: FailurePolicy,
+    /// How many repairs were tried, for their ids.
+    repairs: u64,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl Files {
     ) -> Result<Self, ShipError> {
         let network = network.map(|path| EcdsFile::open(FilterKind::Network, path));
         let http = http.map(|path| EcdsFile::open(FilterKind::Http, path));
-        Ok(Self { files: network.into_iter().chain(http).collect::<Result<_, _>>()?, failure_policy })
+        Ok(Self { files: network.into_iter().chain(http).collect::<Result<_, _>>()?, failure_policy, repairs: 0 })
     }
 
     fn resource(&self, kind: FilterKind, shipment: &Shipment, id: &str) -> Vec<u8> {
@@ -135,6 +137,9 @@ impl Subscriber for Files {
     }
 
     fn repair(&mut self, shipment: &Arc<Shipment>) -> Result<bool, ShipError> {
+        // Another id each time, because Envoy may have taken what somebody else has put there, and may still have what was there
+        // before, for an open connection. The shipment's own id tells it from those of other processes.
+        let id = format!("{}.{}", shipment.id, self.repairs + 1);
         let mut damaged = Vec::new();
         for at in 0..self.files.len() {
             let EcdsFile { kind, path, left, .. } = &self.files[at];
@@ -146,10 +151,11 @@ impl Subscriber for Files {
             if self.holds(*kind, path, shipment) {
                 self.files[at].left = found;
             } else {
-                damaged.push((at, self.resource(*kind, shipment, &shipment.id)));
+                damaged.push((at, self.resource(*kind, shipment, &id)));
             }
         }
         let is_damaged = !damaged.is_empty();
+        self.repairs += u64::from(is_damaged);
         self.write(damaged)?;
         Ok(is_damaged)
     }
@@ -198,6 +204,7 @@ mod tests {
 
     use super::*;
     use crate::ship::Publisher;
+    use crate::ship::ecds::snapshot_in;
 
     fn shipment(millis: u64) -> Arc<Shipment> {
         let now = LogTime::from_millis(millis).unwrap();
@@ -251,7 +258,8 @@ mod tests {
         let mut files = Files::new(Some(http.clone()), Some(network.clone()), FailurePolicy::Reload).unwrap();
         let shipment = shipment(1);
         files.deliver(&shipment).unwrap();
-        let right = [&http, &network].map(|path| fs::read(path).unwrap());
+        let read = |path| Bytes::from(fs::read(path).unwrap());
+        let mut ids = vec![shipment_in(&read(&http)).unwrap()];
         let untouched = fs::metadata(&http).unwrap().ino();
         File::options().append(true).open(&http).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         assert!(!files.repair(&shipment).unwrap(), "only its time has changed");
@@ -267,9 +275,23 @@ mod tests {
                 assert!(!files.repair(&shipment).unwrap());
                 damage(path);
                 assert!(files.repair(&shipment).unwrap());
-                assert!([&http, &network].map(|path| fs::read(path).unwrap()) == right);
+                assert!(
+                    [&http, &network].into_iter().all(|path| snapshot_in(&read(path)).unwrap() == shipment.snapshot)
+                );
+                // Envoy may still have what it had before, for an open connection, and would not configure that again.
+                let id = shipment_in(&read(path)).unwrap();
+                assert!(!ids.contains(&id), "{id} after {ids:?}");
+                ids.push(id);
             }
         }
+        drop(files);
+        let mut restarted = Files::new(Some(http.clone()), Some(network.clone()), FailurePolicy::Reload).unwrap();
+        let shipment = self::shipment(2);
+        restarted.deliver(&shipment).unwrap();
+        fs::remove_file(&http).unwrap();
+        assert!(restarted.repair(&shipment).unwrap());
+        let id = shipment_in(&read(&http)).unwrap();
+        assert!(!ids.contains(&id), "{id} after {ids:?}, and a restart");
     }
 
     #[test]
