@@ -19,6 +19,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// short; it doubles for callers of [`Blocklist::read`] that take their time.
 const READER_POLL: Duration = Duration::from_micros(20);
 const LONGEST_READER_POLL: Duration = Duration::from_millis(1);
+/// How long a start waits for the log to confirm its end.
+const CONTACT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long dropping waits for the thread. A call to an unreachable broker may take longer; the thread ends after it.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -61,7 +63,7 @@ pub struct Blocklist {
 /// What a [`Blocklist`] knows about its log.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// When the log last confirmed that the blocklist had reached its end.
+    /// When the log last confirmed that the blocklist had reached its end; [`LogTime::EPOCH`] if it has not done so yet.
     pub last_contact: LogTime,
     /// Why the log cannot be read at the moment; `None` while it can.
     pub trouble: Option<String>,
@@ -76,13 +78,17 @@ struct Shared {
 }
 
 impl Blocklist {
-    /// Follows `log`, and returns once it has caught up with its end.
+    /// Follows `log`, and returns once it has caught up with its end. If the log does not confirm that there is nothing more, as
+    /// when an open transaction hides commands, this takes 5 seconds longer, and [`Status::last_contact`] says so.
     ///
     /// # Errors
     /// Those of the log: at the start nothing is retried.
     pub fn follow(log: impl Into<Arc<dyn Log>>) -> Result<Self, Error> {
-        let (log, last_contact) = (log.into(), now()); // The end that is caught up with is that of now.
-        let Follower { fold, rejected, reader, .. } = Follower::load(&*log)?;
+        let (log, started) = (log.into(), now());
+        let mut follower = Follower::load(&*log)?;
+        // The clocks may drift apart meanwhile, but it was asked after this.
+        let last_contact = follower.await_contact(CONTACT_PATIENCE)?.map_or(LogTime::EPOCH, |_| started);
+        let Follower { fold, rejected, reader, .. } = follower;
         let status = Status { last_contact, trouble: None, rejected };
         let front = ArcSwap::from_pointee(fold.clone());
         let shared = Arc::new(Shared { front, status: Mutex::new(status) });

@@ -1,6 +1,6 @@
 //! A fold that follows a log: bootstrapped from the view, then kept up to date from the commands.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
@@ -8,6 +8,9 @@ use crate::log::{Batch, CommandReader, Log, ViewReader};
 use crate::replay::read_to_end;
 use crate::view::{ViewContent, watch_view};
 use crate::{Edits, Error, Fold, Record, Reject};
+
+/// How long to wait for commands at a time while the log is to confirm its end.
+const CONTACT_POLL: Duration = Duration::from_millis(10);
 
 /// A fold that follows a log.
 pub struct Follower {
@@ -98,6 +101,23 @@ impl Follower {
             edits.clear();
             true
         })
+    }
+
+    /// Follows the log until it confirms that it has nothing more, at most for `patience`, and returns when it was asked for that;
+    /// `None` if it does not confirm it, for instance because an open transaction may hide commands.
+    ///
+    /// # Errors
+    /// Those of the log.
+    pub fn await_contact(&mut self, patience: Duration) -> Result<Option<Instant>, Error> {
+        let started = Instant::now();
+        let mut timeout = Duration::ZERO;
+        loop {
+            let contact = self.follow(timeout)?.contact;
+            if contact.is_some() || started.elapsed() > patience {
+                return Ok(contact);
+            }
+            timeout = CONTACT_POLL;
+        }
     }
 
     /// Waits at most `timeout` for commands, folds them, and returns what was read.

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use edgefold::{Error, Follower, FoundView, Log, now};
+use edgefold::{Error, Follower, FoundView, Log, LogTime, now};
 use edgefold_snapshot::Settings;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -25,6 +25,9 @@ use crate::ship::files::{Files, replace_file};
 use crate::ship::shipper::{Now, Shipper};
 use crate::ship::{Publisher, ShipError};
 
+/// How long a start waits for the log to confirm its end. If it ships before that, an Envoy that refuses when its snapshot is stale
+/// refuses everything.
+const CONTACT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for commands before looking for signals.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -112,16 +115,18 @@ fn serve_metrics(address: SocketAddr, path: Option<PathBuf>, metrics: &Arc<Metri
     Ok(())
 }
 
-/// Folds all commands that exist now, and says when that was. A half-read log is never shipped, because what is missing may be a
+/// Folds all commands that exist now, and says when the log confirmed that there were no more: in 1970 if it did not. A half-read log is never shipped, because what is missing may be a
 /// block. If the log cannot be reached, this waits.
 fn start(log: &dyn Log) -> Result<(Follower, Now), Error> {
     let follower = || {
         for warning in log.check()? {
             warn!("{warning}");
         }
-        // The end that is caught up with is that of now.
-        let contact = clocks();
-        Ok((Follower::load(log)?, contact))
+        let started = clocks();
+        let mut follower = Follower::load(log)?;
+        // The clocks may drift apart meanwhile, but the log was asked after this.
+        let contact = follower.await_contact(CONTACT_PATIENCE)?.map_or(LogTime::EPOCH, |_| started.time);
+        Ok((follower, Now { time: contact, ..started }))
     };
     let mut retry = Retry::default();
     loop {

@@ -29,6 +29,8 @@ enum Link {
     Up,
     /// Connections stay open, but nothing comes through in either direction.
     Silent,
+    /// The same for fetch requests only.
+    NoFetch,
     /// All connections are closed, and new ones too.
     Down,
     /// The relay has been dropped.
@@ -47,7 +49,7 @@ impl Relay {
             for client in listener.incoming().map_while(Result::ok) {
                 let link = accepting.state().link;
                 match link {
-                    Link::Up | Link::Silent => accepting.connect(client, target),
+                    Link::Up | Link::Silent | Link::NoFetch => accepting.connect(client, target),
                     Link::Down => {}
                     Link::Closed => break,
                 }
@@ -68,6 +70,11 @@ impl Relay {
     /// Holds everything back, like a network that has gone silent. It comes through once the relay is mended.
     pub fn hold(&self) {
         self.wire.set(Link::Silent);
+    }
+
+    /// Holds back what fetches records, and lets everything else through.
+    pub fn hold_fetches(&self) {
+        self.wire.set(Link::NoFetch);
     }
 
     /// Closes all connections, and every new one.
@@ -124,7 +131,10 @@ impl Wire {
     fn carry(&self, mut from: TcpStream, mut to: TcpStream) {
         let mut bytes = [0; 1 << 16];
         while let Ok(read @ 1..) = from.read(&mut bytes) {
-            if !self.comes_through() || to.write_all(&bytes[..read]).is_err() {
+            // A request starts with its length and the number of its kind, and is short enough to come as a whole. An answer has zeros
+            // there, up to the 65,536th of a connection.
+            let is_fetch = bytes[..read].get(4..6) == Some(&[0, 1]);
+            if !self.comes_through(is_fetch) || to.write_all(&bytes[..read]).is_err() {
                 break;
             }
         }
@@ -133,9 +143,10 @@ impl Wire {
         }
     }
 
-    /// Waits while the link is silent, and returns whether it is up after that.
-    fn comes_through(&self) -> bool {
-        let state = self.changed.wait_while(self.state(), |state| state.link == Link::Silent);
-        state.expect("no thread of the relay panics").link == Link::Up
+    /// Waits while the link holds this back, and returns whether the link is up after that.
+    fn comes_through(&self, is_fetch: bool) -> bool {
+        let is_held = |state: &mut State| state.link == Link::Silent || (is_fetch && state.link == Link::NoFetch);
+        let state = self.changed.wait_while(self.state(), is_held).expect("no thread of the relay panics");
+        matches!(state.link, Link::Up | Link::NoFetch)
     }
 }

@@ -51,6 +51,7 @@ conformance! {
     a_reader_knows_the_end_from_when_it_was_opened,
     an_idle_reader_confirms_again_that_it_is_at_the_end,
     a_reader_of_a_busy_log_confirms_contact_too,
+    a_reader_that_is_behind_confirms_no_contact,
     an_offset_after_the_end_is_refused,
     a_reader_that_resumes_proves_the_log,
     a_start_from_a_view_that_ends_with_the_log_proves_it,
@@ -244,6 +245,29 @@ fn a_reader_of_a_busy_log_confirms_contact_too(open: Open<'_>) {
         await_contact(&mut *reader, Instant::now());
         await_contact(&mut *reader, Instant::now());
         stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Found by a review: the end of what had come before more was appended counted as contact at the time of the last full batch.
+fn a_reader_that_is_behind_confirms_no_contact(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    let append = |count| log.append(&vec![command("hello"); count]).unwrap();
+    append(20_000);
+    let mut reader = log.commands(at(0)).unwrap();
+    let poll = Duration::from_millis(100);
+    // It has fetched all of them, and the end, before it returns the first batch. Nothing says when that is so.
+    thread::sleep(Duration::from_secs(3));
+    let mut next = reader.read(poll).unwrap().records.last().unwrap().offset + 1;
+    append(15_000);
+    let acknowledged = Instant::now();
+    eventually("contact after all is read", || {
+        thread::sleep(poll);
+        let batch = reader.read(poll).unwrap();
+        next = batch.records.last().map_or(next, |last| last.offset + 1);
+        let is_late = batch.contact.is_some_and(|contact| contact > acknowledged);
+        assert!(!is_late || next == 35_000, "contact after what was acknowledged, but at offset {next}");
+        is_late.then_some(())
     });
 }
 

@@ -297,6 +297,30 @@ fn a_serve_without_contact_to_its_log_does_not_certify_freshness() {
     drop(kafka);
 }
 
+/// Found by a review: librdkafka reports no error for a fetch that is never answered, and another connection still says how far the
+/// log goes.
+#[test]
+fn a_serve_whose_fetches_are_not_answered_does_not_certify_freshness() {
+    let (kafka, relay) = Kafka::start_with_relay();
+    let direct = Edgefold::kafka(&kafka, "no-fetch").block(&["10.0.0.1"]);
+    let edgefold = Edgefold::over(&relay.log("no-fetch"));
+    let serve = edgefold.serve(&["--max-age", "4s", "--when-stale", "deny"]);
+    relay.hold_fetches();
+    direct.block(&["10.0.0.3"]);
+    let acknowledged = now().millis() / 1000;
+    // A request may take up to a minute before librdkafka gives up.
+    eventually("twenty seconds to pass", || (now().millis() / 1000 > acknowledged + 20).then_some(()));
+    assert_eq!(serve.metric("edgefold_next_offset"), Some(1));
+    let contact = serve.metric("edgefold_last_contact_timestamp_seconds").unwrap();
+    assert!(contact <= acknowledged, "{contact} is after {acknowledged}");
+    assert!(fresh_from(&edgefold) / 1000 <= acknowledged);
+    assert_eq!(serve.metric("edgefold_log_connected"), Some(0));
+    relay.mend();
+    serve.wait_until_shipped(2);
+    serve.wait_for("edgefold_last_contact_timestamp_seconds", acknowledged + 20);
+    eventually("contact", || (serve.metric("edgefold_log_connected") == Some(1)).then_some(()));
+}
+
 /// A producer that writes commands in a transaction, and hangs.
 #[test]
 fn an_open_transaction_that_hides_commands_is_named() {
@@ -310,13 +334,22 @@ fn an_open_transaction_that_hides_commands_is_named() {
     producer.send(BaseRecord::<(), str>::to("held.commands").payload("BLACKLIST 10.0.0.1")).unwrap();
     producer.flush(TIMEOUT).unwrap();
     edgefold.block(&["10.0.0.3"]);
+    let acknowledged = now().millis() / 1000;
     serve.wait_for_log_line(
         "a producer has a transaction open on held.commands at offset 0, which hides the commands up to offset 2",
     );
     assert_eq!(serve.metric("edgefold_next_offset"), Some(0));
     assert_eq!(serve.metric("edgefold_log_connected"), Some(0));
+    // Found by a review: what was acknowledged is missing, and still the end counted as confirmed. A start did not even ask.
+    let contact = serve.metric("edgefold_last_contact_timestamp_seconds").unwrap();
+    assert!(contact <= acknowledged, "{contact} is after {acknowledged}");
+    let other = Edgefold::over(edgefold.log());
+    let late = other.serve(&["--max-age", "1m"]);
+    assert_eq!(fresh_from(&other), 0, "it was never in contact");
     producer.abort_transaction(TIMEOUT).unwrap();
     serve.wait_until_shipped(2);
+    late.wait_until_shipped(2);
+    eventually("a fresh snapshot", || (fresh_from(&other) > 0).then_some(()));
     assert_eq!(edgefold.run(&["list", "-o", "raw"]), "10.0.0.3\t10.0.0.3\t-\n");
 }
 

@@ -43,7 +43,7 @@ const FIXED: [&str; 11] = [
 
 /// Properties of a consumer, which the user may override.
 const CONSUMER: [(&str, &str); 4] = [
-    // A broker that has gone silent is noticed in this time: see `reader::FETCH_ANSWERED`.
+    // A broker that has gone silent is noticed in this time.
     ("socket.timeout.ms", "10000"),
     ("group.id", "edgefold"), // No group is ever joined, but librdkafka requires the property.
     // By default librdkafka pauses for a second whenever it has queued 100,000 records, which is most of a start.

@@ -11,7 +11,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::reader::record;
 use super::{Context, KafkaLog, PARTITION};
-use crate::{Error, RecordHash};
+use crate::{Error, Record, RecordHash};
 
 /// How long to wait for the record.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,39 +31,56 @@ impl Proof {
     /// # Errors
     /// Why the broker did not say.
     pub(super) fn has(&self, topic: &str, offset: u64, hash: RecordHash) -> Result<bool, String> {
-        let mut assignment = TopicPartitionList::new();
-        let start = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
-        assignment
-            .add_partition_offset(topic, PARTITION, start)
-            .and_then(|()| self.consumer.assign(&assignment))
-            .map_err(|error| error.to_string())?;
-        let found = self.find(hash);
-        // It would read on otherwise.
-        self.consumer.unassign().map_err(|error| error.to_string())?;
-        found
-    }
-
-    fn find(&self, hash: RecordHash) -> Result<bool, String> {
-        let deadline = Instant::now() + TIMEOUT;
-        let mut why = "the broker did not answer in time".to_owned();
-        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
-            match self.consumer.poll(left) {
-                // The next record, if there is none at the offset itself, has another hash.
-                Some(Ok(message)) => return Ok(record(&message).hash() == hash),
-                Some(Err(error)) if is_absent(&error) => return Ok(false),
-                Some(Err(error)) => why = error.to_string(),
-                None => {}
-            }
+        match first(&self.consumer, topic, offset)? {
+            // The next record, if there is none at the offset itself, has another hash.
+            First::Record(record) => Ok(record.hash() == hash),
+            First::End | First::OutOfRange => Ok(false),
         }
-        Err(why)
     }
 }
 
-/// Whether the topic has no record at or after the offset.
-fn is_absent(error: &KafkaError) -> bool {
-    matches!(error, KafkaError::PartitionEOF(_))
-        || matches!(
-            error.rdkafka_error_code(),
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
-        )
+/// What a topic has at an offset or after it.
+pub(super) enum First {
+    /// The first committed record.
+    Record(Record),
+    /// No committed record.
+    End,
+    /// The offset is after its end, or before its start.
+    OutOfRange,
+}
+
+/// What `topic` has at `offset` or after it. The consumer must read nothing else.
+///
+/// # Errors
+/// Why the broker did not say.
+pub(super) fn first(consumer: &BaseConsumer<Context>, topic: &str, offset: u64) -> Result<First, String> {
+    let mut assignment = TopicPartitionList::new();
+    let start = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
+    assignment
+        .add_partition_offset(topic, PARTITION, start)
+        .and_then(|()| consumer.assign(&assignment))
+        .map_err(|error| error.to_string())?;
+    let found = poll_first(consumer);
+    // It would read on otherwise.
+    consumer.unassign().map_err(|error| error.to_string())?;
+    found
+}
+
+fn poll_first(consumer: &BaseConsumer<Context>) -> Result<First, String> {
+    let deadline = Instant::now() + TIMEOUT;
+    let mut why = "the broker did not answer in time".to_owned();
+    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+        match consumer.poll(left) {
+            Some(Ok(message)) => return Ok(First::Record(record(&message))),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(First::End),
+            Some(Err(error)) if is_out_of_range(&error) => return Ok(First::OutOfRange),
+            Some(Err(error)) => why = error.to_string(),
+            None => {}
+        }
+    }
+    Err(why)
+}
+
+fn is_out_of_range(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange))
 }

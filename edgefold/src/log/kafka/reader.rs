@@ -1,5 +1,6 @@
 //! Reads the committed records of the two topics.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -7,7 +8,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use tracing::{info, warn};
 
-use super::probe::{Answer, Probe};
+use super::probe::{Ends, Probe};
 use super::proof::Proof;
 use super::{Context, KafkaLog};
 use crate::log::{Batch, CommandReader, EachRecord, Progress, ViewReader};
@@ -19,15 +20,18 @@ const BATCH_RECORDS: usize = 10_000;
 const BATCH_BYTES: usize = 16 << 20;
 /// How often to repeat that Kafka cannot be read.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
-/// A reader that is open for longer than this probes the broker. One that only reads to the end does not.
+/// A reader that is open for longer than this, or that reads on after the end, probes the broker. One that only reads to the end does
+/// not.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
 /// How long a proof that the topic is still the same one is good for, before records are returned: a topic is not deleted, created
 /// anew and filled in less.
 const PROOF_LASTS: Duration = Duration::from_millis(100);
 /// How often a topic is proved while there are no records.
 const IDLE_PROOF_INTERVAL: Duration = Duration::from_secs(60);
-/// A fetch is answered in this time, or fails: `socket.timeout.ms`, and how long the broker may hold it.
-const FETCH_ANSWERED: Duration = Duration::from_secs(12);
+/// How often after a proof has failed. Each may take two seconds, in which nothing is shipped.
+const PROOF_RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// How many ends of the topic a reader that is behind remembers: those of ten minutes.
+const MOST_SAMPLES: usize = 600;
 
 /// The offsets that end a transaction after its last record.
 const COMMIT_MARKER: u64 = 1;
@@ -126,17 +130,22 @@ pub(super) struct KafkaCommandReader {
     unproved: Vec<Record>,
     /// Whether they are the last of the topic.
     unproved_to_end: bool,
+    /// Why it is not known whether the topic still is the same one.
+    doubt: Option<String>,
     end: u64,
     /// The same, as far as is known now.
     log_end: u64,
     /// Whether the end was reached and no record has come since.
     at_end: bool,
+    /// Whether everything has been read that there was when the reader was opened.
+    has_caught_up: bool,
     /// A reader that lives for longer than a moment probes the broker.
     probe: Option<Probe>,
-    /// The first answer of the probe since the end was reached and no record has come.
-    first_since_end: Option<Answer>,
-    /// When `read` was last called.
-    last_read: Instant,
+    /// Everything that is committed below this offset has been read.
+    read_up_to: u64,
+    /// When the broker was asked for the end of the topic, and the end, while the reader has not come that far. An open transaction
+    /// hides what is before that end, too.
+    samples: VecDeque<(Instant, u64)>,
     contact: Option<Instant>,
 }
 
@@ -151,7 +160,6 @@ impl KafkaCommandReader {
             return Err(Error::Gone { needed: first, found: format!("offsets {low} to {end}") });
         }
         let topic = Topic::new(log, name, consumer);
-        let contact = (next == end && last_record.is_none()).then_some(opened);
         Ok(Self {
             log: log.clone(),
             topic,
@@ -163,52 +171,56 @@ impl KafkaCommandReader {
             proof: None,
             unproved: Vec::new(),
             unproved_to_end: false,
+            doubt: None,
             end,
             log_end: end,
             at_end: false,
+            has_caught_up: false,
             probe: None,
-            first_since_end: None,
-            last_read: opened,
-            contact,
+            read_up_to: next,
+            samples: VecDeque::new(),
+            contact: None,
         })
     }
 
     /// Takes the probe's last answer into account, and returns why the log cannot be read, if so.
     fn check_contact(&mut self) -> Option<String> {
-        if self.probe.is_none() && self.opened.elapsed() > PROBE_AFTER {
-            self.probe = Some(Probe::start(&self.log, &self.topic.name));
-        }
+        self.read_up_to = self.read_up_to.max(self.next);
         if let Some(answer) = self.probe.as_ref().and_then(Probe::last) {
-            let end = match &answer.end {
-                Ok(end) => *end,
-                Err(why) => return Some(why.clone()),
+            let Ends { committed, all, is_held_back, empty_up_to } = match answer.ends {
+                Ok(ends) => ends,
+                Err(why) => return Some(why),
             };
-            self.log_end = self.log_end.max(end);
+            self.log_end = self.log_end.max(committed);
+            self.read_up_to = self.read_up_to.max(empty_up_to);
             let is_over = |trouble: &mut Trouble| trouble.is_connection && trouble.since < answer.asked;
             drop(self.topic.trouble.take_if(is_over));
+            // One that says as much is worth more the later it was asked for.
+            while self.samples.pop_back_if(|(_, end)| *end >= all).is_some() {}
+            if self.samples.len() < MOST_SAMPLES {
+                self.samples.push_back((answer.asked, all));
+            }
+            self.confirm_contact();
             // An open transaction hides records, so their absence does not prove that there are none.
-            if let Some(hidden) = answer.hidden_up_to.filter(|_| self.at_end) {
+            if is_held_back && self.at_end {
                 return Some(format!(
-                    "a producer has a transaction open on {} at offset {end}, which hides the commands up to offset {hidden}: end \
-                     that producer, or abort its transaction with kafka-transactions.sh",
+                    "a producer has a transaction open on {} at offset {committed}, which hides the commands up to offset {all}: \
+                     end that producer, or abort its transaction with kafka-transactions.sh",
                     self.topic.name
                 ));
             }
-            let first = if self.at_end { self.first_since_end.get_or_insert_with(|| answer.clone()) } else { &answer };
-            let has_changed = first.end != answer.end;
-            // Markers of transactions may lie between the last record and the end, and the consumer does not say whether it has
-            // passed them. But its connection answers in time, or there is an error. So what was there that long ago is read.
-            let still_since =
-                answer.asked.checked_sub(FETCH_ANSWERED).filter(|then| first.asked <= *then && !has_changed);
-            if self.topic.trouble.is_none() && self.proved.is_some() {
-                let confirmed = if end <= self.next { Some(answer.asked) } else { still_since };
-                self.contact = self.contact.max(confirmed);
-            }
-            if has_changed {
-                self.first_since_end = None;
-            }
         }
         self.topic.trouble.as_ref().map(|trouble| trouble.why.clone())
+    }
+
+    /// If all is read that the topic had when the broker was asked, then the reader was in contact at that moment.
+    fn confirm_contact(&mut self) {
+        if self.topic.trouble.is_some() || self.proved.is_none() || self.doubt.is_some() {
+            return;
+        }
+        while let Some((asked, _)) = self.samples.pop_front_if(|(_, end)| *end <= self.read_up_to) {
+            self.contact = self.contact.max(Some(asked));
+        }
     }
 
     fn other_log(&self) -> Error {
@@ -217,8 +229,9 @@ impl KafkaCommandReader {
 
     /// Proves that the topic is still the one that was read before, and only then lets `batch` have records.
     fn prove(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let idle_interval = if self.doubt.is_none() { IDLE_PROOF_INTERVAL } else { PROOF_RETRY_INTERVAL };
         let is_due = self.proved.is_some_and(|proved| match batch.records.is_empty() {
-            true => self.tried.max(proved).elapsed() > IDLE_PROOF_INTERVAL,
+            true => self.tried.max(proved).elapsed() > idle_interval,
             false => proved.elapsed() > PROOF_LASTS,
         });
         let (Some(hash), Some(offset), true) = (self.last_record, self.next.checked_sub(1), is_due) else {
@@ -232,7 +245,7 @@ impl KafkaCommandReader {
         };
         match proof.has(&self.topic.name, offset, hash) {
             Ok(true) => {
-                self.proved = Some(asked);
+                (self.proved, self.doubt) = (Some(asked), None);
                 Ok(())
             }
             Ok(false) => Err(self.other_log()),
@@ -240,7 +253,7 @@ impl KafkaCommandReader {
                 self.unproved = std::mem::take(&mut batch.records);
                 self.unproved_to_end = batch.at_end;
                 batch.at_end = false;
-                batch.trouble = Some(why);
+                self.doubt = Some(why);
                 Ok(())
             }
         }
@@ -252,9 +265,11 @@ impl CommandReader for KafkaCommandReader {
         let (records, at_end) = (std::mem::take(&mut self.unproved), std::mem::take(&mut self.unproved_to_end));
         let mut bytes: usize = records.iter().map(bytes_of).sum();
         let mut batch = Batch { records, at_end, ..Batch::default() };
-        let last_read = std::mem::replace(&mut self.last_read, Instant::now());
-        let deadline = self.last_read + timeout;
-        let mut reached_end = false;
+        let started = Instant::now();
+        let deadline = started + timeout;
+        if self.probe.is_none() && (self.has_caught_up || self.opened.elapsed() > PROBE_AFTER) {
+            self.probe = Some(Probe::start(&self.log, &self.topic.name, self.next));
+        }
         while batch.records.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
             // Waits only for the first record. Those that are already there come with it.
             let nothing_to_wait_for = !batch.records.is_empty() || (batch.at_end && !self.at_end);
@@ -263,17 +278,16 @@ impl CommandReader for KafkaCommandReader {
             match self.topic.poll(wait) {
                 Polled::Record(message) => {
                     self.at_end = false;
-                    self.first_since_end = None;
                     batch.at_end = false;
                     let record = record(&message);
                     bytes += bytes_of(&record);
                     if self.proved.is_some() {
                         batch.records.push(record);
                     } else if self.last_record == Some(record.hash()) {
-                        self.proved = Some(self.last_read);
+                        self.proved = Some(started);
                         if self.next >= self.end {
-                            // It was all there was when the reader was opened. Whoever only reads to the end need not wait for more.
-                            self.contact = Some(self.opened);
+                            // It was the last one when the reader was opened. Whoever only reads to that end need not wait for more.
+                            batch.at_end = true;
                             break;
                         }
                     } else {
@@ -283,7 +297,8 @@ impl CommandReader for KafkaCommandReader {
                 Polled::End if self.proved.is_none() => return Err(self.other_log()),
                 Polled::End => {
                     batch.at_end = true;
-                    reached_end = true;
+                    // This consumer started after it was asked for that end.
+                    self.read_up_to = self.read_up_to.max(self.end);
                 }
                 Polled::Lost(error) => {
                     let found = format!("lost them while they were read ({error})");
@@ -299,13 +314,13 @@ impl CommandReader for KafkaCommandReader {
         if let Some(last) = batch.records.last() {
             (self.next, self.last_record) = (last.offset + 1, Some(last.hash()));
         }
-        if reached_end && self.unproved.is_empty() {
-            // The consumer got there at some time after the last call.
-            self.contact = self.contact.max(Some(last_read));
+        if let Some(probe) = &self.probe {
+            probe.note(self.next);
         }
         self.at_end = batch.at_end;
+        self.has_caught_up |= self.proved.is_some() && (self.at_end || self.next >= self.end);
         let trouble = self.check_contact();
-        batch.trouble = batch.trouble.or(trouble);
+        batch.trouble = self.doubt.clone().or(trouble);
         batch.contact = self.contact;
         batch.end = Some(self.log_end.max(self.next));
         Ok(batch)
