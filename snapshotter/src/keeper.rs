@@ -47,11 +47,12 @@ pub struct Keeper {
 }
 
 enum State {
-    /// Waiting to start, or to restart, until then.
+    /// Waiting to start, or to restart, until then. The view was found to be invalid at `invalid_since`, if it was.
     Resting {
         until: Instant,
+        invalid_since: Option<Instant>,
     },
-    /// Watching the view, if there is one. It has been behind the commands or invalid, without moving, since `behind`.
+    /// Watching the view, if there is one. It has been behind the commands, without moving, or invalid since `behind`.
     Standby {
         view: Option<Box<dyn ViewReader>>,
         seen: Seen,
@@ -82,7 +83,7 @@ impl Keeper {
     /// A standby that starts at `now`. It waits for [`PATIENCE`] and `jitter`, a random time up to [`MOST_JITTER`].
     pub fn new(now: Instant, jitter: Duration) -> Self {
         let patience = PATIENCE + jitter;
-        let (state, retry) = (State::Resting { until: now }, Retry::default());
+        let (state, retry) = (State::Resting { until: now, invalid_since: None }, Retry::default());
         Self { state, least_patience: patience, patience, retry, view_offset: 0, unusable_views: 0 }
     }
 
@@ -91,7 +92,7 @@ impl Keeper {
         let FoundView { reader, next_offset, is_usable } = view;
         let mut this = Self::new(now, jitter);
         let seen = if is_usable { Seen::Valid } else { Seen::Invalid };
-        this.watch_from(Some(reader), next_offset, seen);
+        this.watch_from(Some(reader), next_offset, seen, None);
         this
     }
 
@@ -117,7 +118,7 @@ impl Keeper {
     /// Whether there is nothing to wait for at `now` but time: [`Keeper::step`] returns at once then.
     pub fn has_to_rest(&self, now: Instant) -> bool {
         match &self.state {
-            State::Resting { until } => now < *until,
+            State::Resting { until, .. } => now < *until,
             State::Standby { view, .. } => view.is_none(),
             State::TakingOver | State::Writer { .. } => false,
         }
@@ -128,8 +129,11 @@ impl Keeper {
     /// needs the view.
     pub fn step(&mut self, log: &dyn Log, folded: u64, now: Instant, wait: Duration) {
         let done = match &mut self.state {
-            State::Resting { until } if now < *until => Ok(()),
-            State::Resting { .. } => self.stand_by(log),
+            State::Resting { until, .. } if now < *until => Ok(()),
+            State::Resting { invalid_since, .. } => {
+                let invalid_since = *invalid_since;
+                self.stand_by(log, invalid_since, now)
+            }
             State::Standby { .. } => self.watch(folded, now, wait),
             State::TakingOver => self.take_over(log),
             State::Writer { .. } => self.write(wait),
@@ -139,17 +143,17 @@ impl Keeper {
             Err(Error::Fenced) => {
                 info!("another snapshotter writes the view of ranges now: on standby");
                 self.patience = (self.patience * 2).min(MOST_PATIENCE);
-                self.state = State::Resting { until: now };
+                self.state = State::Resting { until: now, invalid_since: None };
             }
             Err(error) => {
                 let delay = self.retry.failed(now);
                 warn!("cannot write the view of ranges: {error}; trying again in {} s", delay.as_secs());
-                self.state = State::Resting { until: now + delay };
+                self.state = State::Resting { until: now + delay, invalid_since: None };
             }
         }
     }
 
-    fn stand_by(&mut self, log: &dyn Log) -> Result<(), Error> {
+    fn stand_by(&mut self, log: &dyn Log, invalid_since: Option<Instant>, now: Instant) -> Result<(), Error> {
         let mut content = ViewContent::default();
         let view = match watch_view(log, |key, value| content.read(key, value)) {
             Ok(view) => Some(view),
@@ -166,11 +170,16 @@ impl Keeper {
             Ok(_) if view.is_some() => Seen::Valid,
             _ => Seen::Invalid,
         };
-        self.watch_from(view, next_offset, seen);
+        let invalid_since = invalid_since.filter(|_| seen == Seen::Invalid);
+        self.watch_from(view, next_offset, seen, invalid_since);
+        if invalid_since.is_some_and(|since| now.saturating_duration_since(since) >= self.patience) {
+            info!("the view of ranges cannot be used, and nobody has rewritten it: taking over");
+            self.state = State::TakingOver;
+        }
         Ok(())
     }
 
-    fn watch_from(&mut self, view: Option<Box<dyn ViewReader>>, next_offset: u64, seen: Seen) {
+    fn watch_from(&mut self, view: Option<Box<dyn ViewReader>>, next_offset: u64, seen: Seen, behind: Option<Instant>) {
         self.view_offset = next_offset;
         info!(
             "watching the view of ranges, which is at offset {}; taking over in {} s if nobody writes it",
@@ -178,7 +187,7 @@ impl Keeper {
             self.patience.as_secs()
         );
         let read_to = view.as_ref().map_or(0, |view| view.progress().done);
-        self.state = State::Standby { view, seen, read_to, behind: None };
+        self.state = State::Standby { view, seen, read_to, behind };
     }
 
     fn watch(&mut self, folded: u64, now: Instant, wait: Duration) -> Result<(), Error> {
@@ -193,11 +202,11 @@ impl Keeper {
             if version.is_newer() && !matches!(seen, Seen::Newer { .. }) {
                 *seen = Seen::Newer { version, told: false };
             } else if version == Version::CURRENT
-                && *seen != Seen::Valid
+                && matches!(seen, Seen::Newer { .. })
                 && (next_offset != self.view_offset || has_moved)
             {
                 // Somebody else has written the view, which may be one for this edgefold now.
-                self.state = State::Resting { until: now };
+                self.state = State::Resting { until: now, invalid_since: None };
                 return Ok(());
             }
         }
@@ -206,15 +215,20 @@ impl Keeper {
             self.patience = (self.patience / 2).max(self.least_patience);
             self.retry = Retry::default();
         }
+        // A writer that goes on does not mend an invalid view. One that has just taken over may.
+        let is_progress = match seen {
+            Seen::Invalid => next_offset == self.view_offset && has_moved,
+            Seen::Valid | Seen::Newer { .. } => next_offset != self.view_offset || has_moved,
+        };
         if next_offset >= folded && *seen != Seen::Invalid {
             *behind = None;
-        } else if next_offset != self.view_offset || has_moved || behind.is_none() {
+        } else if is_progress || behind.is_none() {
             *behind = Some(now);
         }
         self.view_offset = next_offset;
-        if behind.is_none_or(|since| now.saturating_duration_since(since) < self.patience) {
+        let Some(since) = behind.filter(|since| now.saturating_duration_since(*since) >= self.patience) else {
             return Ok(());
-        }
+        };
         match seen {
             Seen::Newer { told: true, .. } => return Ok(()),
             Seen::Newer { version, told } => {
@@ -230,7 +244,11 @@ impl Keeper {
                     "the view of ranges has stopped at offset {next_offset}, and the commands are at {folded}: taking over"
                 );
             }
-            Seen::Invalid => info!("the view of ranges cannot be used, and nobody has rewritten it: taking over"),
+            Seen::Invalid => {
+                // Somebody may have rewritten it, which takes reading all of it. So that is done only once before taking over.
+                self.state = State::Resting { until: now, invalid_since: Some(since) };
+                return Ok(());
+            }
         }
         self.state = State::TakingOver;
         Ok(())

@@ -44,6 +44,8 @@ pub(crate) struct Topics {
     pub(crate) history: Vec<ViewRecord>,
     /// That of the last writer. Older ones are fenced.
     epoch: u64,
+    /// How often somebody began to read the view.
+    pub(crate) views_opened: u32,
     /// The time, for the contact that readers confirm.
     pub(crate) now: Instant,
     pub(crate) met: Met,
@@ -180,6 +182,7 @@ impl Memory {
             ranges_end: 0,
             history: Vec::new(),
             epoch: 0,
+            views_opened: 0,
             now,
             met: Met::default(),
         };
@@ -246,7 +249,9 @@ impl Log for Memory {
     }
 
     fn view(&self) -> Result<Box<dyn ViewReader>, Error> {
-        let total = self.call()?.last_stable_offset();
+        let mut topics = self.call()?;
+        topics.views_opened += 1;
+        let total = topics.last_stable_offset();
         Ok(Box::new(Ranges { log: self.clone(), progress: Progress { done: 0, total } }))
     }
 
