@@ -1,5 +1,6 @@
 //! Writes the view in transactions: a reader sees all of one or none of it.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -63,9 +64,14 @@ impl KafkaViewWriter {
         self.producer.begin_transaction()?;
         let record = BaseRecord::<_, [u8]>::to(&self.topic).partition(PARTITION).key(OFFSET_KEY);
         self.producer.send(record).map_err(|(error, _)| error)?;
-        self.flush()?; // Without a record on the broker, an abort would write no marker.
+        self.flush()?;
+        // Without a record on the broker, an abort writes no marker. The transaction, which has nothing to commit, knows the reason.
+        if let Some(refused) = self.producer.context().refused.get() {
+            return Err(self.producer.commit_transaction(TRANSACTION_TIMEOUT).err().unwrap_or_else(|| refused.clone()));
+        }
         self.producer.abort_transaction(TRANSACTION_TIMEOUT)?;
-        Ok(self.producer.context().newest.load(Ordering::Relaxed).unsigned_abs() + 1)
+        let offset = u64::try_from(self.producer.context().newest.load(Ordering::Relaxed));
+        offset.map(|offset| offset + 1).map_err(|_unknown| KafkaError::MessageProduction(RDKafkaErrorCode::NoOffset))
     }
 
     fn flush(&self) -> Result<(), KafkaError> {
@@ -76,7 +82,8 @@ impl KafkaViewWriter {
     fn failed(&self, source: KafkaError) -> Error {
         let fatal = self.producer.client().fatal_error().map(|(code, _)| code);
         let fenced = [RDKafkaErrorCode::Fenced, RDKafkaErrorCode::InvalidProducerEpoch];
-        if [fatal, source.rdkafka_error_code()].into_iter().flatten().any(|code| fenced.contains(&code)) {
+        let refused = self.producer.context().refused.get().and_then(KafkaError::rdkafka_error_code);
+        if [fatal, source.rdkafka_error_code(), refused].into_iter().flatten().any(|code| fenced.contains(&code)) {
             return Error::Fenced;
         }
         let (brokers, doing) = (self.brokers.clone(), format!("write {}", self.topic));
@@ -107,10 +114,19 @@ impl KafkaViewWriter {
 }
 
 /// Notices when offsets go back: then this is another topic with the same name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Deliveries {
+    /// The newest offset; -1 if there is none yet.
     newest: AtomicI64,
     went_back: AtomicBool,
+    /// Why the first record that was not written was refused.
+    refused: OnceLock<KafkaError>,
+}
+
+impl Default for Deliveries {
+    fn default() -> Self {
+        Self { newest: AtomicI64::new(-1), went_back: AtomicBool::new(false), refused: OnceLock::new() }
+    }
 }
 
 impl ClientContext for Deliveries {
@@ -123,12 +139,15 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, delivery: &DeliveryResult<'_>, (): ()) {
-        // The offset is negative if the broker has the record from an earlier attempt and does not know its offset.
-        if let Ok(offset) = delivery.as_ref().map(Message::offset)
-            && offset >= 0
-            && self.newest.swap(offset, Ordering::Relaxed) > offset
-        {
-            self.went_back.store(true, Ordering::Relaxed);
+        match delivery {
+            // The offset is negative if the broker has the record from an earlier attempt and does not know its offset.
+            Ok(message) => {
+                let offset = message.offset();
+                if offset >= 0 && self.newest.swap(offset, Ordering::Relaxed) > offset {
+                    self.went_back.store(true, Ordering::Relaxed);
+                }
+            }
+            Err((error, _)) => drop(self.refused.set(error.clone())),
         }
     }
 }
