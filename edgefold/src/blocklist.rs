@@ -84,7 +84,7 @@ impl Blocklist {
     /// # Errors
     /// Those of the log: at the start nothing is retried.
     pub fn follow(log: impl Into<Arc<dyn Log>>) -> Result<Self, Error> {
-        let (log, started) = (log.into(), now());
+        let (log, started, asked) = (log.into(), now(), Instant::now());
         let mut follower = Follower::load(&*log)?;
         // The clocks may drift apart meanwhile, but it was asked after this.
         let last_contact = follower.await_contact(CONTACT_PATIENCE)?.map_or(LogTime::EPOCH, |_| started);
@@ -93,7 +93,7 @@ impl Blocklist {
         let front = ArcSwap::from_pointee(fold.clone());
         let shared = Arc::new(Shared { front, status: Mutex::new(status) });
         let (stop, stopped) = mpsc::channel();
-        let writer = Writer { shared: Arc::clone(&shared), back: fold, contact: None };
+        let writer = Writer { shared: Arc::clone(&shared), back: fold, contact: asked };
         let thread = thread::Builder::new().name("edgefold".to_owned());
         let thread = thread
             .spawn(move || writer.run(&*log, reader, &stopped))
@@ -154,8 +154,8 @@ impl Drop for Blocklist {
 struct Writer {
     shared: Arc<Shared>,
     back: Fold,
-    /// The last contact that a reader has reported.
-    contact: Option<Instant>,
+    /// The last contact that a reader has reported, or the start.
+    contact: Instant,
 }
 
 impl Writer {
@@ -230,15 +230,16 @@ impl Writer {
     /// Notes what a read said about the log, and returns whether the log is well.
     fn note(&mut self, batch: &Batch) -> bool {
         let is_well = batch.trouble.is_none() && (batch.contact.is_some() || !batch.records.is_empty());
-        let newer = batch.contact.filter(|contact| self.contact.is_none_or(|before| before < *contact));
-        self.contact = newer.or(self.contact);
+        let before = self.contact;
+        let newer = batch.contact.filter(|contact| before < *contact);
+        self.contact = newer.unwrap_or(before);
+        let (instant, now) = (Instant::now(), now());
+        let time_of = |contact| now.millis().saturating_sub(millis(instant.saturating_duration_since(contact)));
         self.status(|status| {
-            if let Some(contact) = newer {
-                let now = now();
-                let contact = LogTime::from_millis(now.millis().saturating_sub(millis(contact.elapsed())));
-                // If the clock was ahead, no contact is later than what it shows now.
-                status.last_contact = status.last_contact.min(now).max(contact.unwrap_or_default());
-            }
+            // If the clock was ahead and is right now, so is the time of the last contact. But it never gets later.
+            let corrected = status.last_contact.millis().min(time_of(before));
+            let contact = newer.map_or(corrected, |newer| corrected.max(time_of(newer)));
+            status.last_contact = LogTime::from_millis(contact).unwrap_or_default();
             if is_well && status.trouble.take().is_some() {
                 info!("the blocklist reads its log again");
             }

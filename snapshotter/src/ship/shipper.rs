@@ -186,8 +186,9 @@ impl<S: Subscriber> Shipper<S> {
         self.follower.fold(&batch.records);
         self.status.next_offset = self.follower.fold.position().next_offset;
         (self.status.rejected, self.status.undated) = (self.follower.rejected, self.follower.undated);
-        // If the clock was ahead, no contact is later than what it shows now.
-        self.status.last_contact = self.status.last_contact.min(now.time);
+        // If the clock was ahead and is right now, so is the time of the last contact. But it never gets later.
+        let corrected = self.contact.map_or(LogTime::LAST, |contact| now.time_at(contact));
+        self.status.last_contact = self.status.last_contact.min(corrected);
         // The wall clock of an earlier contact is not asked again: the two clocks may have drifted apart, as in a suspension.
         if let Some(contact) = batch.contact.filter(|contact| self.contact.is_none_or(|before| before < *contact)) {
             self.contact = Some(contact);
@@ -240,5 +241,50 @@ impl<S: Subscriber> Shipper<S> {
                 self.ship_retry.report(&error, now.instant);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edgefold::SqliteLog;
+    use edgefold_snapshot::Settings;
+
+    use super::*;
+
+    struct Nowhere;
+
+    impl Subscriber for Nowhere {
+        fn deliver(&mut self, _shipment: &Arc<Shipment>) -> Result<u64, ShipError> {
+            Ok(0)
+        }
+
+        fn repair(&mut self, _shipment: &Arc<Shipment>) -> Result<bool, ShipError> {
+            Ok(false)
+        }
+    }
+
+    /// Found by a review: it became a contact at the moment of the correction.
+    #[test]
+    fn a_contact_under_a_clock_that_was_ahead_is_corrected_with_the_clock() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = SqliteLog::new(directory.path().join("log.db"));
+        log.init().unwrap();
+        let (start, hour) = (Instant::now(), 3_600_000);
+        let now = |seconds, millis| Now {
+            instant: start + Duration::from_secs(seconds),
+            time: LogTime::from_millis(hour + seconds * 1000 + millis).unwrap(),
+        };
+        let publisher = Publisher::new("edgefold", 0, Settings::default(), b"module");
+        let mut shipper = Shipper::new(Follower::load(&log).unwrap(), publisher, Nowhere, Duration::ZERO, now(0, hour));
+        let handle = |shipper: &mut Shipper<Nowhere>, contact: Option<u64>, now| {
+            let contact = contact.map(|seconds| start + Duration::from_secs(seconds));
+            shipper.handle(Some(Ok(Batch { contact, ..Batch::default() })), now).unwrap();
+            shipper.status().last_contact.millis()
+        };
+        assert_eq!(handle(&mut shipper, Some(10), now(11, hour)), 2 * hour + 10_000, "an hour ahead");
+        // The log is cut off, and the clock is right again.
+        assert_eq!(handle(&mut shipper, Some(10), now(60, 0)), hour + 10_000);
+        assert_eq!(handle(&mut shipper, None, now(61, hour)), hour + 10_000, "ahead again");
+        assert_eq!(handle(&mut shipper, Some(70), now(70, 0)), hour + 70_000);
     }
 }
