@@ -485,6 +485,8 @@ fn a_property_that_cannot_be_set_is_a_usage_error() {
     let edgefold = Edgefold::over("kafka://127.0.0.1:1/edgefold");
     let fixed = "-X acks: edgefold's guarantees depend on its own value";
     edgefold.outcome(&["list", "-X", "acks=0"]).assert_failed(USAGE_ERROR, fixed);
+    let rack = "-X client.rack: edgefold reads from the leader of a partition";
+    edgefold.outcome(&["list", "-X", "client.rack=a"]).assert_failed(USAGE_ERROR, rack);
     let unknown = "-X no.such.property: No such configuration property";
     edgefold.outcome(&["list", "-X", "no.such.property=1"]).assert_failed(USAGE_ERROR, unknown);
     let mistyped = edgefold.outcome(&["list", "-X", "sasl.pasword=secret"]);

@@ -85,6 +85,12 @@ impl KafkaLog {
             if FIXED.contains(&key.as_str()) {
                 return Err(refused("edgefold's guarantees depend on its own value".to_owned()));
             }
+            if key == "client.rack" {
+                // The end of the log would be that of a follower, which may lack what is acknowledged already.
+                return Err(refused(
+                    "edgefold reads from the leader of a partition, whose end is that of the log".to_owned(),
+                ));
+            }
             let known = ClientConfig::new().set(key, value).create_native_config();
             known.map_err(|error| match error {
                 KafkaError::ClientConfig(_, why, _, _) => refused(why),
