@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use edgefold_snapshot::{ListName, ListSet, NoAddress, Ruling, Snapshot, WhenStale};
+use edgefold_snapshot::{ListHeader, ListName, ListSet, NoAddress, Ruling, Snapshot, WhenStale};
 use edgefold_table::IpRange;
 
 /// Whether a client passes. The snapshot's mode decides what happens to a client that must not. Lists are named by their index in
@@ -59,11 +59,10 @@ impl fmt::Display for Reason {
 
 /// Decides on a client. Its `address` is `None` if it has no IP address.
 pub fn decide<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, is_stale: bool, address: Option<IpAddr>) -> Verdict {
-    let header = snapshot.header();
-    let actions = header.lists.iter().map(|list| &list.action);
+    let (header, kinds) = (snapshot.header(), snapshot.kinds().iter().copied());
     if is_stale && header.settings.freshness.is_some_and(|freshness| freshness.when_stale == WhenStale::Deny) {
         // An exemption wins over everything.
-        let exemption = address.and_then(|ip| Ruling::exemption(actions, |list| snapshot.contains(list, ip)));
+        let exemption = address.and_then(|ip| Ruling::exemption(kinds, |list| snapshot.contains(list, ip)));
         return exemption.map_or(Verdict::Deny(Reason::Stale), Verdict::Exempt);
     }
     let Some(ip) = address else {
@@ -72,7 +71,8 @@ pub fn decide<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, is_stale: bool, address: O
             NoAddress::Deny => Verdict::Deny(Reason::NoAddress),
         };
     };
-    match Ruling::new(actions, ip, |list| snapshot.contains(list, ip)) {
+    let applies = |list| header.lists.get(list).is_some_and(|list: &ListHeader| list.action.applies_to(ip));
+    match Ruling::new(kinds, |list| snapshot.contains(list, ip), applies) {
         Ruling::Pass => Verdict::Pass,
         Ruling::Exempt(list) => Verdict::Exempt(list),
         Ruling::Mark { shadow, tag } => Verdict::Mark { shadow, tag },

@@ -40,7 +40,7 @@ pub use fingerprint::Fingerprint;
 pub use header::{
     Generation, Header, ListHeader, ListsError, MAX_HEADER_BYTES, MAX_SETTINGS_BYTES, MAX_SNAPSHOT_BYTES, Role, VERSION,
 };
-pub use list::{ListAction, ListName, ListNameError, MAX_NAMED_LISTS, Share, ShareError};
+pub use list::{ListAction, ListKind, ListName, ListNameError, MAX_NAMED_LISTS, Share, ShareError};
 pub use named::Named;
 pub use open::{OpenError, Snapshot};
 pub use quoted::Quoted;

@@ -155,13 +155,41 @@ impl Default for ListAction {
 impl ListAction {
     /// `deny`, `shadow`, `exempt` or `tag`.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Deny { .. } => "deny",
-            Self::Shadow => "shadow",
-            Self::Exempt => "exempt",
-            Self::Tag => "tag",
+        match self.kind() {
+            ListKind::Deny => "deny",
+            ListKind::Shadow => "shadow",
+            ListKind::Exempt => "exempt",
+            ListKind::Tag => "tag",
         }
     }
+
+    /// Which of the four it is.
+    pub fn kind(&self) -> ListKind {
+        match self {
+            Self::Deny { .. } => ListKind::Deny,
+            Self::Shadow => ListKind::Shadow,
+            Self::Exempt => ListKind::Exempt,
+            Self::Tag => ListKind::Tag,
+        }
+    }
+
+    /// Whether it is about the client with this address: only a refusal can leave some out.
+    pub fn applies_to(&self, ip: IpAddr) -> bool {
+        if let Self::Deny { share, .. } = self { share.contains(ip) } else { true }
+    }
+}
+
+/// Which of its four kinds a [`ListAction`] is. A byte, so that those of all lists are in one place for a lookup.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ListKind {
+    /// [`ListAction::Deny`].
+    Deny,
+    /// [`ListAction::Shadow`].
+    Shadow,
+    /// [`ListAction::Exempt`].
+    Exempt,
+    /// [`ListAction::Tag`].
+    Tag,
 }
 
 /// A part of all clients, in whole percent. Which clients are in it depends on nothing but their address, so a client is always in

@@ -8,13 +8,13 @@ use core::ops::Range;
 use edgefold_table::{Table, TableError};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::ListName;
 use crate::fingerprint::Fingerprint;
 use crate::header::{
     self, CHECKSUM_BYTES, HEADER_LENGTH_OFFSET, HEADER_OFFSET, Header, ListHeader, ListsError, MAGIC, MAX_HEADER_BYTES,
     MAX_SNAPSHOT_BYTES, VERSION, VERSION_OFFSET,
 };
 use crate::settings::SettingsError;
+use crate::{ListKind, ListName};
 
 /// A validated snapshot over bytes of any owner.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct Snapshot<B> {
     bytes: B,
     /// The tables of the lists, in their order, and where in `bytes` each is.
     tables: Vec<(Range<usize>, Table<()>)>,
+    /// The kinds of the lists.
+    kinds: Vec<ListKind>,
 }
 
 impl<B: AsRef<[u8]>> Snapshot<B> {
@@ -103,7 +105,8 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
             };
             tables.push((range, table.with_bytes(())));
         }
-        Ok(Self { fingerprint, header, bytes, tables })
+        let kinds = header.lists.iter().map(|list| list.action.kind()).collect();
+        Ok(Self { fingerprint, header, bytes, tables, kinds })
     }
 
     /// Identifies these bytes for [`Snapshot::open_known`].
@@ -121,6 +124,12 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
     pub fn table(&self, list: usize) -> Option<Table<&[u8]>> {
         let (range, table) = self.tables.get(list)?;
         Some(table.with_bytes(self.bytes.as_ref().get(range.clone())?))
+    }
+
+    /// The kinds of the lists, in their order.
+    #[inline]
+    pub fn kinds(&self) -> &[ListKind] {
+        &self.kinds
     }
 
     /// Whether the address is on the list at this index of [`Header::lists`].

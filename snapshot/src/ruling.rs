@@ -1,8 +1,6 @@
 //! Which list wins: one rule for the filter and for every other reader of a log.
 
-use core::net::IpAddr;
-
-use crate::ListAction;
+use crate::ListKind;
 
 /// What is to happen to a client, given what each list does. Lists are named by their index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,41 +21,37 @@ pub enum Ruling {
 }
 
 impl Ruling {
-    /// Rules on the client with the address `ip`. `actions` are those of all lists, and `contains` says whether the address is on
-    /// the list with an index.
+    /// Rules on a client. `kinds` are those of all lists, and `contains` says whether its address is on the list with an index.
+    /// `applies` says whether a list that contains the address is about this client: see [`ListAction::applies_to`].
     ///
-    /// An exemption wins over everything, then a refusal, then the rest. Of several lists with the same action, the first wins.
-    /// For a client that is on no list, each list is asked once, except those that exempt, which are not asked at all.
+    /// An exemption wins over everything, then a refusal, then the rest. Of several lists of the same kind, the first wins. For a
+    /// client that is on no list, each list is asked once, except those that exempt, which are not asked at all.
     ///
     /// ```
-    /// use edgefold_snapshot::{ListAction, Ruling};
+    /// use edgefold_snapshot::{ListKind, Ruling};
     ///
-    /// let actions = [ListAction::default(), ListAction::Exempt];
-    /// let ip = "192.0.2.7".parse()?;
-    /// assert_eq!(Ruling::new(actions.iter(), ip, |list| list == 0), Ruling::Deny(0));
-    /// assert_eq!(Ruling::new(actions.iter(), ip, |_| true), Ruling::Exempt(1));
-    /// assert_eq!(Ruling::new(actions.iter(), ip, |list| list == 1), Ruling::Pass);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// let kinds = || [ListKind::Deny, ListKind::Exempt].into_iter();
+    /// assert_eq!(Ruling::new(kinds(), |list| list == 0, |_| true), Ruling::Deny(0));
+    /// assert_eq!(Ruling::new(kinds(), |_| true, |_| true), Ruling::Exempt(1));
+    /// assert_eq!(Ruling::new(kinds(), |_| true, |_| false), Ruling::Pass, "it is not in the share of the first");
+    /// assert_eq!(Ruling::new(kinds(), |list| list == 1, |_| true), Ruling::Pass);
     /// ```
-    pub fn new<'a>(
-        actions: impl Iterator<Item = &'a ListAction> + Clone,
-        ip: IpAddr,
+    pub fn new(
+        kinds: impl Iterator<Item = ListKind> + Clone,
         contains: impl Fn(usize) -> bool,
+        applies: impl Fn(usize) -> bool,
     ) -> Self {
-        let exemption = || Self::exemption(actions.clone(), &contains);
-        for (list, action) in actions.clone().enumerate() {
-            if let ListAction::Deny { share, .. } = action
-                && contains(list)
-                && share.contains(ip)
-            {
+        let exemption = || Self::exemption(kinds.clone(), &contains);
+        for (list, kind) in kinds.clone().enumerate() {
+            if kind == ListKind::Deny && contains(list) && applies(list) {
                 return exemption().map_or(Self::Deny(list), Self::Exempt);
             }
         }
         let (mut shadow, mut tag) = (ListSet::default(), ListSet::default());
-        for (list, action) in actions.clone().enumerate() {
-            match action {
-                ListAction::Shadow if contains(list) => shadow.insert(list),
-                ListAction::Tag if contains(list) => tag.insert(list),
+        for (list, kind) in kinds.clone().enumerate() {
+            match kind {
+                ListKind::Shadow if contains(list) => shadow.insert(list),
+                ListKind::Tag if contains(list) => tag.insert(list),
                 _ => {}
             }
         }
@@ -69,14 +63,8 @@ impl Ruling {
     }
 
     /// The first list that exempts the client.
-    pub fn exemption<'a>(
-        actions: impl Iterator<Item = &'a ListAction>,
-        contains: impl Fn(usize) -> bool,
-    ) -> Option<usize> {
-        actions
-            .enumerate()
-            .find(|(list, action)| **action == ListAction::Exempt && contains(*list))
-            .map(|(list, _)| list)
+    pub fn exemption(kinds: impl Iterator<Item = ListKind>, contains: impl Fn(usize) -> bool) -> Option<usize> {
+        kinds.enumerate().find(|(list, kind)| *kind == ListKind::Exempt && contains(*list)).map(|(list, _)| list)
     }
 }
 
@@ -106,33 +94,22 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::*;
-    use crate::Share;
 
-    /// Every combination of four lists of every action, and of the lists that the address is on.
+    /// Every combination of four lists of every kind, and of the lists that the address is on. The second kind refuses nobody, because
+    /// of its share.
     #[test]
     fn an_exemption_wins_then_a_refusal_then_the_rest() {
-        let none: Share = "0%".parse().unwrap();
-        let actions = [
-            ListAction::default(),
-            ListAction::Deny { share: none, refusal: None },
-            ListAction::Shadow,
-            ListAction::Exempt,
-            ListAction::Tag,
-        ];
-        let ip = "192.0.2.7".parse().unwrap();
+        let all = [ListKind::Deny, ListKind::Deny, ListKind::Shadow, ListKind::Exempt, ListKind::Tag];
+        let drawn = |combination: usize, list: usize| combination / 5_usize.pow(u32::try_from(list).unwrap()) % 5;
         for combination in 0..5_usize.pow(4) {
-            let of: Vec<&ListAction> = (0..4).map(|list| &actions[combination / 5_usize.pow(list) % 5]).collect();
+            let kinds = (0..4).map(|list| all[drawn(combination, list)]);
             for on in 0..16_usize {
                 let is_on = |list: usize| on >> list & 1 == 1;
                 let with = |wanted: usize| -> Vec<usize> {
-                    (0..4)
-                        .filter(|list| {
-                            is_on(*list) && combination / 5_usize.pow(u32::try_from(*list).unwrap()) % 5 == wanted
-                        })
-                        .collect()
+                    (0..4).filter(|list| is_on(*list) && drawn(combination, *list) == wanted).collect()
                 };
                 let (deny, shadow, exempt, tag) = (with(0), with(2), with(3), with(4));
-                let ruling = Ruling::new(of.iter().copied(), ip, is_on);
+                let ruling = Ruling::new(kinds.clone(), is_on, |list| drawn(combination, list) != 1);
                 match (deny.first(), exempt.first()) {
                     (Some(_), Some(exempt)) => assert_eq!(ruling, Ruling::Exempt(*exempt)),
                     (Some(deny), None) => assert_eq!(ruling, Ruling::Deny(*deny)),

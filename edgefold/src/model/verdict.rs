@@ -51,7 +51,9 @@ impl Fold {
             Some(Listing { list: list.name(), block: list.find(ip, time)? })
         };
         let listings = |set: ListSet| set.iter().filter_map(listing).collect();
-        let ruling = Ruling::new(lists.iter().map(|list| list.action()), ip, |index| listing(index).is_some());
+        let kinds = lists.iter().map(|list| list.action().kind());
+        let applies = |index: usize| lists.get(index).is_some_and(|list| list.action().applies_to(ip));
+        let ruling = Ruling::new(kinds, |index| listing(index).is_some(), applies);
         match ruling {
             Ruling::Pass => Verdict::Pass,
             Ruling::Exempt(list) => listing(list).map_or(Verdict::Pass, Verdict::Exempt),
