@@ -21,6 +21,9 @@ const READER_POLL: Duration = Duration::from_micros(20);
 const LONGEST_READER_POLL: Duration = Duration::from_millis(1);
 /// How long a start waits for the log to confirm its end.
 const CONTACT_PATIENCE: Duration = Duration::from_secs(5);
+/// By how many milliseconds the clock must go back to count as corrected. Less comes from rounding, and from reading two clocks one
+/// after the other.
+const CLOCK_JUMP: u64 = 1_000;
 /// How long dropping waits for the thread. A call to an unreachable broker may take longer; the thread ends after it.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -237,7 +240,8 @@ impl Writer {
         let time_of = |contact| now.millis().saturating_sub(millis(instant.saturating_duration_since(contact)));
         self.status(|status| {
             // If the clock was ahead and is right now, so is the time of the last contact. But it never gets later.
-            let corrected = status.last_contact.millis().min(time_of(before));
+            let last = status.last_contact.min(now).millis();
+            let corrected = if last.saturating_sub(time_of(before)) > CLOCK_JUMP { time_of(before) } else { last };
             let contact = newer.map_or(corrected, |newer| corrected.max(time_of(newer)));
             status.last_contact = LogTime::from_millis(contact).unwrap_or_default();
             if is_well && status.trouble.take().is_some() {

@@ -193,9 +193,12 @@ impl Keeper {
     fn watch(&mut self, folded: u64, now: Instant, wait: Duration) -> Result<(), Error> {
         let State::Standby { view, seen, read_to, behind } = &mut self.state else { return Ok(()) };
         let mut written: Option<Stated> = None;
-        let mut has_moved = false;
+        let (mut has_moved, mut has_records) = (false, false);
         if let Some(view) = view {
-            view.read(wait, &mut |key, value| written = stated(key, value).or(written))?;
+            view.read(wait, &mut |key, value| {
+                has_records = true;
+                written = stated(key, value).or(written);
+            })?;
             has_moved = std::mem::replace(read_to, view.progress().done) != view.progress().done;
         }
         if let Some(Stated { next_offset, version }) = written {
@@ -215,9 +218,11 @@ impl Keeper {
             self.patience = (self.patience / 2).max(self.least_patience);
             self.retry = Retry::default();
         }
-        // A writer that goes on does not mend an invalid view. One that has just taken over may.
+        // A writer that goes on does not mend an invalid view. One that has just taken over may: the reader has moved then, but not past
+        // records of a transaction.
+        let has_new_writer = has_moved && next_offset == self.view_offset && has_records == written.is_some();
         let is_progress = match seen {
-            Seen::Invalid => next_offset == self.view_offset && has_moved,
+            Seen::Invalid => has_new_writer,
             Seen::Valid | Seen::Newer { .. } => next_offset != self.view_offset || has_moved,
         };
         if next_offset >= folded && *seen != Seen::Invalid {

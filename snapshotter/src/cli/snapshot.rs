@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold::{ListName, now};
+use edgefold::ListName;
 
 use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
@@ -39,21 +39,19 @@ pub(super) struct SnapshotArgs {
 impl SnapshotArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
         let settings = self.content.settings.read()?;
-        let (mut fold, time) = self.moment.load(&*self.log.open()?)?;
+        let log = self.log.open()?;
+        let (mut fold, time, contact) = match settings.freshness {
+            Some(_) => self.moment.load_with_contact(&*log)?,
+            None => self.moment.load(&*log).map(|(fold, time)| (fold, time, time))?,
+        };
         for name in &self.list {
             output::list(&fold, name)?;
         }
         if !self.list.is_empty() {
             fold.retain_lists(|name| self.list.contains(name));
         }
-        let (bytes, _ranges) = cut(
-            &fold,
-            &self.content.name,
-            self.content.epoch,
-            &settings,
-            time,
-            fresh_from(&settings, time.min(now())),
-        )?;
+        let (bytes, _ranges) =
+            cut(&fold, &self.content.name, self.content.epoch, &settings, time, fresh_from(&settings, contact))?;
         replace_file(&self.output, &bytes).map_err(CliError::file(&self.output))?;
         Ok(ExitCode::SUCCESS)
     }

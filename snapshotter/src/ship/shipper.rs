@@ -9,6 +9,10 @@ use tracing::{info, warn};
 use super::{Publisher, ShipError, Shipment, Subscriber};
 use crate::retry::Retry;
 
+/// By how many milliseconds the clock must go back to count as corrected. Less comes from rounding, and from reading two clocks one
+/// after the other; it must not ship anything.
+const CLOCK_JUMP: u64 = 1_000;
+
 /// The two clocks, read at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -187,8 +191,10 @@ impl<S: Subscriber> Shipper<S> {
         self.status.next_offset = self.follower.fold.position().next_offset;
         (self.status.rejected, self.status.undated) = (self.follower.rejected, self.follower.undated);
         // If the clock was ahead and is right now, so is the time of the last contact. But it never gets later.
-        let corrected = self.contact.map_or(LogTime::LAST, |contact| now.time_at(contact));
-        self.status.last_contact = self.status.last_contact.min(corrected);
+        let last_contact = self.status.last_contact.min(now.time);
+        let corrected = self.contact.map_or(last_contact, |contact| now.time_at(contact));
+        let has_jumped = last_contact.millis().saturating_sub(corrected.millis()) > CLOCK_JUMP;
+        self.status.last_contact = if has_jumped { corrected } else { last_contact };
         // The wall clock of an earlier contact is not asked again: the two clocks may have drifted apart, as in a suspension.
         if let Some(contact) = batch.contact.filter(|contact| self.contact.is_none_or(|before| before < *contact)) {
             self.contact = Some(contact);
@@ -282,6 +288,7 @@ mod tests {
             shipper.status().last_contact.millis()
         };
         assert_eq!(handle(&mut shipper, Some(10), now(11, hour)), 2 * hour + 10_000, "an hour ahead");
+        assert_eq!(handle(&mut shipper, None, now(12, hour - 1)), 2 * hour + 10_000, "the clocks are not that exact");
         // The log is cut off, and the clock is right again.
         assert_eq!(handle(&mut shipper, Some(10), now(60, 0)), hour + 10_000);
         assert_eq!(handle(&mut shipper, None, now(61, hour)), hour + 10_000, "ahead again");

@@ -348,6 +348,8 @@ pub(super) fn record(message: &impl Message) -> Record {
 pub(super) struct KafkaViewReader {
     topic: Topic,
     progress: Progress,
+    /// Whether records have come since the end was last reached. The marker of their transaction is what moves the end then.
+    has_records: bool,
 }
 
 impl KafkaViewReader {
@@ -355,19 +357,21 @@ impl KafkaViewReader {
         let name = log.ranges_topic();
         // If retention has deleted records at its start, the hash in the view shows whether ranges are missing.
         let (consumer, _low, total) = log.consumer(&name, None)?;
-        Ok(Self { topic: Topic::new(log, name, consumer), progress: Progress { done: 0, total } })
+        let progress = Progress { done: 0, total };
+        Ok(Self { topic: Topic::new(log, name, consumer), progress, has_records: false })
     }
 }
 
 impl ViewReader for KafkaViewReader {
     fn read(&mut self, timeout: Duration, each: &mut EachRecord<'_>) -> Result<bool, Error> {
         let deadline = Instant::now() + timeout;
-        let Self { topic, progress } = self;
+        let Self { topic, progress, has_records } = self;
         for read in 0..BATCH_RECORDS {
             let wait = if read > 0 { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
             let lost = match topic.poll(wait) {
                 Polled::Record(message) => {
                     each(message.key(), message.payload());
+                    *has_records = true;
                     progress.done = message.offset().unsigned_abs() + 1;
                     // While the view is being written, its end may never be seen. The end of the transaction that contains or
                     // follows the end at opening is as good, and never in the middle of a transaction. It also spares the fetch
@@ -379,8 +383,9 @@ impl ViewReader for KafkaViewReader {
                     continue;
                 }
                 Polled::End => {
-                    // librdkafka says it again whenever the end has moved. A writer that has taken over moves it by a marker.
-                    progress.done = if progress.done < progress.total { progress.total } else { progress.done + 1 };
+                    // librdkafka says it again whenever the end has moved. A writer that has taken over moves it without a record.
+                    let is_marker = !std::mem::take(has_records) && progress.done >= progress.total;
+                    progress.done = progress.done.max(progress.total) + u64::from(is_marker);
                     return Ok(true);
                 }
                 Polled::Lost(error) => error,
