@@ -22,7 +22,7 @@ pub enum Ruling {
 
 impl Ruling {
     /// Rules on a client. `kinds` are those of all lists, and `contains` says whether its address is on the list with an index.
-    /// `applies` says whether a list that contains the address is about this client: see [`ListAction::applies_to`].
+    /// `applies` says whether a list that contains the address is about this client: see [`crate::ListAction::applies_to`].
     ///
     /// An exemption wins over everything, then a refusal, then the rest. Of several lists of the same kind, the first wins. For a
     /// client that is on no list, each list is asked once, except those that exempt, which are not asked at all.
