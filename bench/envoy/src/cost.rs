@@ -10,6 +10,8 @@ pub(crate) struct Setup {
     pub(crate) rounds: usize,
     /// Requests per batch.
     pub(crate) batch: usize,
+    /// The most addresses in a batch of allowed requests. They take turns.
+    pub(crate) clients: usize,
     pub(crate) connections: usize,
 }
 
@@ -61,7 +63,9 @@ pub(crate) fn measure(running: &[Running], setup: &Setup) -> Vec<Cost> {
             let list = &running.list;
             // A tenth more, not measured, to refill the cache that the previous contenders have evicted.
             let asked = setup.batch + setup.batch / 10;
-            cost.passed.push(micros(running, load, setup.batch, &list.passing(asked, &mut random), PASSED));
+            let clients = list.passing(asked.min(setup.clients), &mut random);
+            let clients: Vec<u32> = clients.into_iter().cycle().take(asked).collect();
+            cost.passed.push(micros(running, load, setup.batch, &clients, PASSED));
             if running.contender.denied {
                 cost.denied.push(micros(running, load, setup.batch, &list.blocked(asked, &mut random), DENIED));
             }

@@ -4,9 +4,10 @@
 //! # Cost
 //!
 //! Each contender has its own long-lived Envoy with one worker, keep-alive connections, and routes with direct
-//! responses. Each request has a different address in X-Forwarded-For. The contenders take turns in rounds, in which
-//! each gets a batch of requests. The cost is the CPU time of all of Envoy's threads, as the kernel accounts it. The
-//! printed values are the median of the rounds, and the median of the differences to the empty chain in the same round.
+//! responses. Each request has another random address in X-Forwarded-For, unless `--clients` says how many there are.
+//! The contenders take turns in rounds, in which each gets a batch of requests. The cost is the CPU time of all of
+//! Envoy's threads, as the kernel accounts it. The printed values are the median of the rounds, and the median of the
+//! differences to the empty chain in the same round.
 //!
 //! The empty chain takes part twice: differences no larger than the one between these two are noise. *Quiet* is the
 //! difference between the tenth percentiles of the rounds, which varies less from run to run on a shared machine. All
@@ -69,6 +70,9 @@ struct Options {
     /// Requests per round [default: 3000, or 2000 with --quick]
     #[arg(long, value_parser = at_least_one())]
     batch: Option<usize>,
+    /// Addresses in a batch of allowed requests, which take turns [default: another one for each request]
+    #[arg(long, value_parser = at_least_one())]
+    clients: Option<usize>,
     /// Connections to each Envoy
     #[arg(long, default_value = "16", value_parser = at_least_one())]
     connections: usize,
@@ -129,6 +133,7 @@ fn cost_and_memory(options: &Options, lists: &mut Lists) {
     let setup = Setup {
         rounds: options.rounds.unwrap_or(rounds),
         batch: options.batch.unwrap_or(batch),
+        clients: options.clients.unwrap_or(usize::MAX),
         connections: options.connections,
     };
     let costs = cost::measure(&running, &setup);
