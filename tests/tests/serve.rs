@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use edgefold::view::{OFFSET_KEY, records, watch_view};
+use edgefold::view::{FORMAT, OFFSET_KEY, records, watch_view};
 use edgefold::{Fold, Follower, GRAMMAR, Log, LogUrl, NewCommand, ViewRecord, now};
 use edgefold_snapshot::Snapshot;
 use edgefold_snapshotter::ship::ecds::snapshot_in;
@@ -244,7 +244,8 @@ fn a_view_of_a_newer_edgefold_is_left_alone() {
         // The newer one is gone, and this one notices that nobody writes the view.
         edgefold.block(&["10.0.0.3"]);
         serve.wait_until_shipped(2);
-        serve.wait_for_log_line("a newer edgefold has written the view of ranges (format 2, grammar 3)");
+        let version = format!("(format {FORMAT}, grammar {})", GRAMMAR + 1);
+        serve.wait_for_log_line(&format!("a newer edgefold has written the view of ranges {version}"));
         edgefold.block(&["10.0.0.5"]);
         serve.wait_until_shipped(3);
         assert_eq!(stated(&*log), newer, "it must not be written");
@@ -265,7 +266,8 @@ fn a_view_of_an_older_edgefold_is_rewritten_once() {
     let log = edgefold.log().parse::<LogUrl>().unwrap().open().unwrap();
     write_view(&*log, GRAMMAR - 1);
     let serve = edgefold.serve(&[]);
-    serve.wait_for_log_line("an older edgefold has written it (format 2, grammar 1)");
+    let version = format!("(format {FORMAT}, grammar {})", GRAMMAR - 1);
+    serve.wait_for_log_line(&format!("an older edgefold has written it {version}"));
     serve_has_view(&serve, 1);
     assert_eq!(serve.metric("edgefold_unusable_views_total"), Some(2), "at the start, and by the keeper");
     edgefold.run(&["verify"]);
