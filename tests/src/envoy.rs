@@ -183,9 +183,9 @@ impl Envoy {
         Client::over_socket(&self.rest.socket)
     }
 
-    /// What its admin interface returns for a path, such as `stats/prometheus`.
+    /// What its admin interface returns for a path, such as `stats/prometheus`. It does not answer while Envoy loads a large snapshot.
     pub fn admin(&self, path: &str) -> String {
-        self.admin.text(path).expect("an answer of the admin interface")
+        eventually("an answer of the admin interface", || self.admin.text(path))
     }
 
     /// The value of a metric of the filter with this name, as Prometheus sees it.

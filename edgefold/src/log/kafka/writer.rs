@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -20,6 +21,8 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// After how many milliseconds the broker aborts the transaction of a dead writer. This is long enough to write a whole view
 /// in one transaction. The next writer aborts it earlier.
 const ABANDONED_AFTER: &str = "300000";
+/// How long the broker may take to write the marker of a transaction that it has reported as aborted.
+const MARKER_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct KafkaViewWriter {
     brokers: String,
@@ -52,6 +55,7 @@ impl KafkaViewWriter {
             .map_err(|error| log.failed("become the writer of the ranges", error))?;
         let mut writer = Self { brokers: log.brokers.clone(), topic: log.ranges_topic(), fence: 0, producer };
         writer.fence = writer.write_abort_marker().map_err(|error| writer.failed(error))?;
+        writer.wait_for_marker();
         Ok(writer)
     }
 
@@ -72,6 +76,20 @@ impl KafkaViewWriter {
         self.producer.abort_transaction(TRANSACTION_TIMEOUT)?;
         let offset = u64::try_from(self.producer.context().newest.load(Ordering::Relaxed));
         offset.map(|offset| offset + 1).map_err(|_unknown| KafkaError::MessageProduction(RDKafkaErrorCode::NoOffset))
+    }
+
+    /// Waits until readers can see past the aborted transaction: the broker answers before it has written the marker. If another
+    /// transaction is open before it, that takes longer, and whoever reads the view next says so.
+    fn wait_for_marker(&self) {
+        let started = Instant::now();
+        let is_visible = || {
+            // As a consumer that reads only what is committed: the end is the last stable offset.
+            let ends = self.producer.client().fetch_watermarks(&self.topic, PARTITION, MARKER_TIMEOUT);
+            ends.is_ok_and(|(_, end)| u64::try_from(end).is_ok_and(|end| end >= self.fence))
+        };
+        while !is_visible() && started.elapsed() < MARKER_TIMEOUT {
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn flush(&self) -> Result<(), KafkaError> {
