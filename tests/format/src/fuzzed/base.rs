@@ -209,7 +209,10 @@ impl Base {
             write(bytes, v6_chunks - 4, (checksum - v6_chunks - PADDING_BYTES) / 2);
         }
         write(bytes, table, v6.saturating_sub(table + 4));
-        write(bytes, table - 4, checksum.saturating_sub(table));
+        // Nothing is left to write it to if the header was cut out.
+        if let Some(length) = table.checked_sub(4) {
+            write(bytes, length, checksum.saturating_sub(table));
+        }
     }
 
     fn change<const N: usize>(&mut self, at: usize, change: impl FnOnce([u8; N]) -> [u8; N]) {
