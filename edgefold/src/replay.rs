@@ -67,7 +67,7 @@ pub(crate) fn read_to_end(
     let end = reader.end();
     let mut next_offset = start;
     let mut progressed = Instant::now();
-    // If there is no new command, the reader proves the log before it says that it is at the end.
+    // If there is no new command, one read is needed all the same: with it the reader proves that this is the same log.
     while next_offset < end || (start > 0 && next_offset == start) {
         let batch = reader.read(POLL)?;
         for record in &batch.records {

@@ -23,7 +23,7 @@ pub struct Table<B> {
 }
 
 impl<B> Table<B> {
-    /// The same table over other bytes, which must be equal. Other bytes give wrong answers, never a panic.
+    /// The same table over a copy of its bytes, or a borrow of them. Bytes that differ give wrong answers, never a panic.
     ///
     /// So whoever has several tables in one buffer can keep them without their bytes, and borrow those to look something up:
     ///

@@ -211,7 +211,7 @@ fn acls_grant_exactly_what_the_documentation_names() {
 
     // All rights but one: what does it say, and does it ship nevertheless?
     administrator.allow(&["10.0.0.1"]);
-    // A start gives up after half a minute without a record. Each has a folder of its own, because they run at the same time.
+    // Each start takes half a minute, until it gives up because no record comes. So all run at once, each in its own folder.
     let is_read = |index: &usize| RIGHTS[*index].1 == "Read";
     let blind = (0..RIGHTS.len()).filter(is_read).map(|index| {
         let serve = Edgefold::over(&kafka.secured_log("acl")).start_serve(&["-F", &plain(&lacking(index))]);

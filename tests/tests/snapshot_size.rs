@@ -2,11 +2,11 @@
 //! seconds and 8 GB of memory.
 #![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
+mod json;
+
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use edgefold_snapshot::{Generation, MAX_SNAPSHOT_BYTES, NewSnapshot, Settings};
 use edgefold_snapshotter::modules::FILTER;
@@ -14,18 +14,14 @@ use edgefold_snapshotter::ship::ecds::{FailurePolicy, FilterKind, Resource};
 use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_table::{AddressRange, IpRange};
 use edgefold_tests::{Edgefold, Envoy, eventually, http_manager};
-use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
-use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
-use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
-use envoy_types::pb::google::protobuf::{Any, Struct, Value, value};
-use prost::Message;
+
+use crate::json::{Json, with_json};
 
 /// How a snapshot travels.
 #[derive(Clone, Copy, Debug)]
 enum Form {
     Bytes,
-    JsonStruct,
-    JsonText,
+    Json(Json),
 }
 
 impl Form {
@@ -33,7 +29,7 @@ impl Form {
     fn most_ranges(self) -> u32 {
         match self {
             Self::Bytes => 8_790_000,
-            Self::JsonStruct | Self::JsonText => 6_550_000,
+            Self::Json(_) => 6_550_000,
         }
     }
 
@@ -41,12 +37,12 @@ impl Form {
     fn limit(self) -> usize {
         match self {
             Self::Bytes => MAX_SNAPSHOT_BYTES,
-            Self::JsonStruct | Self::JsonText => MAX_SNAPSHOT_BYTES / 4 * 3,
+            Self::Json(_) => MAX_SNAPSHOT_BYTES / 4 * 3,
         }
     }
 }
 
-/// A snapshot in which `blocked` is blocked, and so many ranges of IPv6.
+/// A snapshot of one blocked address and this number of IPv6 ranges.
 fn snapshot(next_offset: u64, blocked: &str, ranges: u32) -> Vec<u8> {
     // Not a prefix, and far from each other: these take the most bytes for a range.
     let range = |first| AddressRange::new(Ipv6Addr::from_bits(first), Ipv6Addr::from_bits(first + 1)).unwrap();
@@ -58,39 +54,16 @@ fn snapshot(next_offset: u64, blocked: &str, ranges: u32) -> Vec<u8> {
 }
 
 fn ship(file: &Path, form: Form, shipment: u64, snapshot: Vec<u8>) {
-    let json = |kind: &str, value| {
-        let type_url = format!("type.googleapis.com/google.protobuf.{kind}");
-        (Bytes::new(), Some(Any { type_url, value }))
-    };
-    let (snapshot, configuration) = match form {
-        Form::Bytes => (snapshot.into(), None),
-        Form::JsonStruct => {
-            let text = Value { kind: Some(value::Kind::StringValue(STANDARD.encode(snapshot))) };
-            json("Struct", Struct { fields: [("snapshot".to_owned(), text)].into() }.encode_to_vec())
-        }
-        Form::JsonText => {
-            let text = format!("{{\"snapshot\":\"{}\"}}", STANDARD.encode(snapshot));
-            json("StringValue", text.encode_to_vec())
-        }
-    };
     let shipment = &*shipment.to_string();
     let (kind, name, failure_policy) = (FilterKind::Http, "edgefold", FailurePolicy::Reload);
-    let resource = Resource { kind, name, version: shipment, shipment, module: FILTER, snapshot, failure_policy };
-    let shipped = resource.encode();
-    let shipped = configuration.map_or_else(|| shipped.clone(), |other| with_configuration(&shipped, other));
+    let resource = |snapshot| {
+        Resource { kind, name, version: shipment, shipment, module: FILTER, snapshot, failure_policy }.encode()
+    };
+    let shipped = match form {
+        Form::Bytes => resource(snapshot.into()),
+        Form::Json(json) => with_json(&resource(Bytes::new()), json, &snapshot),
+    };
     replace_file(file, &shipped).unwrap();
-}
-
-/// The resource in `shipped` with another configuration of its filter.
-fn with_configuration(shipped: &[u8], configuration: Any) -> Vec<u8> {
-    let mut response = DiscoveryResponse::decode(shipped).unwrap();
-    let mut extension = TypedExtensionConfig::decode(&*response.resources[0].value).unwrap();
-    let filter = extension.typed_config.as_mut().unwrap();
-    let mut wasm = Wasm::decode(&*filter.value).unwrap();
-    wasm.config.as_mut().unwrap().configuration = Some(configuration);
-    filter.value = wasm.encode_to_vec();
-    response.resources[0].value = extension.encode_to_vec();
-    response.encode_to_vec()
 }
 
 /// An Envoy with one worker. Its main thread has a VM as well.
@@ -116,7 +89,7 @@ fn workers_change_from_one_snapshot_of_the_greatest_size_to_the_next() {
     let envoy = start_envoy(&edgefold);
     let status = |shipment| envoy.client(&blocked(shipment)).status();
     assert_eq!((status(1), status(2)), (Some(403), Some(200)));
-    for (shipment, form) in (2..).zip([Form::Bytes, Form::Bytes, Form::JsonText, Form::JsonStruct]) {
+    for (shipment, form) in (2..).zip([Form::Bytes, Form::Bytes, Form::Json(Json::Text), Form::Json(Json::Struct)]) {
         ship_largest(form, shipment);
         eventually(&format!("shipment {shipment}, {form:?}"), || (status(shipment) == Some(403)).then_some(()));
         assert_eq!(status(shipment - 1), Some(200), "{form:?}");

@@ -580,7 +580,7 @@ fn the_filter_keeps_working_when_the_host_refuses_a_call() {
             }
         }
     }
-    // A client whose address the host does not give has none. If it does not give the configuration, the old one stays.
+    // If the host refuses to give the address, the client has none. If it refuses to give the configuration, the old one stays.
     let mut host = configured(&small_snapshot_with(&Settings { no_address: NoAddress::Deny, ..Settings::default() }));
     host.state().refused_calls.insert("proxy_get_property", 10);
     assert_eq!(host.request_from(Some(b"10.0.0.100:1")), forbidden("no_address"));

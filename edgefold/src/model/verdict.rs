@@ -21,7 +21,7 @@ pub enum Verdict {
     Mark {
         /// Lists that only report it.
         shadow: Vec<Listing>,
-        /// Lists whose name the application behind is to be told.
+        /// Lists whose names are passed on to the upstream.
         tag: Vec<Listing>,
     },
 }
