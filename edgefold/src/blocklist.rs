@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
-use crate::clock::now;
+use crate::clock::{clocks, now};
 use crate::log::{Batch, CommandReader, Log};
-use crate::{Backoff, Edits, Effect, Error, Fold, Follower, LogTime, Position, Record, RecordHash, Verdict};
+use crate::{Backoff, Contact, Edits, Effect, Error, Fold, Follower, LogTime, Position, Record, RecordHash, Verdict};
 
 /// How long the thread waits for commands before it looks whether it should stop.
 const POLL: Duration = Duration::from_millis(100);
@@ -19,11 +19,6 @@ const POLL: Duration = Duration::from_millis(100);
 /// short; it doubles for callers of [`Blocklist::read`] that take their time.
 const READER_POLL: Duration = Duration::from_micros(20);
 const LONGEST_READER_POLL: Duration = Duration::from_millis(1);
-/// How long a start waits for the log to confirm its end.
-const CONTACT_PATIENCE: Duration = Duration::from_secs(5);
-/// By how many milliseconds the clock must go back to count as corrected. Less comes from rounding, and from reading two clocks one
-/// after the other.
-const CLOCK_JUMP: u64 = 1_000;
 /// How long dropping waits for the thread. A call to an unreachable broker may take longer; the thread ends after it.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -87,16 +82,13 @@ impl Blocklist {
     /// # Errors
     /// Those of the log: at the start nothing is retried.
     pub fn follow(log: impl Into<Arc<dyn Log>>) -> Result<Self, Error> {
-        let (log, started, asked) = (log.into(), now(), Instant::now());
-        let mut follower = Follower::load(&*log)?;
-        // The clocks may drift apart meanwhile, but it was asked after this.
-        let last_contact = follower.await_contact(CONTACT_PATIENCE)?.map_or(LogTime::EPOCH, |_| started);
-        let Follower { fold, rejected, reader, .. } = follower;
-        let status = Status { last_contact, trouble: None, rejected };
+        let log = log.into();
+        let (Follower { fold, rejected, reader, .. }, contact) = Follower::load_with_contact(&*log, clocks())?;
+        let status = Status { last_contact: contact.time(), trouble: None, rejected };
         let front = ArcSwap::from_pointee(fold.clone());
         let shared = Arc::new(Shared { front, status: Mutex::new(status) });
         let (stop, stopped) = mpsc::channel();
-        let writer = Writer { shared: Arc::clone(&shared), back: fold, contact: asked };
+        let writer = Writer { shared: Arc::clone(&shared), back: fold, contact };
         let thread = thread::Builder::new().name("edgefold".to_owned());
         let thread = thread
             .spawn(move || writer.run(&*log, reader, &stopped))
@@ -157,8 +149,7 @@ impl Drop for Blocklist {
 struct Writer {
     shared: Arc<Shared>,
     back: Fold,
-    /// The last contact that a reader has reported, or the start.
-    contact: Instant,
+    contact: Contact,
 }
 
 impl Writer {
@@ -233,17 +224,10 @@ impl Writer {
     /// Notes what a read said about the log, and returns whether the log is well.
     fn note(&mut self, batch: &Batch) -> bool {
         let is_well = batch.trouble.is_none() && (batch.contact.is_some() || !batch.records.is_empty());
-        let before = self.contact;
-        let newer = batch.contact.filter(|contact| before < *contact);
-        self.contact = newer.unwrap_or(before);
-        let (instant, now) = (Instant::now(), now());
-        let time_of = |contact| now.millis().saturating_sub(millis(instant.saturating_duration_since(contact)));
+        self.contact.note(batch.contact, clocks());
+        let last_contact = self.contact.time();
         self.status(|status| {
-            // If the clock was ahead and is right now, so is the time of the last contact. But it never gets later.
-            let last = status.last_contact.min(now).millis();
-            let corrected = if last.saturating_sub(time_of(before)) > CLOCK_JUMP { time_of(before) } else { last };
-            let contact = newer.map_or(corrected, |newer| corrected.max(time_of(newer)));
-            status.last_contact = LogTime::from_millis(contact).unwrap_or_default();
+            status.last_contact = last_contact;
             if is_well && status.trouble.take().is_some() {
                 info!("the blocklist reads its log again");
             }
@@ -257,10 +241,6 @@ impl Writer {
     fn status<R>(&self, change: impl FnOnce(&mut Status) -> R) -> R {
         change(&mut self.shared.status.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A record that was read once, for both copies.

@@ -7,9 +7,11 @@ use tracing::{error, info, warn};
 use crate::log::{Batch, CommandReader, Log, ViewReader};
 use crate::replay::read_to_end;
 use crate::view::{ViewContent, watch_view};
-use crate::{Edits, Error, Fold, Record, Reject};
+use crate::{Contact, Edits, Error, Fold, Now, Record, Reject};
 
-/// How long to wait for commands at a time while the log is to confirm its end.
+/// How long to wait for the log to confirm its end.
+const CONTACT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for commands at a time meanwhile.
 const CONTACT_POLL: Duration = Duration::from_millis(10);
 
 /// A fold that follows a log.
@@ -103,18 +105,22 @@ impl Follower {
         })
     }
 
-    /// Follows the log until it confirms that it has nothing more, at most for `patience`, and returns when it was asked for that;
-    /// `None` if it does not confirm it, for instance because an open transaction may hide commands.
+    /// As [`Follower::load`], and then follows the log until it confirms that it has nothing more. If it does not do so in 5
+    /// seconds, for instance because an open transaction may hide commands, there is no contact. `asked` is the time now.
     ///
     /// # Errors
     /// Those of the log.
-    pub fn await_contact(&mut self, patience: Duration) -> Result<Option<Instant>, Error> {
+    pub fn load_with_contact(log: &dyn Log, asked: Now) -> Result<(Self, Contact), Error> {
+        let mut follower = Self::load(log)?;
         let started = Instant::now();
         let mut timeout = Duration::ZERO;
         loop {
-            let contact = self.follow(timeout)?.contact;
-            if contact.is_some() || started.elapsed() > patience {
-                return Ok(contact);
+            if follower.follow(timeout)?.contact.is_some() {
+                // The clocks may drift apart meanwhile, but the log was asked after this.
+                return Ok((follower, Contact::new(asked)));
+            }
+            if started.elapsed() > CONTACT_PATIENCE {
+                return Ok((follower, Contact::none(asked)));
             }
             timeout = CONTACT_POLL;
         }

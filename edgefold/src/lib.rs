@@ -45,6 +45,7 @@
 mod backoff;
 mod blocklist;
 mod clock;
+mod contact;
 mod error;
 mod follow;
 mod log;
@@ -54,7 +55,8 @@ pub mod view;
 
 pub use backoff::Backoff;
 pub use blocklist::{Blocklist, Status};
-pub use clock::now;
+pub use clock::{clocks, now};
+pub use contact::{Contact, Now};
 pub use edgefold_snapshot::{ListAction, ListName, ListNameError, MAX_NAMED_LISTS, Refusal, Share};
 pub use edgefold_table::{AddressRange, IpRange, ParseRangeError, RangeError, parse_address};
 pub use error::{Appended, Error};

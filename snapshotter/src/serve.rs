@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use edgefold::{Error, Follower, FoundView, Log, LogTime, now};
+use edgefold::{Contact, Error, Follower, FoundView, Log, clocks};
 use edgefold_snapshot::Settings;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -22,12 +22,9 @@ use crate::modules::module_for;
 use crate::retry::Retry;
 use crate::ship::ecds::FailurePolicy;
 use crate::ship::files::{Files, replace_file};
-use crate::ship::shipper::{Now, Shipper};
+use crate::ship::shipper::Shipper;
 use crate::ship::{Publisher, ShipError};
 
-/// How long a start waits for the log to confirm its end. If it ships before that, an Envoy that refuses when its snapshot is stale
-/// refuses everything.
-const CONTACT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for commands before looking for signals.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -101,10 +98,6 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     Ok(())
 }
 
-fn clocks() -> Now {
-    Now { instant: Instant::now(), time: now() }
-}
-
 fn serve_metrics(address: SocketAddr, path: Option<PathBuf>, metrics: &Arc<Metrics>) -> Result<(), ServeError> {
     let address = admin::serve(address, Arc::clone(metrics)).map_err(|source| ServeError::Admin { address, source })?;
     info!("metrics at http://{address}/metrics");
@@ -115,18 +108,15 @@ fn serve_metrics(address: SocketAddr, path: Option<PathBuf>, metrics: &Arc<Metri
     Ok(())
 }
 
-/// Folds all commands that exist now, and says when the log confirmed that there were no more: in 1970 if it did not. A half-read log is never shipped, because what is missing may be a
-/// block. If the log cannot be reached, this waits.
-fn start(log: &dyn Log) -> Result<(Follower, Now), Error> {
+/// Folds all commands that exist now, and says when the log confirmed that there were no more. A half-read log is never shipped,
+/// because what is missing may be a block. If the log cannot be reached, this waits.
+fn start(log: &dyn Log) -> Result<(Follower, Contact), Error> {
     let follower = || {
         for warning in log.check()? {
             warn!("{warning}");
         }
-        let started = clocks();
-        let mut follower = Follower::load(log)?;
-        // The clocks may drift apart meanwhile, but the log was asked after this.
-        let contact = follower.await_contact(CONTACT_PATIENCE)?.map_or(LogTime::EPOCH, |_| started.time);
-        Ok((follower, Now { time: contact, ..started }))
+        // If it shipped before there is contact, an Envoy that refuses when its snapshot is stale would refuse everything.
+        Follower::load_with_contact(log, clocks())
     };
     let mut retry = Retry::default();
     loop {

@@ -1,9 +1,7 @@
 //! `--until-offset` and `--as-of`: the time machine.
 
-use std::time::Duration;
-
 use clap::Args;
-use edgefold::{Fold, Follower, Log, LogTime, Moment, now, replay};
+use edgefold::{Fold, Follower, Log, LogTime, Moment, clocks, now, replay};
 
 use super::CliError;
 
@@ -20,21 +18,17 @@ pub(super) struct MomentArgs {
     as_of: Option<LogTime>,
 }
 
-/// How long to wait for the log to confirm its end.
-const CONTACT_PATIENCE: Duration = Duration::from_secs(5);
-
 impl MomentArgs {
     /// As [`MomentArgs::load`], with the moment at which the log had nothing more than the fold. If it does not confirm its end, as
     /// when an open transaction hides commands, that is the start of time.
     pub(super) fn load_with_contact(&self, log: &dyn Log) -> Result<(Fold, LogTime, LogTime), CliError> {
-        let asked = now();
+        let asked = clocks();
         if self.until_offset.is_some() || self.as_of.is_some() {
             let (fold, time) = self.load(log)?;
-            return Ok((fold, time, time.min(asked)));
+            return Ok((fold, time, time.min(asked.time)));
         }
-        let mut follower = Follower::load(log)?;
-        let contact = follower.await_contact(CONTACT_PATIENCE)?.map_or(LogTime::EPOCH, |_| asked);
-        Ok((follower.fold, asked, contact))
+        let (follower, contact) = Follower::load_with_contact(log, asked)?;
+        Ok((follower.fold, asked.time, contact.time()))
     }
 
     /// The fold, and the time at which to look at it.

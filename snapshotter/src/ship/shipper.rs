@@ -3,32 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use edgefold::{Batch, Error, Follower, Log, LogTime};
+use edgefold::{Batch, Contact, Error, Follower, Log, LogTime, Now};
 use tracing::{info, warn};
 
 use super::{Publisher, ShipError, Shipment, Subscriber};
 use crate::retry::Retry;
-
-/// By how many milliseconds the clock must go back to count as corrected. Less comes from rounding, and from reading two clocks one
-/// after the other; it must not ship anything.
-const CLOCK_JUMP: u64 = 1_000;
-
-/// The two clocks, read at one moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// For what takes how long.
-    pub instant: Instant,
-    /// For what expires when.
-    pub time: LogTime,
-}
-
-impl Now {
-    /// What the wall clock showed at `instant`, which is not later than this.
-    fn time_at(self, instant: Instant) -> LogTime {
-        let ago = u64::try_from(self.instant.saturating_duration_since(instant).as_millis()).unwrap_or(u64::MAX);
-        LogTime::from_millis(self.time.millis().saturating_sub(ago)).unwrap_or(LogTime::EPOCH)
-    }
-}
 
 /// What a shipper has done, for metrics.
 #[derive(Clone, Debug, Default)]
@@ -72,14 +51,20 @@ pub struct Shipper<S> {
     min_interval: Duration,
     log_retry: Retry,
     ship_retry: Retry,
-    contact: Option<Instant>,
+    contact: Contact,
     status: Status,
 }
 
 impl<S: Subscriber> Shipper<S> {
     /// Ships what `follower` has folded. It had reached the end of the log that there was at `contact`. At least `min_interval`
     /// lies between two deliveries: a change is delivered at once if none came for that long.
-    pub fn new(follower: Follower, publisher: Publisher, subscriber: S, min_interval: Duration, contact: Now) -> Self {
+    pub fn new(
+        follower: Follower,
+        publisher: Publisher,
+        subscriber: S,
+        min_interval: Duration,
+        contact: Contact,
+    ) -> Self {
         let next_offset = follower.fold.position().next_offset;
         let (rejected, undated) = (follower.rejected, follower.undated);
         let status = Status {
@@ -87,7 +72,7 @@ impl<S: Subscriber> Shipper<S> {
             log_end: next_offset,
             rejected,
             undated,
-            last_contact: contact.time,
+            last_contact: contact.time(),
             ..Status::default()
         };
         Self {
@@ -99,7 +84,7 @@ impl<S: Subscriber> Shipper<S> {
             min_interval,
             log_retry: Retry::default(),
             ship_retry: Retry::default(),
-            contact: Some(contact.instant),
+            contact,
             status,
         }
     }
@@ -190,16 +175,8 @@ impl<S: Subscriber> Shipper<S> {
         self.follower.fold(&batch.records);
         self.status.next_offset = self.follower.fold.position().next_offset;
         (self.status.rejected, self.status.undated) = (self.follower.rejected, self.follower.undated);
-        // If the clock was ahead and is right now, so is the time of the last contact. But it never gets later.
-        let last_contact = self.status.last_contact.min(now.time);
-        let corrected = self.contact.map_or(last_contact, |contact| now.time_at(contact));
-        let has_jumped = last_contact.millis().saturating_sub(corrected.millis()) > CLOCK_JUMP;
-        self.status.last_contact = if has_jumped { corrected } else { last_contact };
-        // The wall clock of an earlier contact is not asked again: the two clocks may have drifted apart, as in a suspension.
-        if let Some(contact) = batch.contact.filter(|contact| self.contact.is_none_or(|before| before < *contact)) {
-            self.contact = Some(contact);
-            self.status.last_contact = self.status.last_contact.max(now.time_at(contact));
-        }
+        self.contact.note(batch.contact, now);
+        self.status.last_contact = self.contact.time();
         self.status.log_end = batch.end.unwrap_or(self.status.log_end);
         let had_failed = self.log_retry.succeeded();
         match (&self.status.trouble, &batch.trouble) {
@@ -281,7 +258,8 @@ mod tests {
             time: LogTime::from_millis(hour + seconds * 1000 + millis).unwrap(),
         };
         let publisher = Publisher::new("edgefold", 0, Settings::default(), b"module");
-        let mut shipper = Shipper::new(Follower::load(&log).unwrap(), publisher, Nowhere, Duration::ZERO, now(0, hour));
+        let mut shipper =
+            Shipper::new(Follower::load(&log).unwrap(), publisher, Nowhere, Duration::ZERO, Contact::new(now(0, hour)));
         let handle = |shipper: &mut Shipper<Nowhere>, contact: Option<u64>, now| {
             let contact = contact.map(|seconds| start + Duration::from_secs(seconds));
             shipper.handle(Some(Ok(Batch { contact, ..Batch::default() })), now).unwrap();

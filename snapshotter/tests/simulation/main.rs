@@ -14,10 +14,9 @@ use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use edgefold::view::{ViewContent, read_view, stated};
-use edgefold::{Edits, Error, Fold, Log, LogTime, Position};
+use edgefold::{Edits, Error, Fold, Log, LogTime, Now, Position};
 use edgefold_snapshot::{Freshness, Settings, WhenStale};
 use edgefold_snapshotter::keeper::{Role, rebuild};
-use edgefold_snapshotter::ship::shipper::Now;
 use fastrand::Rng;
 
 use self::process::{Disk, Process};

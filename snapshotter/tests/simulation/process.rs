@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use edgefold::{Fold, Follower, ListAction, ListName, LogTime};
+use edgefold::{Contact, Fold, Follower, ListAction, ListName, LogTime, Now};
 use edgefold_snapshot::{Settings, Snapshot};
 use edgefold_snapshotter::keeper::{Keeper, Role};
-use edgefold_snapshotter::ship::shipper::{Now, Shipper};
+use edgefold_snapshotter::ship::shipper::Shipper;
 use edgefold_snapshotter::ship::{Publisher, ShipError, Shipment, Subscriber};
 use fastrand::Rng;
 
@@ -142,8 +142,13 @@ impl Process {
             }
             self.confirmed = self.confirmed.max(Some(now.time));
             let publisher = Publisher::new("edgefold", 0, self.settings.clone(), b"module");
-            let shipper =
-                self.shipper.insert(Shipper::new(follower, publisher, self.disk.clone(), self.min_interval, now));
+            let shipper = self.shipper.insert(Shipper::new(
+                follower,
+                publisher,
+                self.disk.clone(),
+                self.min_interval,
+                Contact::new(now),
+            ));
             shipper.ship_first(now).unwrap();
             self.check(now);
             return true;
