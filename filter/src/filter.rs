@@ -313,11 +313,10 @@ impl InForce {
         if self.list_metrics.get().is_some() {
             return;
         }
-        let lists = &self.snapshot.header().lists;
-        let metrics = lists.iter().map(|list| self.lists_seen.metrics_of(list.name, host)).collect();
+        let header = self.snapshot.header();
+        let metrics = header.lists.iter().map(|list| self.lists_seen.metrics_of(list.name, host)).collect();
         // It was not set before.
         let _set = self.list_metrics.set(metrics);
-        let header = self.snapshot.header();
         let (ipv4_ranges, ipv6_ranges) = header.ranges();
         set_gauge(host, self.metrics.generation, header.generation.next_offset);
         set_gauge(host, self.metrics.ranges, ipv4_ranges.saturating_add(ipv6_ranges));

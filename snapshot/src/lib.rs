@@ -1,5 +1,5 @@
-//! The edgefold snapshot: a [range table](edgefold_table) for each list, with a header and a checksum. The snapshotter writes it, and the
-//! filter opens it. `docs/format.md` is the authority for the bytes.
+//! The edgefold snapshot: a [range table](edgefold_table) for each list, with a header and a checksum. The snapshotter writes it,
+//! and the filter opens it. `docs/format.md` is the authority for the bytes.
 //!
 //! ```
 //! use edgefold_snapshot::{Generation, NewSnapshot, Settings, Snapshot};

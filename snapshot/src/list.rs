@@ -145,14 +145,17 @@ pub enum ListAction {
     Tag,
 }
 
+/// [`ListAction::DEFAULT`].
 impl Default for ListAction {
-    /// That of a list about which no command says what it does: all its clients are refused.
     fn default() -> Self {
-        Self::Deny { share: Share::ALL, refusal: None }
+        Self::DEFAULT
     }
 }
 
 impl ListAction {
+    /// That of a list about which no command says what it does: all its clients are refused.
+    pub const DEFAULT: Self = Self::Deny { share: Share::ALL, refusal: None };
+
     /// `deny`, `shadow`, `exempt` or `tag`.
     pub fn name(&self) -> &'static str {
         match self.kind() {

@@ -106,8 +106,13 @@ impl Refusal {
         Ok(())
     }
 
+    /// The body of a response with this status if nobody says another one.
+    pub fn default_body(status: u16) -> String {
+        if Self::may_have_body(status) { Self::default().body } else { String::new() }
+    }
+
     /// Whether a response with this status has a body. RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5: these have no content.
-    pub fn may_have_body(status: u16) -> bool {
+    fn may_have_body(status: u16) -> bool {
         !matches!(status, 204 | 205 | 304)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use edgefold_snapshot::{ListAction, ListName, Share};
+use edgefold_snapshot::{ListAction, ListName};
 use edgefold_table::{Address, AddressRange, IPV4_MAPPED, IpRange};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -13,7 +13,7 @@ use super::list_action::ListActionText;
 use super::time::LogTime;
 
 /// What a list does that no command says anything about.
-static DEFAULT_ACTION: ListAction = ListAction::Deny { share: Share::ALL, refusal: None };
+static DEFAULT_ACTION: ListAction = ListAction::DEFAULT;
 
 /// A list: until when each address is on it, and what it does.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -62,15 +62,11 @@ fn refusal(attributes: &mut Attributes<'_>) -> Result<Option<Refusal>, CommandEr
         Some(status) => status.parse().map_err(|_| CommandError::Status { found: shorten(&status) })?,
     };
     let body = body.map(Cow::into_owned);
-    let default_body = default_body(status);
+    let body = body.unwrap_or_else(|| Refusal::default_body(status));
     let content_type = content_type.map_or(default.content_type, Cow::into_owned);
-    let refusal = Refusal { status, body: body.unwrap_or(default_body), content_type, headers };
+    let refusal = Refusal { status, body, content_type, headers };
     refusal.check()?;
     Ok(Some(refusal))
-}
-
-fn default_body(status: u16) -> String {
-    if Refusal::may_have_body(status) { Refusal::default().body } else { String::new() }
 }
 
 /// What a list does, as in a `LIST` command: what differs from the defaults.
@@ -95,7 +91,7 @@ impl fmt::Display for ListActionText<'_> {
         let Some(Refusal { status, body, content_type, headers }) = refusal else { return Ok(()) };
         write!(f, " status={status}")?;
         // The default body ends with a line feed, which no command can contain.
-        if *body != default_body(*status) {
+        if *body != Refusal::default_body(*status) {
             write!(f, " body={}", Quoted(body))?;
         }
         if *content_type != Refusal::default().content_type {

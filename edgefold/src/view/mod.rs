@@ -1,8 +1,9 @@
 //! The view: the records of the ranges topic. Edits become records here, and [`ViewContent`] reads them back into a fold.
 //!
-//! The key of a record is a range's first address, after the list's name and a blank if it is not the default list. Its value is the
-//! last address, followed by ` until=TIME` if the block ends. The value of the key `@list NAME` says what a list does. The value of the key `@offset` says which commands the ranges are the fold of, in which versions they are written, and a hash
-//! of all of them: a view is only trusted if it proves what it is. `docs/semantics.md` is the authority.
+//! The key of a record is a range's first address, after the list's name and a blank if it is not the default list. Its value
+//! is the last address, followed by ` until=TIME` if the block ends. The value of the key `@list NAME` says what a list does. The
+//! value of the key `@offset` says which commands the ranges are the fold of, in which versions they are written, and a hash of
+//! all of them: a view is only trusted if it proves what it is. `docs/semantics.md` is the authority.
 
 mod content;
 mod key;

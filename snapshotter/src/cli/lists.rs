@@ -66,8 +66,8 @@ struct SetArgs {
     /// With deny: refuse only this share of the clients, as in 25% [default: 100%]
     #[arg(long, value_name = "PERCENT", allow_hyphen_values = true)]
     share: Option<Share>,
-    /// With deny: the status of a refusal by this list [default: 403 if anything else of the refusal is given, otherwise the whole refusal is
-    /// as `serve` says]
+    /// With deny: the status of a refusal by this list [default: 403 if anything else of the refusal is given, otherwise the whole
+    /// refusal is as `serve` says]
     #[arg(long, value_name = "STATUS")]
     status: Option<u16>,
     /// With deny: the body of a refusal by this list, on one line [default: Forbidden]
@@ -131,42 +131,48 @@ impl PrintArgs {
         let expiry = |row: &Row<'_>| row.next_expiry.map_or("-".to_owned(), |time| time.to_string());
         output::print(|out| {
             match self.output {
-            Format::Human => {
-                let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0);
-                rows.iter().try_for_each(|row| {
-                    let Row { name, does, ranges, ipv4_addresses, ipv6_addresses, .. } = row;
-                    let ranges = output::count(*ranges as u64, "range");
-                    let addresses = match (*ipv4_addresses, *ipv6_addresses) {
-                        (0, 0) => String::new(),
-                        (v4, 0) => format!(", {}", output::count(v4, "IPv4 address")),
-                        (0, v6) => format!(", {}", output::count(v6, "IPv6 address")),
-                        (v4, v6) => format!(", {v4} IPv4 and {}", output::count(v6, "IPv6 address")),
-                    };
-                    let next = row.next_expiry.map(|time| format!(", the first ends at {time}")).unwrap_or_default();
-                    writeln!(out, "{:<width$}  {does}  {ranges}{addresses}{next}", name.as_str())
-                })
-            }
-            Format::Raw => rows.iter().try_for_each(|row| {
-                let Row { name, does, ranges, ipv4_addresses, ipv6_addresses, .. } = row;
-                writeln!(out, "{name}\t{does}\t{ranges}\t{ipv4_addresses}\t{ipv6_addresses}\t{}", expiry(row))
-            }),
-            Format::Json => output::json_array(
-                out,
-                rows.iter().map(|row| {
-                    json!({
-                        "name": row.name.as_str(),
-                        "action": row.action.name(),
-                        "share": if let ListAction::Deny { share, .. } = row.action { Some(share.to_string()) } else { None },
-                        "does": row.does,
-                        "ranges": row.ranges,
-                        "ipv4_addresses": row.ipv4_addresses,
-                        // Numbers of JSON are often read as floating point.
-                        "ipv6_addresses": row.ipv6_addresses.to_string(),
-                        "next_expiry": row.next_expiry.map(|time| time.to_string()),
+                Format::Human => {
+                    let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0);
+                    rows.iter().try_for_each(|row| {
+                        let Row { name, does, ranges, ipv4_addresses, ipv6_addresses, .. } = row;
+                        let ranges = output::count(*ranges as u64, "range");
+                        let addresses = match (*ipv4_addresses, *ipv6_addresses) {
+                            (0, 0) => String::new(),
+                            (v4, 0) => format!(", {}", output::count(v4, "IPv4 address")),
+                            (0, v6) => format!(", {}", output::count(v6, "IPv6 address")),
+                            (v4, v6) => format!(", {v4} IPv4 and {}", output::count(v6, "IPv6 address")),
+                        };
+                        let next =
+                            row.next_expiry.map(|time| format!(", the first ends at {time}")).unwrap_or_default();
+                        writeln!(out, "{:<width$}  {does}  {ranges}{addresses}{next}", name.as_str())
                     })
+                }
+                Format::Raw => rows.iter().try_for_each(|row| {
+                    let Row { name, does, ranges, ipv4_addresses, ipv6_addresses, .. } = row;
+                    writeln!(out, "{name}\t{does}\t{ranges}\t{ipv4_addresses}\t{ipv6_addresses}\t{}", expiry(row))
                 }),
-            ),
-        }
+                Format::Json => output::json_array(
+                    out,
+                    rows.iter().map(|row| {
+                        let share = if let ListAction::Deny { share, .. } = row.action {
+                            Some(share.to_string())
+                        } else {
+                            None
+                        };
+                        json!({
+                            "name": row.name.as_str(),
+                            "action": row.action.name(),
+                            "share": share,
+                            "does": row.does,
+                            "ranges": row.ranges,
+                            "ipv4_addresses": row.ipv4_addresses,
+                            // Numbers of JSON are often read as floating point.
+                            "ipv6_addresses": row.ipv6_addresses.to_string(),
+                            "next_expiry": row.next_expiry.map(|time| time.to_string()),
+                        })
+                    }),
+                ),
+            }
         })?;
         Ok(ExitCode::SUCCESS)
     }
@@ -255,10 +261,9 @@ impl SetArgs {
     fn refusal(&self) -> Refusal {
         let default = Refusal::default();
         let status = self.status.unwrap_or(default.status);
-        let default_body = if Refusal::may_have_body(status) { default.body } else { String::new() };
         Refusal {
             status,
-            body: self.body.clone().unwrap_or(default_body),
+            body: self.body.clone().unwrap_or_else(|| Refusal::default_body(status)),
             content_type: self.content_type.clone().unwrap_or(default.content_type),
             headers: self.headers.clone(),
         }

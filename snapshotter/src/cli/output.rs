@@ -63,16 +63,12 @@ pub(super) fn one_line(text: &str) -> String {
 /// A number of things: `1 range`, `2 ranges`.
 pub(super) fn count(number: impl Into<u128>, thing: &str) -> String {
     let number = number.into();
-    format!(
-        "{number} {thing}{}",
-        if number == 1 {
-            ""
-        } else if thing.ends_with('s') {
-            "es"
-        } else {
-            "s"
-        }
-    )
+    let plural = match number {
+        1 => "",
+        _ if thing.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{number} {thing}{plural}")
 }
 
 /// `FIRST<TAB>LAST<TAB>UNTIL`, where `-` stands for forever.

@@ -22,7 +22,8 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct RejectsArgs {
-    /// The output format; raw is OFFSET<TAB>TIME<TAB>TEXT<TAB>REASON, where - stands for no time, and control characters and backslashes are escaped
+    /// The output format; raw is OFFSET<TAB>TIME<TAB>TEXT<TAB>REASON, where - stands for no time, and control characters and backslashes
+    /// are escaped
     #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
     output: Format,
     #[command(flatten)]
