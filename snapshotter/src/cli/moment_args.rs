@@ -20,7 +20,7 @@ pub(super) struct MomentArgs {
 
 impl MomentArgs {
     /// As [`MomentArgs::load`], with the moment at which the log had nothing more than the fold. If it does not confirm its end, as
-    /// when an open transaction hides commands, that is the start of time.
+    /// when an open transaction hides commands, that is the start of time. The log is not asked about a moment that is given.
     pub(super) fn load_with_contact(&self, log: &dyn Log) -> Result<(Fold, LogTime, LogTime), CliError> {
         let asked = clocks();
         if self.until_offset.is_some() || self.as_of.is_some() {
