@@ -40,8 +40,8 @@ fn in_a_rolling_upgrade_no_block_is_lost_and_no_two_versions_rewrite_the_view_in
     let current = edgefold::GRAMMAR;
     append(&old, "BLACKLIST 10.0.0.1");
     let writer = old.serve(&[]);
+    writer.wait_until_writer(); // Before there is another: either would do, and this test knows which is which.
     let standby = other.serve(&[]);
-    writer.wait_until_writer();
     append(&old, "ADD 10.0.0.2 list=feed");
     eventually("a view by the old writer", || (view(&old) == Some((current, 2))).then_some(()));
 
