@@ -1,23 +1,21 @@
-//! The snapshot in a plugin's configuration, which is either the snapshot itself or JSON that contains it.
+//! Finds the snapshot in a plugin's configuration, which is either the snapshot itself or JSON that contains it.
 
 use alloc::vec::Vec;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use edgefold_snapshot::{Fingerprint, MAX_SNAPSHOT_BYTES, OpenError, Snapshot};
+use edgefold_snapshot::{MAX_SNAPSHOT_BYTES, OpenError};
 
 /// The length of base64 that is decoded at once: a multiple of 4.
 const BLOCK: usize = 4096;
 
-/// Opens the snapshot that `configuration` is, or that it contains as `{"snapshot": "<base64>"}`, for hosts whose configuration
+/// Returns the snapshot that `configuration` is, or that it contains as `{"snapshot": "<base64>"}`, for hosts whose configuration
 /// is JSON. The JSON may be text, which is what Istio's `WasmPlugin` passes on, or an encoded `google.protobuf.Struct`, which
 /// is what Envoy passes on. Base64 is that of RFC 4648, section 4, with padding. JSON may be as long as a snapshot, so the snapshot in
 /// it has at most three quarters of that.
 ///
-/// `known` is the fingerprint of a snapshot that another VM has validated: see [`Snapshot::open_known`].
-///
 /// # Errors
-/// [`ConfigurationError`] says what is wrong. It depends only on the bytes.
-pub fn open(mut configuration: Vec<u8>, known: Option<Fingerprint>) -> Result<Snapshot<Vec<u8>>, ConfigurationError> {
+/// [`ConfigurationError`] if it is JSON of another form.
+pub fn snapshot_in(mut configuration: Vec<u8>) -> Result<Vec<u8>, ConfigurationError> {
     // A snapshot starts with its magic, and so never like JSON or a `Struct`.
     if let Some(text) = text_of_struct(&configuration) {
         let start = place_of(text, &configuration);
@@ -26,7 +24,7 @@ pub fn open(mut configuration: Vec<u8>, known: Option<Fingerprint>) -> Result<Sn
         let start = text_of_json(&mut configuration).ok_or(ConfigurationError::Json)?;
         decode(&mut configuration, start)?;
     }
-    Ok(Snapshot::open_known(configuration, known)?)
+    Ok(configuration)
 }
 
 /// Where the last bytes of `bytes` start.
@@ -148,7 +146,7 @@ pub enum ConfigurationError {
     /// The text is not base64.
     #[error("the snapshot in the configuration is not base64")]
     Base64,
-    /// A newer snapshot is in force.
+    /// A newer snapshot is in force, or waits for its base.
     #[error("it is older than the one in force: raise the epoch to go back on purpose")]
     Older,
 }
@@ -156,7 +154,11 @@ pub enum ConfigurationError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use edgefold_snapshot::{Generation, NewSnapshot, Settings};
+    use edgefold_snapshot::{Generation, NewSnapshot, Settings, Snapshot};
+
+    fn open(configuration: Vec<u8>) -> Result<Snapshot<Vec<u8>>, ConfigurationError> {
+        Ok(Snapshot::open(snapshot_in(configuration)?)?)
+    }
 
     fn snapshot() -> Vec<u8> {
         snapshot_with(alloc::string::String::new())
@@ -189,7 +191,7 @@ mod tests {
             format!(" \n{{ \"snapshot\" : \"{escaped}\" }}\n").into_bytes(),
             as_struct(&base64),
         ] {
-            assert_eq!(open(configuration, None).unwrap().header().generation.next_offset, 7);
+            assert_eq!(open(configuration).unwrap().header().generation.next_offset, 7);
         }
     }
 
@@ -215,7 +217,7 @@ mod tests {
             let mut json = b"{\"snapshot\":\"".to_vec();
             json.resize(length - 2, b'A');
             json.extend(b"\"}");
-            open(json, None).unwrap_err().to_string()
+            open(json).unwrap_err().to_string()
         };
         let longest = MAX_SNAPSHOT_BYTES - 1; // A multiple of 4, and 15 bytes around it.
         assert!(with_length(longest).contains("not an edgefold snapshot"));
@@ -242,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_error_says_what_is_wrong() {
-        let refused = |configuration: &str| open(configuration.as_bytes().to_vec(), None).unwrap_err().to_string();
+        let refused = |configuration: &str| open(configuration.as_bytes().to_vec()).unwrap_err().to_string();
         assert!(refused("").contains("no bytes at all"));
         assert!(refused("hello").contains("not an edgefold snapshot"));
         let base64 = STANDARD.encode(snapshot());
@@ -266,7 +268,7 @@ mod tests {
         assert!(refused("{\"snapshot\": \"\"}").contains("no bytes at all"));
         let mut longer = as_struct(&base64);
         longer.push(0);
-        assert!(open(longer, None).unwrap_err().to_string().contains("not an edgefold snapshot"));
-        assert!(open(as_struct("???"), None).unwrap_err().to_string().contains("is not base64"));
+        assert!(open(longer).unwrap_err().to_string().contains("not an edgefold snapshot"));
+        assert!(open(as_struct("???")).unwrap_err().to_string().contains("is not base64"));
     }
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use edgefold_snapshot::{ListHeader, ListName, ListSet, NoAddress, Ruling, Snapshot, WhenStale};
+use edgefold_snapshot::{Layers, ListHeader, ListName, ListSet, NoAddress, Ruling, WhenStale};
 use edgefold_table::IpRange;
 
 /// Whether a client passes. The snapshot's mode decides what happens to a client that must not. Lists are named by their index in
@@ -58,7 +58,7 @@ impl fmt::Display for Reason {
 }
 
 /// Decides on a client. Its `address` is `None` if it has no IP address.
-pub fn decide<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, is_stale: bool, address: Option<IpAddr>) -> Verdict {
+pub fn decide<B: AsRef<[u8]>>(snapshot: &Layers<B>, is_stale: bool, address: Option<IpAddr>) -> Verdict {
     let (header, kinds) = (snapshot.header(), snapshot.kinds().iter().copied());
     if is_stale && header.settings.freshness.is_some_and(|freshness| freshness.when_stale == WhenStale::Deny) {
         // An exemption wins over everything.
@@ -83,37 +83,37 @@ pub fn decide<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, is_stale: bool, address: O
 /// The list, and the range of it that the address is in. Finding the range takes longer than finding out whether there is one, so
 /// this is only done for a client that is on a list.
 #[cold]
-pub fn reason<B: AsRef<[u8]>>(snapshot: &Snapshot<B>, index: usize, ip: IpAddr) -> Reason {
+pub fn reason<B: AsRef<[u8]>>(snapshot: &Layers<B>, index: usize, ip: IpAddr) -> Reason {
     // A table that contains an address has a range with it. If it is damaged in memory, at least the address is named.
-    let range = snapshot.table(index).and_then(|table| table.range(ip)).or_else(|| IpRange::new(ip, ip).ok());
+    let range = snapshot.range(index, ip).or_else(|| IpRange::new(ip, ip).ok());
     let name = snapshot.header().lists.get(index).map_or(ListName::DEFAULT, |list| list.name);
     range.map_or(Reason::NoAddress, |range| Reason::List { index, name, range })
 }
 
 /// Whether the snapshot is stale at `now`, in milliseconds since 1970-01-01T00:00:00Z.
-pub fn is_stale<B>(snapshot: &Snapshot<B>, now: u64) -> bool
-where
-    B: AsRef<[u8]>,
-{
+pub fn is_stale<B: AsRef<[u8]>>(snapshot: &Layers<B>, now: u64) -> bool {
     let freshness = snapshot.header().settings.freshness;
     freshness.is_some_and(|freshness| now.saturating_sub(freshness.cut_at) > freshness.max_age)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use edgefold_snapshot::{Freshness, Generation, ListAction, NewList, NewSnapshot, Settings, Snapshot};
+
     use super::*;
-    use edgefold_snapshot::{Freshness, Generation, ListAction, NewList, NewSnapshot, Settings};
 
     fn range(first: &str, last: &str) -> IpRange {
         IpRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
     }
 
-    fn snapshot(settings: Settings) -> Snapshot<Vec<u8>> {
+    fn snapshot(settings: Settings) -> Layers<Vec<u8>> {
         let ranges = vec![range("10.0.0.0", "10.0.0.255"), range("2001:db8::", "2001:db8::ffff")];
         snapshot_of(settings, &[("default", ListAction::default(), ranges)])
     }
 
-    fn snapshot_of(settings: Settings, lists: &[(&str, ListAction, Vec<IpRange>)]) -> Snapshot<Vec<u8>> {
+    fn snapshot_of(settings: Settings, lists: &[(&str, ListAction, Vec<IpRange>)]) -> Layers<Vec<u8>> {
         let generation = Generation { epoch: 0, next_offset: 1, expiry: None };
         let cut_at = settings.freshness.map_or(0, |freshness| freshness.cut_at);
         let new = NewSnapshot { name: "edgefold", generation, as_of: 0, settings: &settings, cut_at };
@@ -122,7 +122,7 @@ mod tests {
             action,
             ranges: ranges.iter().copied(),
         });
-        Snapshot::open(new.encode(lists).unwrap()).unwrap()
+        Layers::alone(Arc::new(Snapshot::open(new.encode(lists).unwrap()).unwrap()))
     }
 
     fn ip(text: &str) -> Option<IpAddr> {

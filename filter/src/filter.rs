@@ -4,22 +4,27 @@
 //! a plugin name was configured with serves all requests of that name: those that began under the snapshot before it, and those
 //! of every listener and mode. That saves each request a call to find out which configuration it belongs to. Only if a VM has
 //! plugins with several names is each request asked for its own.
+//!
+//! What a plugin serves is a whole snapshot, or an overlay with its base. The two of a pair come as configurations of two plugins with
+//! the same name, in any order. A plugin only ever changes from what is complete to what is complete.
 
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::{OnceCell, RefCell};
 use core::net::IpAddr;
 
 use edgefold_snapshot::{
-    ClientAddress, Fingerprint, Header, ListAction, ListName, ListSet, Mode, Quoted, Refusal, Settings, Snapshot,
+    ClientAddress, Fingerprint, Header, Layers, ListAction, ListName, ListSet, Mode, Quoted, Refusal, Role, Settings,
+    Snapshot,
 };
 
 use crate::client::client_of_request;
-use crate::configuration::{ConfigurationError, open};
+use crate::configuration::{ConfigurationError, snapshot_in};
 use crate::decision::{Reason, Verdict, decide, is_stale, reason};
-use crate::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost};
+use crate::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost, Resource};
 
 /// The filter state of a request with a verdict.
 const REQUEST_VERDICT: &str = "edgefold";
@@ -52,22 +57,39 @@ struct Plugin {
     metrics: Metrics,
     /// Those of the lists.
     lists_seen: Rc<ListsSeen>,
-    /// `None` if no snapshot was accepted yet.
+    /// `None` as long as nothing was complete.
     in_force: Option<InForce>,
+    /// The last base that has come, unless it is in force: an overlay over it will come.
+    spare: Option<Arc<Snapshot<Vec<u8>>>>,
+    /// The newest overlay that has come, if its base was not there.
+    waiting: Option<Waiting>,
+}
+
+/// An overlay whose base has not come.
+#[derive(Debug)]
+struct Waiting {
+    overlay: Arc<Snapshot<Vec<u8>>>,
+    keys: Keys,
 }
 
 /// What the plugins with one name serve.
 #[derive(Debug)]
 struct InForce {
-    snapshot: Snapshot<Vec<u8>>,
-    /// The host's key for the header of [`ClientAddress::Header`].
-    header_key: Vec<u8>,
+    snapshot: Layers<Vec<u8>>,
+    keys: Keys,
     metrics: Metrics,
     /// Those of each list, by its index. Only set once it serves: see [`InForce::export`].
     list_metrics: OnceCell<Vec<ListMetrics>>,
     lists_seen: Rc<ListsSeen>,
-    /// The host's key for the header that tells the upstream about tags; `None` if no list has some.
-    tag_header_key: Option<Vec<u8>>,
+}
+
+/// The host's keys for the headers that a snapshot is about.
+#[derive(Clone, Debug)]
+struct Keys {
+    /// That of [`ClientAddress::Header`].
+    client_address: Vec<u8>,
+    /// That of the header that tells the upstream about tags; `None` if no list has some.
+    tags: Option<Vec<u8>>,
 }
 
 /// The metrics of a plugin. They are defined once, because a host returns a new number for each definition.
@@ -82,6 +104,7 @@ struct Metrics {
     stale: Option<Metric>,
     snapshot_rejected: Option<Metric>,
     snapshot_kept: Option<Metric>,
+    overlay_waiting: Option<Metric>,
     generation: Option<Metric>,
     ranges: Option<Metric>,
     as_of: Option<Metric>,
@@ -120,52 +143,20 @@ impl Filter {
         // If the host does not say, it is the only one there is.
         let name =
             host.plugin_name().or_else(|| self.plugins.first().map(|only| only.name.clone())).unwrap_or_default();
-        if self.plugins.iter().all(|plugin| plugin.name != name) {
-            let metrics = Metrics::new(&name, host);
-            let prefix = format!("edgefold_filter.{}.list", label(&name));
-            let lists_seen = Rc::new(ListsSeen { prefix, metrics: RefCell::default() });
-            self.plugins.push(Plugin { name: name.clone(), metrics, lists_seen, in_force: None });
-        }
+        let index = self.plugins.iter().position(|plugin| plugin.name == name).unwrap_or_else(|| {
+            self.plugins.push(Plugin::new(name, host));
+            self.plugins.len().saturating_sub(1)
+        });
         // It is always there.
-        let Some(Plugin { metrics, lists_seen, in_force, .. }) =
-            self.plugins.iter_mut().find(|plugin| plugin.name == name)
-        else {
-            return false;
-        };
-        let validated = host.validated();
-        match next_snapshot(in_force.as_ref(), validated, host) {
-            Ok(snapshot) => {
-                let is_canary = validated != Some(snapshot.fingerprint());
-                if is_canary {
-                    host.share_validated(snapshot.fingerprint());
-                }
-                host.log(Level::Info, &summary(&snapshot));
-                let header_key = match &snapshot.header().settings.client_address {
-                    ClientAddress::Header { name, .. } => host.header_key(name),
-                    ClientAddress::Envoy | ClientAddress::Connection => Vec::new(),
-                };
-                let Header { settings, lists, .. } = snapshot.header();
-                let has_tags = lists.iter().any(|list| list.action == ListAction::Tag);
-                let next = InForce {
-                    header_key,
-                    metrics: *metrics,
-                    list_metrics: OnceCell::new(),
-                    lists_seen: Rc::clone(lists_seen),
-                    tag_header_key: has_tags.then(|| host.header_key(&settings.tag_header)),
-                    snapshot,
-                };
-                if !is_canary {
-                    next.export(host);
-                }
-                *in_force = Some(next);
-                true
-            }
-            Err(error) => {
-                let keeps = in_force.is_some();
-                increment(host, if keeps { metrics.snapshot_kept } else { metrics.snapshot_rejected });
-                host.log(Level::Error, &format!("edgefold: snapshot refused: {error}"));
-                keeps
-            }
+        self.plugins.get_mut(index).is_some_and(|plugin| plugin.configure(host))
+    }
+
+    /// Gets what plugins wait for from the host. To be called before each request, connection and data: a fresh VM may have been given
+    /// an overlay only, for instance because the one before has crashed.
+    #[inline]
+    pub fn recover(&mut self, host: &impl RequestHost) {
+        for plugin in self.plugins.iter_mut().filter(|plugin| plugin.in_force.is_none()) {
+            plugin.recover(host);
         }
     }
 
@@ -275,20 +266,159 @@ impl Filter {
     }
 }
 
-/// The snapshot that the plugin is configured with, unless a newer one is `in_force`. Only what this VM serves counts: whatever else
-/// a canary has accepted in the meantime, a VM that serves nothing must serve this one.
-fn next_snapshot(
-    in_force: Option<&InForce>,
-    validated: Option<Fingerprint>,
-    host: &impl ConfigurationHost,
-) -> Result<Snapshot<Vec<u8>>, ConfigurationError> {
-    let bytes = host.configuration().ok_or(ConfigurationError::NotProvided)?;
-    let snapshot = open(bytes, validated)?;
-    // Not by expiry: if a clock was ahead and is right again, the later snapshot has the earlier expiry, and blocks more.
-    let order = |snapshot: &Snapshot<_>| (snapshot.header().generation.epoch, snapshot.header().generation.next_offset);
-    match in_force.filter(|in_force| order(&in_force.snapshot) > order(&snapshot)) {
-        Some(_newer) => Err(ConfigurationError::Older),
-        None => Ok(snapshot),
+impl Plugin {
+    fn new(name: Vec<u8>, host: &impl ConfigurationHost) -> Self {
+        let metrics = Metrics::new(&name, host);
+        let prefix = format!("edgefold_filter.{}.list", label(&name));
+        let lists_seen = Rc::new(ListsSeen { prefix, metrics: RefCell::default() });
+        Self { name, metrics, lists_seen, in_force: None, spare: None, waiting: None }
+    }
+
+    /// As [`Filter::on_configure`].
+    fn configure(&mut self, host: &impl ConfigurationHost) -> bool {
+        match self.take(host) {
+            Ok(()) => true,
+            Err(error) => {
+                // A plugin that waits for a base rejects nothing either: only workers wait.
+                let keeps = self.in_force.is_some() || self.waiting.is_some() || self.spare.is_some();
+                let counter = if keeps { self.metrics.snapshot_kept } else { self.metrics.snapshot_rejected };
+                increment(host, counter);
+                host.log(Level::Error, &format!("edgefold: snapshot refused: {error}"));
+                keeps
+            }
+        }
+    }
+
+    /// Takes the snapshot that the plugin is configured with.
+    fn take(&mut self, host: &impl ConfigurationHost) -> Result<(), ConfigurationError> {
+        let configuration = host.configuration().or_else(|| {
+            // There may be room without the base that nothing uses yet.
+            self.spare.take()?;
+            host.configuration()
+        });
+        let bytes = snapshot_in(configuration.ok_or(ConfigurationError::NotProvided)?)?;
+        let from = if Role::is_base(&bytes) { Resource::Base } else { Resource::Filter };
+        if from == Resource::Base && self.holds_base(Fingerprint::of(&bytes)) {
+            return Ok(());
+        }
+        let validated = host.validated(from);
+        let snapshot = Snapshot::open_known(bytes, validated)?;
+        let is_canary = validated != Some(snapshot.fingerprint());
+        if is_canary {
+            if from == Resource::Base {
+                host.share_base(snapshot.fingerprint(), snapshot.bytes());
+            }
+            host.share_validated(from, snapshot.fingerprint());
+        }
+        let is_overlay = matches!(snapshot.header().role, Role::Overlay(_));
+        // One line for each overlay and worker would fill the log.
+        if !is_overlay {
+            host.log(Level::Info, &summary(&snapshot));
+        }
+        let snapshot = Arc::new(snapshot);
+        if from == Resource::Base {
+            self.spare = Some(snapshot);
+            self.settle();
+        } else {
+            let keys = Keys::new(&snapshot, host);
+            if is_overlay {
+                self.take_overlay(Waiting { overlay: snapshot, keys }, host)?;
+            } else {
+                self.check_order(&snapshot)?;
+                self.serve(Layers::alone(snapshot), keys);
+            }
+        }
+        if !is_canary && let Some(in_force) = &self.in_force {
+            in_force.export(host);
+        }
+        Ok(())
+    }
+
+    fn take_overlay(&mut self, next: Waiting, host: &impl MetricsHost) -> Result<(), ConfigurationError> {
+        self.check_order(&next.overlay)?;
+        self.waiting = Some(next);
+        self.settle();
+        if self.waiting.is_some() {
+            increment(host, self.metrics.overlay_waiting);
+        }
+        Ok(())
+    }
+
+    /// Only what this VM has been given counts: whatever else a canary has accepted in the meantime, a VM that has nothing must take
+    /// this one.
+    fn check_order(&self, next: &Snapshot<Vec<u8>>) -> Result<(), ConfigurationError> {
+        let in_force = self.in_force.as_ref().map(|in_force| in_force.snapshot.top());
+        let waiting = self.waiting.as_ref().map(|waiting| &*waiting.overlay);
+        if in_force.into_iter().chain(waiting).any(|known| order(known) > order(next)) {
+            return Err(ConfigurationError::Older);
+        }
+        Ok(())
+    }
+
+    fn holds_base(&self, fingerprint: Option<Fingerprint>) -> bool {
+        self.bases().any(|base| Some(base.fingerprint()) == fingerprint)
+    }
+
+    fn bases(&self) -> impl Iterator<Item = &Arc<Snapshot<Vec<u8>>>> {
+        let in_force = self.in_force.as_ref().and_then(|in_force| in_force.snapshot.base());
+        self.spare.iter().chain(in_force)
+    }
+
+    /// Serves the overlay that waits, if its base is there.
+    fn settle(&mut self) {
+        let Some(Waiting { overlay, keys }) = &self.waiting else { return };
+        let complete = self.bases().find_map(|base| Layers::over(Arc::clone(overlay), base));
+        // A fresh VM has nothing else, and the base has all that the overlay has: see docs/format.md.
+        let alone = || {
+            let base = self.spare.as_ref().filter(|base| self.in_force.is_none() && order(base) >= order(overlay))?;
+            Some(Layers::alone(Arc::clone(base)))
+        };
+        if let Some(next) = complete.or_else(alone) {
+            let keys = keys.clone();
+            self.serve(next, keys);
+        }
+    }
+
+    /// From now on, `snapshot` is in force.
+    fn serve(&mut self, snapshot: Layers<Vec<u8>>, keys: Keys) {
+        if self.waiting.as_ref().is_some_and(|waiting| order(&waiting.overlay) <= order(snapshot.top())) {
+            self.waiting = None;
+        }
+        let is_used = |base: &Arc<_>| snapshot.base().is_some_and(|used| Arc::ptr_eq(used, base));
+        if self.spare.as_ref().is_some_and(is_used) {
+            self.spare = None;
+        }
+        let (metrics, lists_seen) = (self.metrics, Rc::clone(&self.lists_seen));
+        self.in_force = Some(InForce { snapshot, keys, metrics, list_metrics: OnceCell::new(), lists_seen });
+    }
+
+    /// Gets the base of the overlay that waits from the host, if it is there.
+    #[cold]
+    fn recover(&mut self, host: &impl RequestHost) {
+        let Some(Waiting { overlay, .. }) = &self.waiting else { return };
+        let Role::Overlay(changes) = &overlay.header().role else { return };
+        let base = host.shared_base(changes.base).and_then(|base| Snapshot::open_known(base, Some(changes.base)).ok());
+        if let Some(base) = base {
+            self.spare = Some(Arc::new(base));
+            self.settle();
+        }
+    }
+}
+
+/// Not by expiry: if a clock was ahead and is right again, the later snapshot has the earlier expiry, and blocks more.
+fn order(snapshot: &Snapshot<Vec<u8>>) -> (u32, u64) {
+    (snapshot.header().generation.epoch, snapshot.header().generation.next_offset)
+}
+
+impl Keys {
+    fn new(snapshot: &Snapshot<Vec<u8>>, host: &impl ConfigurationHost) -> Self {
+        let Header { settings, lists, .. } = snapshot.header();
+        let client_address = match &settings.client_address {
+            ClientAddress::Header { name, .. } => host.header_key(name),
+            ClientAddress::Envoy | ClientAddress::Connection => Vec::new(),
+        };
+        let has_tags = lists.iter().any(|list| list.action == ListAction::Tag);
+        Self { client_address, tags: has_tags.then(|| host.header_key(&settings.tag_header)) }
     }
 }
 
@@ -299,7 +429,7 @@ impl InForce {
 
     /// The address of the client of a request.
     fn client(&self, host: &impl RequestHost) -> Option<IpAddr> {
-        client_of_request(&self.settings().client_address, &self.header_key, host)
+        client_of_request(&self.settings().client_address, &self.keys.client_address, host)
     }
 
     /// Whether the snapshot is too old. The clock is only read if that matters.
@@ -317,7 +447,7 @@ impl InForce {
         let metrics = header.lists.iter().map(|list| self.lists_seen.metrics_of(list.name, host)).collect();
         // It was not set before.
         let _set = self.list_metrics.set(metrics);
-        let (ipv4_ranges, ipv6_ranges) = header.ranges();
+        let (ipv4_ranges, ipv6_ranges) = self.snapshot.ranges();
         set_gauge(host, self.metrics.generation, header.generation.next_offset);
         set_gauge(host, self.metrics.ranges, ipv4_ranges.saturating_add(ipv6_ranges));
         set_gauge(host, self.metrics.as_of, header.as_of / 1000);
@@ -417,7 +547,7 @@ impl InForce {
     ///
     /// A request whose headers change is routed again, so others are left alone.
     fn send_tags(&self, tags: ListSet, host: &impl RequestHost) {
-        let Some(key) = &self.tag_header_key else { return };
+        let Some(key) = &self.keys.tags else { return };
         let name = &self.settings().tag_header;
         if host.with_header(key, |sent| sent.is_some()) {
             host.remove_request_header(name);
@@ -484,8 +614,9 @@ fn summary(snapshot: &Snapshot<Vec<u8>>) -> String {
     let (ipv4_ranges, ipv6_ranges) = header.ranges();
     let lists =
         if let [_default] = &*header.lists { String::new() } else { format!(" on {} lists", header.lists.len()) };
+    let base = if header.role == Role::Base { "base" } else { "snapshot" };
     format!(
-        "edgefold: snapshot of {} at offset {}: {ipv4_ranges} IPv4 and {ipv6_ranges} IPv6 ranges{lists}{shadow}",
+        "edgefold: {base} of {} at offset {}: {ipv4_ranges} IPv4 and {ipv6_ranges} IPv6 ranges{lists}{shadow}",
         Quoted(&header.name),
         header.generation.next_offset,
     )
@@ -508,6 +639,7 @@ impl Metrics {
             stale: counter("stale"),
             snapshot_rejected: counter("snapshot_rejected"),
             snapshot_kept: counter("snapshot_kept"),
+            overlay_waiting: counter("overlay_waiting"),
             generation: gauge("generation"),
             ranges: gauge("ranges"),
             as_of: gauge("as_of_timestamp_seconds"),

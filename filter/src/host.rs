@@ -26,17 +26,28 @@ pub trait ConfigurationHost: MetricsHost {
     fn plugin_name(&self) -> Option<Vec<u8>>;
     /// The plugin's configuration.
     fn configuration(&self) -> Option<Vec<u8>>;
-    /// The fingerprint of the last snapshot that any VM of the plugin has validated. Envoy validates in a canary before it
-    /// configures the workers, where requests wait: for a million ranges, validation is three quarters of their time.
-    fn validated(&self) -> Option<Fingerprint>;
+    /// The fingerprint of the last snapshot from a resource that any VM of the plugin has validated. Envoy validates in a canary
+    /// before it configures the workers, where requests wait: for a million ranges, validation is three quarters of their time.
+    fn validated(&self, from: Resource) -> Option<Fingerprint>;
     /// Shares the fingerprint of a validated snapshot with all VMs of the plugin.
-    fn share_validated(&self, fingerprint: Fingerprint);
+    fn share_validated(&self, from: Resource, fingerprint: Fingerprint);
+    /// Shares the bytes of a validated base with all VMs of the plugin, in place of the one before.
+    fn share_base(&self, fingerprint: Fingerprint, base: &[u8]);
     /// The host's key for a request header, for [`RequestHost::with_header`]. Names of headers are not case-sensitive.
     fn header_key(&self, name: &str) -> Vec<u8>;
     /// Defines a gauge.
     fn define_gauge(&self, name: &str) -> Option<Metric>;
     /// Logs a line.
     fn log(&self, level: Level, line: &str);
+}
+
+/// Where a snapshot comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Resource {
+    /// The resource of the filter, with a whole snapshot or an overlay.
+    Filter,
+    /// The resource of its bases.
+    Base,
 }
 
 /// The level of a log line.
@@ -50,6 +61,8 @@ pub enum Level {
 
 /// What the filter asks of its host for a request or a connection.
 pub trait RequestHost: MetricsHost {
+    /// The base that [`ConfigurationHost::share_base`] has shared, if it has this fingerprint.
+    fn shared_base(&self, fingerprint: Fingerprint) -> Option<Vec<u8>>;
     /// Passes the name of the plugin that the request or connection belongs to to `read`, which must not call the host.
     fn with_plugin_name<R>(&self, read: impl FnOnce(Option<&[u8]>) -> R) -> R;
     /// The address of the client that the host has determined; `None` if it has no IP address.

@@ -25,7 +25,7 @@ use edgefold_snapshot::Fingerprint;
 
 use crate::address;
 use crate::filter::{Action, Filter};
-use crate::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost};
+use crate::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost, Resource};
 
 /// Enough for an address, and for most headers with addresses.
 const SMALL: usize = 256;
@@ -48,10 +48,13 @@ const SOURCE_ADDRESS: &[u8] = b"source\0address";
 const CONNECTION_ADDRESS: &[u8] = b"filter_state\0edgefold.connection_address";
 const PLUGIN_NAME: &[u8] = b"plugin_name";
 const REQUEST_HEADERS: &[u8] = b"request\0headers\0";
-/// The key under which VMs share the fingerprint of the last snapshot that one of them has validated.
+/// The keys under which VMs share the fingerprint of the last snapshot that one of them has validated, for each resource, and the
+/// last base.
 ///
 /// Another version of the filter may validate less.
 const VALIDATED: &str = concat!("edgefold.validated.", env!("CARGO_PKG_VERSION"));
+const VALIDATED_BASE: &str = concat!("edgefold.validated_base.", env!("CARGO_PKG_VERSION"));
+const BASE: &str = concat!("edgefold.base.", env!("CARGO_PKG_VERSION"));
 
 // The compiler calls `memcmp` and the like. Without std, nothing else links them.
 #[link(name = "c")]
@@ -137,6 +140,13 @@ enum Bytes<'a> {
 }
 
 impl Bytes<'_> {
+    fn into_vec(self) -> Vec<u8> {
+        match self {
+            Self::Small(bytes) => bytes.to_vec(),
+            Self::Large(bytes) => bytes,
+        }
+    }
+
     fn as_slice(&self) -> &[u8] {
         match self {
             Self::Small(bytes) => bytes,
@@ -221,19 +231,20 @@ impl ConfigurationHost for ProxyWasm {
         receive(
             // SAFETY: the pointers are those of two variables of `receive`.
             |bytes, len| unsafe { proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, usize::MAX, bytes, len) },
-            |bytes| match bytes? {
-                Bytes::Small(bytes) => Some(bytes.to_vec()),
-                Bytes::Large(bytes) => Some(bytes),
-            },
+            |bytes| bytes.map(Bytes::into_vec),
         )
     }
 
-    fn validated(&self) -> Option<Fingerprint> {
-        shared(VALIDATED.as_bytes(), |bytes| Fingerprint::from_bytes(bytes?))
+    fn validated(&self, from: Resource) -> Option<Fingerprint> {
+        shared(validated_key(from), |bytes| Fingerprint::from_bytes(bytes.as_ref()?.as_slice()))
     }
 
-    fn share_validated(&self, fingerprint: Fingerprint) {
-        share(VALIDATED.as_bytes(), fingerprint.as_bytes());
+    fn share_validated(&self, from: Resource, fingerprint: Fingerprint) {
+        share(validated_key(from), fingerprint.as_bytes());
+    }
+
+    fn share_base(&self, _fingerprint: Fingerprint, base: &[u8]) {
+        share(BASE.as_bytes(), base);
     }
 
     /// The path of an attribute, which joins several headers with the name. `proxy_get_header_map_value` would only return the
@@ -259,6 +270,13 @@ impl ConfigurationHost for ProxyWasm {
 }
 
 impl RequestHost for ProxyWasm {
+    fn shared_base(&self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
+        // Another one is not worth a copy.
+        let is_there = self.validated(Resource::Base) == Some(fingerprint);
+        let base = is_there.then(|| shared(BASE.as_bytes(), |bytes| bytes.map(Bytes::into_vec))).flatten();
+        base.filter(|base| Fingerprint::of(base) == Some(fingerprint))
+    }
+
     fn with_plugin_name<R>(&self, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
         self.attribute(PLUGIN_NAME, read)
     }
@@ -349,12 +367,19 @@ fn encode_headers(content_type: Option<&str>, headers: &[(String, String)]) -> V
 }
 
 /// Passes what VMs share under `key` to `read`.
-fn shared<R>(key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> R {
+fn validated_key(from: Resource) -> &'static [u8] {
+    match from {
+        Resource::Filter => VALIDATED.as_bytes(),
+        Resource::Base => VALIDATED_BASE.as_bytes(),
+    }
+}
+
+fn shared<R>(key: &[u8], read: impl FnOnce(Option<Bytes<'_>>) -> R) -> R {
     let mut compare = 0;
     receive(
         // SAFETY: the pointers are those of a slice, of two variables of `receive` and of one here.
         |value, len| unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), value, len, &raw mut compare) },
-        |bytes| read(bytes.as_ref().map(Bytes::as_slice)),
+        read,
     )
 }
 
@@ -378,8 +403,12 @@ fn with_filter<R>(otherwise: R, act: impl FnOnce(&mut Filter) -> R) -> R {
     }
 }
 
-/// 0 lets the stream continue, 1 stops it.
-fn status(action: Action) -> u32 {
+/// What `act` makes of the current request or connection: 0 lets it continue, 1 stops it.
+fn judge(act: impl FnOnce(&Filter) -> Action) -> u32 {
+    let action = with_filter(Action::Stop, |filter| {
+        filter.recover(&ProxyWasm);
+        act(filter)
+    });
     match action {
         Action::Continue => 0,
         Action::Stop => 1,
@@ -402,26 +431,26 @@ extern "C" fn proxy_on_configure(_root_context: u32, _configuration_len: u32) ->
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_headers(_context: u32, _headers: u32, _end_of_stream: u32) -> u32 {
-    status(with_filter(Action::Stop, |filter| filter.on_request(&ProxyWasm)))
+    judge(|filter| filter.on_request(&ProxyWasm))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_new_connection(_context: u32) -> u32 {
-    status(with_filter(Action::Stop, |filter| filter.on_connection(&ProxyWasm)))
+    judge(|filter| filter.on_connection(&ProxyWasm))
 }
 
 /// Only one of the two modules exports this: Envoy calls it for all bytes of every request.
 #[cfg(feature = "recheck")]
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_body(_context: u32, _len: u32, _end_of_stream: u32) -> u32 {
-    status(with_filter(Action::Stop, |filter| filter.on_request_data(&ProxyWasm)))
+    judge(|filter| filter.on_request_data(&ProxyWasm))
 }
 
 /// As above, for all bytes of every connection.
 #[cfg(feature = "recheck")]
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_downstream_data(_context: u32, _len: u32, _end_of_stream: u32) -> u32 {
-    status(with_filter(Action::Stop, |filter| filter.on_data(&ProxyWasm)))
+    judge(|filter| filter.on_data(&ProxyWasm))
 }
 
 /// Ends the VM, and logs where. Nothing should ever get here.

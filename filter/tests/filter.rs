@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use edgefold_filter::filter::{Action, Filter};
-use edgefold_filter::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost};
+use edgefold_filter::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost, Resource};
 use edgefold_snapshot::{
     ClientAddress, Fingerprint, Freshness, Generation, ListAction, Mode, NewList, NewSnapshot, NoAddress, Refusal,
     Settings, Share, TrustedProxies, WhenStale,
@@ -21,7 +21,9 @@ type Response = (u16, Option<String>, Vec<u8>, String);
 struct FakeHost {
     plugin: Vec<u8>,
     configuration: Option<Vec<u8>>,
-    validated: Cell<Option<Fingerprint>>,
+    /// For the filter and for its base.
+    validated: [Cell<Option<Fingerprint>>; 2],
+    shared_base: RefCell<Option<Vec<u8>>>,
     now: Cell<Option<u64>>,
     source: Option<IpAddr>,
     connection: Option<Option<IpAddr>>,
@@ -63,12 +65,17 @@ impl ConfigurationHost for FakeHost {
         self.configuration.clone()
     }
 
-    fn validated(&self) -> Option<Fingerprint> {
-        self.validated.get()
+    fn validated(&self, from: Resource) -> Option<Fingerprint> {
+        self.validated[from as usize].get()
     }
 
-    fn share_validated(&self, fingerprint: Fingerprint) {
-        self.validated.set(Some(fingerprint));
+    fn share_validated(&self, from: Resource, fingerprint: Fingerprint) {
+        self.validated[from as usize].set(Some(fingerprint));
+    }
+
+    fn share_base(&self, fingerprint: Fingerprint, base: &[u8]) {
+        assert_eq!(Fingerprint::of(base), Some(fingerprint));
+        self.shared_base.replace(Some(base.to_vec()));
     }
 
     fn header_key(&self, name: &str) -> Vec<u8> {
@@ -85,6 +92,10 @@ impl ConfigurationHost for FakeHost {
 }
 
 impl RequestHost for FakeHost {
+    fn shared_base(&self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
+        self.shared_base.borrow().clone().filter(|base| Fingerprint::of(base) == Some(fingerprint))
+    }
+
     fn with_plugin_name<R>(&self, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
         read(Some(&self.plugin))
     }
@@ -541,7 +552,7 @@ fn lists_that_come_and_go_do_not_define_metrics_without_end() {
             &lists,
         ));
         // Envoy makes a new canary for each shipment. It is the first to see it.
-        host.validated.set(None);
+        host.validated[0].set(None);
         assert!(Filter::new().on_configure(&host));
         assert!(filter.on_configure(&host));
         assert!(host.request(&filter, "10.0.0.7").is_some(), "it works without metrics of its own");

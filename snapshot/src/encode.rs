@@ -7,11 +7,11 @@ use edgefold_table::IpRange;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::header::{
-    self, CHECKSUM_BYTES, Generation, HEADER_OFFSET, ListsError, MAGIC, MAX_SETTINGS_BYTES, MAX_SNAPSHOT_BYTES, Role,
-    VERSION,
+    self, CHECKSUM_BYTES, Generation, HEADER_OFFSET, ListsError, MAGIC, MAX_SETTINGS_BYTES, MAX_SNAPSHOT_BYTES,
+    Overlay, OverlayList, Role, VERSION,
 };
 use crate::settings::{ClientAddress, Freshness, Mode, NoAddress, OpenConnections, Refusal};
-use crate::{ListAction, ListName, Settings, SettingsError};
+use crate::{Fingerprint, ListAction, ListName, Settings, SettingsError};
 
 /// A snapshot to be written: everything but its lists.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,16 @@ pub struct NewList<'a, R> {
     pub action: &'a ListAction,
     /// The ranges on it: sorted, disjoint and not touching, as [`edgefold_table::encode`] requires.
     pub ranges: R,
+}
+
+/// What an overlay says about a list.
+#[derive(Clone, Debug)]
+pub struct NewOverlayList<'a, R> {
+    /// The list, with the ranges on it that its base does not have.
+    pub added: NewList<'a, R>,
+    /// The ranges that the base has and that are not on the list any more, in the same order; `None` if the list has nothing to do
+    /// with that of the base.
+    pub removed: Option<R>,
 }
 
 /// The header as [`crate::Header`] has it, with borrowed parts.
@@ -78,7 +88,7 @@ struct BorrowedSettings<'a> {
 }
 
 impl<'a> NewSnapshot<'a> {
-    /// Encodes the snapshot with `lists`: the default list first, and others by name.
+    /// Encodes a whole snapshot with `lists`: the default list first, and others by name.
     ///
     /// # Errors
     /// [`EncodeError`]: ranges or lists out of order, invalid settings, settings over [`MAX_SETTINGS_BYTES`], or a snapshot over
@@ -87,38 +97,64 @@ impl<'a> NewSnapshot<'a> {
         &self,
         lists: impl IntoIterator<Item = NewList<'l, R>>,
     ) -> Result<Vec<u8>, EncodeError> {
+        self.encode_all(Role::Whole, lists)
+    }
+
+    /// As [`NewSnapshot::encode`], but as the base of overlays.
+    ///
+    /// # Errors
+    /// As for [`NewSnapshot::encode`].
+    pub fn encode_base<'l, R: IntoIterator<Item = IpRange>>(
+        &self,
+        lists: impl IntoIterator<Item = NewList<'l, R>>,
+    ) -> Result<Vec<u8>, EncodeError> {
+        self.encode_all(Role::Base, lists)
+    }
+
+    /// Encodes an overlay over the base with this fingerprint. Its order of lists is that of [`NewSnapshot::encode`].
+    ///
+    /// # Errors
+    /// As for [`NewSnapshot::encode`].
+    pub fn encode_overlay<'l, R: IntoIterator<Item = IpRange>>(
+        &self,
+        base: Fingerprint,
+        lists: impl IntoIterator<Item = NewOverlayList<'l, R>>,
+    ) -> Result<Vec<u8>, EncodeError> {
         let start = self.start()?;
-        let mut tables = Vec::new();
-        let mut headers: Vec<BorrowedList<'l>> = Vec::new();
-        for NewList { name, action, ranges } in lists {
-            let (mut ipv4_ranges, mut ipv6_ranges) = (0_u32, 0_u32);
-            let counted = ranges.into_iter().inspect(|range| match range {
-                IpRange::V4(_) => ipv4_ranges = ipv4_ranges.saturating_add(1),
-                IpRange::V6(_) => ipv6_ranges = ipv6_ranges.saturating_add(1),
+        let (mut tables, mut removed_tables) = (Vec::new(), Vec::new());
+        let mut headers = Vec::new();
+        let mut overlay = Overlay { base, lists: Vec::new() };
+        for NewOverlayList { added, removed } in lists {
+            headers.push(append_list(added, &mut tables)?);
+            overlay.lists.push(match removed {
+                None => OverlayList::default(),
+                Some(ranges) => {
+                    let before = removed_tables.len();
+                    let (ipv4_ranges, ipv6_ranges, mut table_bytes) = append_table(ranges, &mut removed_tables)?;
+                    if (ipv4_ranges, ipv6_ranges) == (0, 0) {
+                        removed_tables.truncate(before);
+                        table_bytes = 0;
+                    }
+                    OverlayList { extends_base: true, ipv4_ranges, ipv6_ranges, table_bytes }
+                }
             });
-            let before = tables.len();
-            edgefold_table::encode(counted, &mut tables).map_err(EncodeError::Table)?;
-            let table_bytes = u32::try_from(tables.len() - before).unwrap_or(u32::MAX);
-            headers.push(BorrowedList { name, action, ipv4_ranges, ipv6_ranges, table_bytes });
         }
-        let header = BorrowedHeader { start, lists: headers };
-        let header = bincode::encode_to_vec(&header, header::configuration()).map_err(|_| EncodeError::Header)?;
-        let length = HEADER_OFFSET + header.len() + tables.len() + CHECKSUM_BYTES;
-        if length > MAX_SNAPSHOT_BYTES {
-            return Err(EncodeError::TooLong { length });
-        }
-        // bincode applies the limit differently when it reads: never write what no reader accepts.
-        let decoded = header::decode(&header).map_err(|_| EncodeError::Header)?;
-        header::check_lists(&decoded.lists).map_err(EncodeError::Lists)?;
-        let header_bytes = u32::try_from(header.len()).unwrap_or(u32::MAX);
-        let mut bytes = Vec::with_capacity(length);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&header_bytes.to_le_bytes());
-        bytes.extend_from_slice(&header);
-        bytes.extend_from_slice(&tables);
-        bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
-        Ok(bytes)
+        tables.append(&mut removed_tables);
+        finish(
+            BorrowedHeader { start: BorrowedStart { role: Role::Overlay(overlay), ..start }, lists: headers },
+            &tables,
+        )
+    }
+
+    fn encode_all<'l, R: IntoIterator<Item = IpRange>>(
+        &self,
+        role: Role,
+        lists: impl IntoIterator<Item = NewList<'l, R>>,
+    ) -> Result<Vec<u8>, EncodeError> {
+        let start = BorrowedStart { role, ..self.start()? };
+        let mut tables = Vec::new();
+        let lists = lists.into_iter().map(|list| append_list(list, &mut tables)).collect::<Result<_, _>>()?;
+        finish(BorrowedHeader { start, lists }, &tables)
     }
 
     /// Encodes the snapshot with `ranges` on the default list, which refuses, and without other lists.
@@ -150,6 +186,61 @@ impl<'a> NewSnapshot<'a> {
         let encoded = bincode::encode_to_vec(&start, header::configuration()).map_err(|_| EncodeError::Header)?;
         if encoded.len() > MAX_SETTINGS_BYTES { Err(EncodeError::Header) } else { Ok(start) }
     }
+}
+
+/// Turns the bytes of a valid whole snapshot into those of a base with the same content.
+pub fn make_base(whole: &mut [u8]) {
+    if let Some(role) = whole.get_mut(HEADER_OFFSET) {
+        *role = Role::BASE;
+    }
+    if let Some((content, checksum)) = whole.split_last_chunk_mut() {
+        *checksum = xxh3_64(content).to_le_bytes();
+    }
+}
+
+/// Appends the table of a list.
+fn append_list<'l, R: IntoIterator<Item = IpRange>>(
+    NewList { name, action, ranges }: NewList<'l, R>,
+    tables: &mut Vec<u8>,
+) -> Result<BorrowedList<'l>, EncodeError> {
+    let (ipv4_ranges, ipv6_ranges, table_bytes) = append_table(ranges, tables)?;
+    Ok(BorrowedList { name, action, ipv4_ranges, ipv6_ranges, table_bytes })
+}
+
+/// Appends the table of `ranges`, and returns the number of IPv4 and of IPv6 ranges, and of bytes.
+fn append_table(
+    ranges: impl IntoIterator<Item = IpRange>,
+    tables: &mut Vec<u8>,
+) -> Result<(u32, u32, u32), EncodeError> {
+    let (mut ipv4_ranges, mut ipv6_ranges) = (0_u32, 0_u32);
+    let counted = ranges.into_iter().inspect(|range| match range {
+        IpRange::V4(_) => ipv4_ranges = ipv4_ranges.saturating_add(1),
+        IpRange::V6(_) => ipv6_ranges = ipv6_ranges.saturating_add(1),
+    });
+    let before = tables.len();
+    edgefold_table::encode(counted, tables).map_err(EncodeError::Table)?;
+    Ok((ipv4_ranges, ipv6_ranges, u32::try_from(tables.len() - before).unwrap_or(u32::MAX)))
+}
+
+/// The bytes of the snapshot with this header and these tables.
+fn finish(header: BorrowedHeader<'_, '_>, tables: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    let header = bincode::encode_to_vec(&header, header::configuration()).map_err(|_| EncodeError::Header)?;
+    let length = HEADER_OFFSET + header.len() + tables.len() + CHECKSUM_BYTES;
+    if length > MAX_SNAPSHOT_BYTES {
+        return Err(EncodeError::TooLong { length });
+    }
+    // bincode applies the limit differently when it reads: never write what no reader accepts.
+    let decoded = header::decode(&header).map_err(|_| EncodeError::Header)?;
+    header::check_lists(&decoded.lists).map_err(EncodeError::Lists)?;
+    let header_bytes = u32::try_from(header.len()).unwrap_or(u32::MAX);
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&header_bytes.to_le_bytes());
+    bytes.extend_from_slice(&header);
+    bytes.extend_from_slice(tables);
+    bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
+    Ok(bytes)
 }
 
 /// Why a snapshot cannot be written.

@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 
-use crate::{ListAction, ListName, MAX_NAMED_LISTS, OpenError, Settings, SettingsError};
+use crate::{Fingerprint, ListAction, ListName, MAX_NAMED_LISTS, OpenError, Settings, SettingsError};
 
 /// The format version that this crate writes and reads.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// The longest encoded header in bytes: enough for the longest [`Settings`], and for as many lists as a log can have, each with a
 /// refusal as long as a command.
 pub const MAX_HEADER_BYTES: usize = 1 << 20;
@@ -45,7 +45,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// The number of IPv4 and of IPv6 ranges on all lists.
+    /// The number of IPv4 and of IPv6 ranges in the tables of all lists.
     pub fn ranges(&self) -> (u64, u64) {
         let sum = |of: fn(&ListHeader) -> u32| self.lists.iter().map(|list| u64::from(of(list))).sum();
         (sum(|list| list.ipv4_ranges), sum(|list| list.ipv6_ranges))
@@ -53,11 +53,48 @@ impl Header {
 }
 
 /// What a snapshot consists of.
-#[derive(Clone, Copy, Debug, Decode, Default, Encode, Eq, PartialEq)]
+#[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 pub enum Role {
     /// All ranges of all lists.
     #[default]
     Whole,
+    /// The same, to be kept for overlays over it. It has no effect without one.
+    Base,
+    /// What has changed since a base. The tables of the lists have the ranges that the base does not have.
+    Overlay(Overlay),
+}
+
+impl Role {
+    /// The encoded [`Role::Base`].
+    pub(crate) const BASE: u8 = 1;
+
+    /// Whether `snapshot` says that it is a base. Its other bytes may be anything.
+    pub fn is_base(snapshot: &[u8]) -> bool {
+        // The role is the first field of the header, and an enum is its number.
+        snapshot.get(HEADER_OFFSET) == Some(&Self::BASE)
+    }
+}
+
+/// What an overlay changes.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Overlay {
+    /// The base that it is about.
+    pub base: Fingerprint,
+    /// What becomes of the ranges of the base, for each of [`Header::lists`]. Lists of the base that are not there are gone.
+    pub lists: Vec<OverlayList>,
+}
+
+/// What becomes of the ranges that a base has on a list.
+#[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
+pub struct OverlayList {
+    /// Whether those that are not removed are still on the list. If not, the list has nothing to do with that of the base.
+    pub extends_base: bool,
+    /// IPv4 ranges of the base that are removed.
+    pub ipv4_ranges: u32,
+    /// IPv6 ranges of the base that are removed.
+    pub ipv6_ranges: u32,
+    /// The length in bytes of the table with them.
+    pub table_bytes: u32,
 }
 
 /// What a snapshot says about one of its lists.
@@ -100,7 +137,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Header, OpenError> {
         OpenError::Header(match error {
             DecodeError::UnexpectedEnd { .. } => "it ends early",
             DecodeError::LimitExceeded => "a text or list in it claims to be longer than the whole header may be",
-            DecodeError::UnexpectedVariant { .. } => "a field in it has a value that this version does not know",
+            DecodeError::UnexpectedVariant { .. } | DecodeError::InvalidBooleanValue(_) => {
+                "a field in it has a value that this version does not know"
+            }
             DecodeError::Utf8 { .. } => "a text in it is not UTF-8",
             DecodeError::Other(what) => what,
             _ => "a number in it is too large",
@@ -133,6 +172,16 @@ pub(crate) fn check_lists(lists: &[ListHeader]) -> Result<(), ListsError> {
     Ok(())
 }
 
+/// Checks that an overlay says something about each of `lists`.
+pub(crate) fn check_role(role: &Role, lists: &[ListHeader]) -> Result<(), ListsError> {
+    match role {
+        Role::Overlay(overlay) if overlay.lists.len() != lists.len() => {
+            Err(ListsError::Overlay { found: overlay.lists.len(), lists: lists.len() })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Why lists are not those of a log.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -151,6 +200,14 @@ pub enum ListsError {
     Order {
         /// The list.
         name: ListName,
+    },
+    /// An overlay over other lists than it has.
+    #[error("the overlay says what becomes of {found} lists of its base, but has {lists} lists")]
+    Overlay {
+        /// The number of lists that it says that of.
+        found: usize,
+        /// The number of lists.
+        lists: usize,
     },
     /// A response that Envoy cannot send.
     #[error("the refusal of list {name} is invalid: {error}")]

@@ -28,6 +28,7 @@ extern crate alloc;
 mod encode;
 mod fingerprint;
 mod header;
+mod layers;
 mod list;
 mod named;
 mod open;
@@ -35,11 +36,13 @@ mod quoted;
 mod ruling;
 mod settings;
 
-pub use encode::{EncodeError, NewList, NewSnapshot};
+pub use encode::{EncodeError, NewList, NewOverlayList, NewSnapshot, make_base};
 pub use fingerprint::Fingerprint;
 pub use header::{
-    Generation, Header, ListHeader, ListsError, MAX_HEADER_BYTES, MAX_SETTINGS_BYTES, MAX_SNAPSHOT_BYTES, Role, VERSION,
+    Generation, Header, ListHeader, ListsError, MAX_HEADER_BYTES, MAX_SETTINGS_BYTES, MAX_SNAPSHOT_BYTES, Overlay,
+    OverlayList, Role, VERSION,
 };
+pub use layers::Layers;
 pub use list::{ListAction, ListKind, ListName, ListNameError, MAX_NAMED_LISTS, Share, ShareError};
 pub use named::Named;
 pub use open::{OpenError, Snapshot};

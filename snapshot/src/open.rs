@@ -1,6 +1,5 @@
 //! Opening a snapshot: everything is checked before anything is looked up.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::ops::Range;
@@ -10,11 +9,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::fingerprint::Fingerprint;
 use crate::header::{
-    self, CHECKSUM_BYTES, HEADER_LENGTH_OFFSET, HEADER_OFFSET, Header, ListHeader, ListsError, MAGIC, MAX_HEADER_BYTES,
+    self, CHECKSUM_BYTES, HEADER_LENGTH_OFFSET, HEADER_OFFSET, Header, ListsError, MAGIC, MAX_HEADER_BYTES,
     MAX_SNAPSHOT_BYTES, VERSION, VERSION_OFFSET,
 };
 use crate::settings::SettingsError;
-use crate::{ListKind, ListName};
+use crate::{ListKind, ListName, Role};
 
 /// A validated snapshot over bytes of any owner.
 #[derive(Clone, Debug)]
@@ -24,6 +23,8 @@ pub struct Snapshot<B> {
     bytes: B,
     /// The tables of the lists, in their order, and where in `bytes` each is.
     tables: Vec<(Range<usize>, Table<()>)>,
+    /// For an overlay, the tables of what it removes from each list of its base.
+    removed: Vec<(Range<usize>, Table<()>)>,
     /// The kinds of the lists.
     kinds: Vec<ListKind>,
 }
@@ -79,34 +80,40 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
         let header = header::decode(content.get(HEADER_OFFSET..start).ok_or(truncated(start + CHECKSUM_BYTES))?)?;
         header.settings.check()?;
         header::check_lists(&header.lists)?;
+        header::check_role(&header.role, &header.lists)?;
         let end = content.len();
+        let fingerprint = Fingerprint::new(computed, found);
+        let removals = if let Role::Overlay(overlay) = &header.role { &*overlay.lists } else { &[] };
+        let tables = header.lists.iter().map(|list| Stated {
+            list: list.name,
+            ipv4_ranges: list.ipv4_ranges,
+            ipv6_ranges: list.ipv6_ranges,
+            bytes: list.table_bytes,
+            may_be_missing: false,
+        });
+        let removed = header.lists.iter().zip(removals).map(|(list, removed)| Stated {
+            list: list.name,
+            ipv4_ranges: removed.ipv4_ranges,
+            ipv6_ranges: removed.ipv6_ranges,
+            bytes: removed.table_bytes,
+            may_be_missing: true,
+        });
         // In u64, since a wasm usize cannot hold the sum that a hostile header claims.
-        let stated: u64 = header.lists.iter().map(|list| u64::from(list.table_bytes)).sum();
+        let stated: u64 = tables.clone().chain(removed.clone()).map(|table| u64::from(table.bytes)).sum();
         if stated != (end - start) as u64 {
             return Err(OpenError::Tables { stated, found: end - start });
         }
-        let fingerprint = Fingerprint::new(computed, found);
-        let mut tables = Vec::with_capacity(header.lists.len());
         let mut place = start;
-        for list in &header.lists {
-            let range = place..place + list.table_bytes as usize;
+        let mut open = |table: Stated| {
+            let range = place..place + table.bytes as usize;
             place = range.end;
-            let bytes = content.get(range.clone()).unwrap_or_default();
-            let invalid = |error| OpenError::Table { list: list.name, error };
-            let table = if known == Some(fingerprint) {
-                Table::open_known(bytes, list.ipv4_ranges, list.ipv6_ranges).map_err(invalid)?
-            } else {
-                let table = Table::open(bytes).map_err(invalid)?;
-                let (ipv4_ranges, ipv6_ranges) = (table.ipv4_ranges(), table.ipv6_ranges());
-                if (list.ipv4_ranges as usize, list.ipv6_ranges as usize) != (ipv4_ranges, ipv6_ranges) {
-                    return Err(OpenError::Counts { header: Box::new(list.clone()), ipv4_ranges, ipv6_ranges });
-                }
-                table
-            };
-            tables.push((range, table.with_bytes(())));
-        }
+            let opened = table.open(content.get(range.clone()).unwrap_or_default(), known == Some(fingerprint))?;
+            Ok::<_, OpenError>((range, opened.with_bytes(())))
+        };
+        let tables = tables.map(&mut open).collect::<Result<_, _>>()?;
+        let removed = removed.map(open).collect::<Result<_, _>>()?;
         let kinds = header.lists.iter().map(|list| list.action.kind()).collect();
-        Ok(Self { fingerprint, header, bytes, tables, kinds })
+        Ok(Self { fingerprint, header, bytes, tables, removed, kinds })
     }
 
     /// Identifies these bytes for [`Snapshot::open_known`].
@@ -119,11 +126,24 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
         &self.header
     }
 
-    /// The ranges of the list at this index of [`Header::lists`]; `None` if there are fewer lists.
+    /// The table of the list at this index of [`Header::lists`]; `None` if there are fewer lists.
     #[inline]
     pub fn table(&self, list: usize) -> Option<Table<&[u8]>> {
-        let (range, table) = self.tables.get(list)?;
+        self.with_bytes(self.tables.get(list)?)
+    }
+
+    /// The ranges that an overlay removes from the list at this index; `None` if there are fewer lists, or this is no overlay.
+    pub fn removed(&self, list: usize) -> Option<Table<&[u8]>> {
+        self.with_bytes(self.removed.get(list)?)
+    }
+
+    fn with_bytes(&self, (range, table): &(Range<usize>, Table<()>)) -> Option<Table<&[u8]>> {
         Some(table.with_bytes(self.bytes.as_ref().get(range.clone())?))
+    }
+
+    /// The bytes of the snapshot.
+    pub fn bytes(&self) -> &B {
+        &self.bytes
     }
 
     /// The kinds of the lists, in their order.
@@ -132,11 +152,43 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
         &self.kinds
     }
 
-    /// Whether the address is on the list at this index of [`Header::lists`].
+    /// Whether the address is in the table of the list at this index of [`Header::lists`].
     #[inline]
     pub fn contains(&self, list: usize, ip: IpAddr) -> bool {
         let Some((range, table)) = self.tables.get(list) else { return false };
         self.bytes.as_ref().get(range.clone()).is_some_and(|bytes| table.contains_in(bytes, ip))
+    }
+}
+
+/// What a header says about a table.
+struct Stated {
+    list: ListName,
+    ipv4_ranges: u32,
+    ipv6_ranges: u32,
+    bytes: u32,
+    /// Whether no bytes are a table without ranges.
+    may_be_missing: bool,
+}
+
+impl Stated {
+    const EMPTY: &[u8] = &[0; 4];
+
+    /// Opens the table, whose chunks are not read again if it `is_known` to be valid. Not inlined, to keep the filter small.
+    #[inline(never)]
+    fn open(self, bytes: &[u8], is_known: bool) -> Result<Table<&[u8]>, OpenError> {
+        let Self { list, ipv4_ranges, ipv6_ranges, may_be_missing, .. } = self;
+        let bytes = if may_be_missing && bytes.is_empty() { Self::EMPTY } else { bytes };
+        let invalid = |error| OpenError::Table { list, error };
+        if is_known {
+            return Table::open_known(bytes, ipv4_ranges, ipv6_ranges).map_err(invalid);
+        }
+        let table = Table::open(bytes).map_err(invalid)?;
+        let found = (table.ipv4_ranges(), table.ipv6_ranges());
+        if (ipv4_ranges as usize, ipv6_ranges as usize) == found {
+            Ok(table)
+        } else {
+            Err(OpenError::Counts { list, stated: (ipv4_ranges, ipv6_ranges), found })
+        }
     }
 }
 
@@ -224,15 +276,15 @@ pub enum OpenError {
     },
     /// A list counts other ranges than its table holds.
     #[error(
-        "list {} counts {} IPv4 and {} IPv6 ranges, but its table holds {ipv4_ranges} and {ipv6_ranges}",
-        header.name, header.ipv4_ranges, header.ipv6_ranges
+        "list {list} counts {} IPv4 and {} IPv6 ranges, but its table holds {} and {}",
+        stated.0, stated.1, found.0, found.1
     )]
     Counts {
-        /// What the snapshot says about the list.
-        header: Box<ListHeader>,
-        /// IPv4 ranges in the table.
-        ipv4_ranges: usize,
-        /// IPv6 ranges in the table.
-        ipv6_ranges: usize,
+        /// The list.
+        list: ListName,
+        /// The number of IPv4 and of IPv6 ranges that the header states.
+        stated: (u32, u32),
+        /// Those in the table.
+        found: (usize, usize),
     },
 }

@@ -2,13 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test helper may panic, like the test")]
 
 use edgefold_snapshot::{
-    ClientAddress, EncodeError, Generation, ListAction, ListName, MAX_NAMED_LISTS, MAX_SETTINGS_BYTES,
-    MAX_SNAPSHOT_BYTES, NewList, NewSnapshot, Refusal, Settings, Share, Snapshot, TrustedProxies,
+    ClientAddress, EncodeError, Fingerprint, Generation, ListAction, ListName, MAX_NAMED_LISTS, MAX_SETTINGS_BYTES,
+    MAX_SNAPSHOT_BYTES, NewList, NewOverlayList, NewSnapshot, Overlay, Refusal, Role, Settings, Share, Snapshot,
+    TrustedProxies,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The worked example of `docs/format.md`, which names its bytes.
-const SAMPLE: &[u8] = include_bytes!("fixtures/v5.snapshot");
+const SAMPLE: &[u8] = include_bytes!("fixtures/v6.snapshot");
 const HEADER_LENGTH: usize = 12;
 const ROLE: usize = 16;
 const NAME: usize = 17;
@@ -75,7 +76,7 @@ fn a_header_with_other_fields_is_refused() {
     let unknown = "a field in it has a value that this version does not know";
     assert_eq!(undecodable(EXPIRY, &[2]), unknown);
     assert_eq!(undecodable(MODE, &[9]), unknown);
-    assert_eq!(undecodable(ROLE, &[1]), unknown, "a base or an overlay of a later version");
+    assert_eq!(undecodable(ROLE, &[3]), unknown);
     assert_eq!(undecodable(ACTION, &[4]), unknown);
     assert_eq!(undecodable(SHARE, &[101]), "a share is more than 100 percent");
     assert_eq!(undecodable(SECOND_LIST + 1, b"M"), "the name of a list has another form");
@@ -160,6 +161,44 @@ fn all_lists_that_a_log_can_have_fit_into_a_header() {
     assert!(
         try_encoded(&settings, &lists).unwrap_err().to_string().starts_with("the settings do not fit into 65536 bytes")
     );
+}
+
+#[test]
+fn an_overlay_that_contradicts_itself_is_refused() {
+    let (settings, name, action) = (Settings::default(), ListName::DEFAULT, &ListAction::default());
+    let generation = Generation { epoch: 0, next_offset: 4, expiry: None };
+    let new = NewSnapshot { name: "edgefold", generation, as_of: 0, settings: &settings, cut_at: 0 };
+    let added = NewList { name, action, ranges: vec!["10.0.0.0/24".parse().unwrap()] };
+    let removed = Some(vec!["10.0.0.7".parse().unwrap()]);
+    let fingerprint = Fingerprint::of(SAMPLE).unwrap();
+    let overlay = new.encode_overlay(fingerprint, [NewOverlayList { added, removed }]).unwrap();
+    let Role::Overlay(Overlay { base, lists }) = Snapshot::open(&*overlay).unwrap().header().role.clone() else {
+        panic!("it is an overlay")
+    };
+    assert_eq!((base, lists.len()), (fingerprint, 1));
+    // After the role come the checksum of the base, with a marker, and its length, with another.
+    let removals = ROLE + 1 + 9 + 3;
+    let error_with = |offset, bytes: &[u8]| error_in(&overlay, removals + offset, bytes);
+    assert_eq!(
+        overlay[removals..removals + 5],
+        [1, 1, 1, 0, 81],
+        "one removal, of one IPv4 range, in a table of 81 bytes"
+    );
+    assert_eq!(
+        error_with(1, &[2]),
+        "the header cannot be decoded: a field in it has a value that this version does not know"
+    );
+    assert_eq!(error_with(2, &[2]), "list default counts 2 IPv4 and 0 IPv6 ranges, but its table holds 1 and 0");
+    assert_eq!(error_with(4, &[80]), "the lists state 161 bytes of tables, but there are 162");
+    assert_eq!(error_with(4, &[0]), "the lists state 81 bytes of tables, but there are 162");
+    // Without its one removal, the header starts its name where the removal was.
+    let mut content = overlay[..overlay.len() - 8].to_vec();
+    content.drain(removals + 1..removals + 5);
+    content[removals] = 0;
+    content[HEADER_LENGTH] -= 4;
+    let checksum = xxh3_64(&content);
+    let error = error(&[content, checksum.to_le_bytes().to_vec()].concat());
+    assert_eq!(error, "the overlay says what becomes of 0 lists of its base, but has 1 lists");
 }
 
 fn encoded(settings: &Settings, lists: &[(ListName, ListAction)]) -> Vec<u8> {

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use edgefold::{Contact, Error, Follower, FoundView, Log, clocks};
-use edgefold_snapshot::Settings;
+use edgefold_snapshot::{EncodeError, Settings};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tracing::{error, info, warn};
@@ -23,7 +23,7 @@ use crate::retry::Retry;
 use crate::ship::ecds::FailurePolicy;
 use crate::ship::files::{Files, replace_file};
 use crate::ship::shipper::Shipper;
-use crate::ship::{Publisher, ShipError};
+use crate::ship::{LEAST_BASE_BYTES, Publisher, ShipError};
 
 /// How long to wait for commands before looking for signals.
 const POLL: Duration = Duration::from_millis(100);
@@ -41,6 +41,10 @@ pub struct ServeConfig {
     pub http_file: Option<PathBuf>,
     /// The file for the network filter.
     pub network_file: Option<PathBuf>,
+    /// The file for the base of both; if `None`, each snapshot is whole.
+    pub base_file: Option<PathBuf>,
+    /// Where Envoy sees the folder of that file, if elsewhere.
+    pub envoy_folder: Option<PathBuf>,
     /// What Envoy does if the filter crashes.
     pub failure_policy: FailurePolicy,
     /// How long to wait after a shipment before the next.
@@ -70,8 +74,12 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
         serve_metrics(address, config.admin_address_path, &metrics)?;
     }
     let module = module_for(config.settings.open_connections);
-    let publisher = Publisher::new(&config.name, config.epoch, config.settings, module);
-    let files = Files::new(config.http_file, config.network_file, config.failure_policy)?;
+    let mut publisher = Publisher::new(&config.name, config.epoch, config.settings, module);
+    let mut files = Files::new(config.http_file, config.network_file, config.failure_policy)?;
+    if let Some(path) = config.base_file {
+        files = files.with_base(path, config.envoy_folder.as_deref(), module)?;
+        publisher = publisher.with_bases(LEAST_BASE_BYTES, files.found_base()).map_err(ShipError::from)?;
+    }
     let (mut follower, contact) = start(&*log)?;
     let view = follower.view.take();
     metrics.unusable_views.inc_by(u64::from(view.as_ref().is_none_or(|view| !view.is_usable)));
@@ -80,7 +88,9 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     metrics.note(shipper.status());
     starting.store(false, Ordering::Relaxed);
     let keeper = config.keeps_view.then(|| keep_view(Arc::clone(&log), view, Arc::clone(&metrics), Arc::clone(&stop)));
+    let mut rebasing = None;
     while !stop.load(Ordering::Relaxed) {
+        rebase(&mut shipper, &mut rebasing);
         let timeout = shipper.poll_timeout(clocks(), POLL);
         let read = if shipper.can_read(clocks()) {
             Some(shipper.read(&*log, timeout))
@@ -129,6 +139,16 @@ fn start(log: &dyn Log) -> Result<(Follower, Contact), Error> {
             Err(error) if Error::is_transient(&error) => thread::sleep(retry.report(&error, Instant::now())),
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Encodes a base on a thread of its own once one is due: meanwhile, changes are shipped.
+fn rebase(shipper: &mut Shipper<Files>, running: &mut Option<JoinHandle<Result<Vec<u8>, EncodeError>>>) {
+    if let Some(thread) = running.take_if(|thread| thread.is_finished()) {
+        let outcome = thread.join().map_err(|_panic| error!("encoding a base has panicked, which is a bug"));
+        shipper.rebased(outcome.ok());
+    } else if running.is_none() {
+        *running = shipper.rebase().map(|work| thread::spawn(move || work.run()));
     }
 }
 

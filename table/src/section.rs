@@ -212,7 +212,7 @@ impl<L: Layout> Section<L> {
     }
 
     /// All ranges, in order.
-    pub(crate) fn iter(&self, table: &[u8]) -> impl Iterator<Item = AddressRange<L::Address>> {
+    pub(crate) fn iter(self, table: &[u8]) -> impl Iterator<Item = AddressRange<L::Address>> {
         let chunks = self.layout.into_iter().flat_map(|layout| (0..layout.chunks()).map(move |chunk| (layout, chunk)));
         let mut pairs = Pairs { begun: None };
         chunks.flat_map(move |(layout, chunk)| {

@@ -15,7 +15,7 @@ use crate::{Address, AddressRange, IpRange, v4, v6};
 const LENGTH_BYTES: usize = 4;
 
 /// A validated table over bytes of any owner: a `Vec<u8>`, a `&[u8]`, a memory map.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Table<B> {
     bytes: B,
     v4: Section<v4::Layout>,
@@ -107,6 +107,13 @@ impl<B: AsRef<[u8]>> Table<B> {
     pub fn iter(&self) -> impl Iterator<Item = IpRange> {
         let bytes = self.bytes.as_ref();
         self.v4.iter(bytes).map(IpRange::from).chain(self.v6.iter(bytes).map(IpRange::from))
+    }
+}
+
+impl<'a> Table<&'a [u8]> {
+    /// As [`Table::iter`], for a table that only borrows its bytes.
+    pub fn into_ranges(self) -> impl Iterator<Item = IpRange> + 'a {
+        self.v4.iter(self.bytes).map(IpRange::from).chain(self.v6.iter(self.bytes).map(IpRange::from))
     }
 }
 

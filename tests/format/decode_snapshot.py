@@ -134,9 +134,15 @@ def read_table(table):
 
 def decode(data):
     stream = io.BytesIO(data[:-8])
-    check(stream.read(12) == b"EDGEFOLD\5\0\0\0", "it does not begin like a snapshot of version 5")
+    check(stream.read(12) == b"EDGEFOLD\6\0\0\0", "it does not begin like a snapshot of version 6")
     header_length, = struct.unpack("<I", stream.read(4))
-    read_choice(stream, "whole")
+    role = read_choice(stream, "whole", "base", "overlay")
+    if role == "overlay":
+        checksum, length = read_number(stream), read_number(stream)
+        removals = read_list(stream, lambda: (read_choice(stream, False, True), *(read_number(stream) for _ in range(3))))
+        role += f" over {checksum:016x} of {length} bytes"
+    else:
+        removals = []
     name, epoch, next_offset = read_text(stream), read_number(stream), read_number(stream)
     has_expiry = read_choice(stream, False, True)
     expiry = read_number(stream) if has_expiry else "none"
@@ -144,15 +150,22 @@ def decode(data):
     settings = [*read_settings(stream)]
     lists = read_list(stream, lambda: read_header_of_list(stream))
     check(stream.tell() == 16 + header_length <= 16 + 1048576, "the header does not have the length that it claims")
-    print(f"# name={name} epoch={epoch} next_offset={next_offset} expiry={expiry} as_of={as_of}")
+    print(f"# {role} name={name} epoch={epoch} next_offset={next_offset} expiry={expiry} as_of={as_of}")
     print("#", json.dumps(dict(settings)))
-    for list_name, action, ipv4, ipv6, table_bytes in lists:
-        ranges4, ranges6 = read_table(stream.read(table_bytes))
+    def print_ranges(title, ipv4, ipv6, table_bytes):
+        ranges4, ranges6 = read_table(stream.read(table_bytes)) if table_bytes else ([], [])
         check((len(ranges4), len(ranges6)) == (ipv4, ipv6), "a list counts other ranges than its table has")
-        print(f"# list {list_name}: {action}, ipv4={ipv4} ipv6={ipv6}")
+        print(f"# {title}, ipv4={ipv4} ipv6={ipv6}")
         for address, ranges in ((ipaddress.IPv4Address, ranges4), (ipaddress.IPv6Address, ranges6)):
             for first, last in ranges:
                 print(f"{address(first)}\t{address(last)}")
+
+    for list_name, action, *table in lists:
+        check(table[2], "a list has no table")
+        print_ranges(f"list {list_name}: {action}", *table)
+    check(not removals or len(removals) == len(lists), "an overlay has other removals than lists")
+    for (list_name, *_), (extends_base, *table) in zip(lists, removals):
+        print_ranges(f"removed from list {list_name}: {'some' if extends_base else 'all'}", *table)
     check(not stream.read(), "there is something after the last table")
 
 try:

@@ -146,6 +146,11 @@ impl Edgefold {
         self.directory.path().join("edgefold-network.pb")
     }
 
+    /// The file that `serve` ships the base to.
+    pub fn base_ecds_file(&self) -> PathBuf {
+        self.directory.path().join("edgefold-base.pb")
+    }
+
     /// Starts `serve` for the HTTP filter, with further arguments, and waits until it has shipped its first snapshot.
     #[track_caller]
     pub fn serve(&self, args: &[&str]) -> Serve {
@@ -162,6 +167,19 @@ impl Edgefold {
 
     /// Like [`serve`](Self::serve), without waiting for anything.
     pub fn start_serve(&self, args: &[&str]) -> Serve {
+        let base = self.base_ecds_file();
+        self.start_any_serve(&[&["--base-ecds-file", base.to_str().expect("a UTF-8 path")], args].concat())
+    }
+
+    /// Like [`serve`](Self::serve), for whole snapshots only.
+    #[track_caller]
+    pub fn serve_whole(&self, args: &[&str]) -> Serve {
+        let mut serve = self.start_any_serve(args);
+        serve.wait_for_first_snapshot();
+        serve
+    }
+
+    fn start_any_serve(&self, args: &[&str]) -> Serve {
         // Each has a folder of its own, so the address of an earlier one is never taken for its own.
         let files = tempfile::Builder::new().prefix("serve-").tempdir_in(self.directory.path()).expect("a folder");
         let admin_address_path = files.path().join("admin-address");
@@ -175,7 +193,7 @@ impl Edgefold {
     /// Starts Envoy with the files that `serve` ships to, and waits until it listens.
     #[track_caller]
     pub fn envoy(&self, options: EnvoyOptions) -> Envoy {
-        Envoy::start(&self.directory, &self.ecds_file(), &self.network_ecds_file(), options)
+        Envoy::start(&self.directory, &self.ecds_file(), &self.network_ecds_file(), &self.base_ecds_file(), options)
     }
 
     /// Starts Envoy with this configuration (YAML), and waits until it listens.
@@ -229,6 +247,11 @@ pub struct Serve {
 }
 
 impl Serve {
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// What it has logged so far. Only for tests of the log lines themselves: state is in the metrics.
     pub fn output(&self) -> String {
         self.process.output()

@@ -88,6 +88,7 @@ impl Envoy {
         directory: &Arc<TempDir>,
         ecds_file: &Path,
         network_ecds_file: &Path,
+        base_ecds_file: &Path,
         options: EnvoyOptions,
     ) -> Self {
         let EnvoyOptions { example, trusted_hops, port, admin_port, edits } = options;
@@ -95,7 +96,11 @@ impl Envoy {
         let upstream = Upstream::start();
         let socket = files.path().join("envoy.sock");
         let path = workspace().join("envoy").join(example.file_name());
-        let mut configuration = std::fs::read_to_string(&path).expect("an example");
+        let configuration = std::fs::read_to_string(&path).expect("an example");
+        // Edits are about the listener of clients.
+        let (listener, rest) = configuration.split_once("\n  # Carries the base").expect("the listener of the base");
+        let (base, clusters) = rest.split_once("\n  clusters:\n").expect("the clusters");
+        let mut configuration = format!("{listener}\n  clusters:\n{clusters}");
         let mut replace = |shipped: &str, here: &str| {
             assert_eq!(configuration.matches(shipped).count(), 1, "{shipped:?} in {}", path.display());
             configuration = configuration.replace(shipped, here);
@@ -109,7 +114,7 @@ impl Envoy {
         if matches!(example, Example::Network | Example::Both) {
             replace("/var/lib/edgefold/edgefold-network.pb }", &format!("{} }}", network_ecds_file.display()));
         }
-        // Beside its port, the listener gets a Unix domain socket: a client there has no IP address.
+        // Beside its port, the listener of clients gets a Unix domain socket: a client there has no IP address.
         let and_socket = format!("additional_addresses: [{{ address: {{ pipe: {{ path: {} }} }} }}]", socket.display());
         replace("name: ingress\n", &format!("name: ingress\n    {and_socket}\n"));
         replace("port_value: 9901", &format!("port_value: {admin_port}"));
@@ -117,6 +122,11 @@ impl Envoy {
         replace("port_value: 8080", &format!("port_value: {}", upstream.address().port()));
         if let Some(hops) = trusted_hops {
             replace("xff_num_trusted_hops: 0", &format!("xff_num_trusted_hops: {hops}"));
+        }
+        // Without a base, the example says to leave its listener out.
+        if base_ecds_file.exists() {
+            let base = base.replace("/var/lib/edgefold/edgefold-base.pb", &base_ecds_file.display().to_string());
+            replace("\n  clusters:\n", &format!("\n  # Carries the base{base}\n  clusters:\n"));
         }
         let envoy = Self::start_with(files.path(), &configuration, 2);
         let rest =

@@ -1,11 +1,13 @@
 //! The command line as a user sees it: output, errors and exit statuses, over SQLite logs.
 #![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
+use std::path::Path;
+
 use edgefold::{LogUrl, NewCommand, now};
 use edgefold_tests::{Edgefold, Outcome};
-use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::config::core::v3::{TypedExtensionConfig, async_data_source, data_source};
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
-use envoy_types::pb::envoy::extensions::wasm::v3::FailurePolicy;
+use envoy_types::pb::envoy::extensions::wasm::v3::{FailurePolicy, plugin_config};
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use prost::Message;
 use rusqlite::Connection;
@@ -83,6 +85,18 @@ fn serve_gives_the_resource_its_name_version_and_failure_policy() {
     }
 }
 
+/// The path of the module in a resource of the HTTP or the network filter.
+fn code_file(resource: &Path) -> String {
+    let response = DiscoveryResponse::decode(&*std::fs::read(resource).unwrap()).unwrap();
+    let resource = TypedExtensionConfig::decode(&*response.resources[0].value).unwrap();
+    // The two have the same fields.
+    let plugin = Wasm::decode(&*resource.typed_config.unwrap().value).unwrap().config.unwrap();
+    let Some(plugin_config::Vm::VmConfig(vm)) = plugin.vm else { panic!("no VM") };
+    let Some(async_data_source::Specifier::Local(code)) = vm.code.unwrap().specifier else { panic!("not local") };
+    let Some(data_source::Specifier::Filename(path)) = code.specifier else { panic!("not in a file") };
+    path
+}
+
 #[test]
 fn serve_ships_both_filters_with_the_module_for_its_settings() {
     let edgefold = Edgefold::sqlite();
@@ -93,8 +107,7 @@ fn serve_ships_both_filters_with_the_module_for_its_settings() {
         assert!(module.starts_with(b"\0asm"));
         drop(edgefold.serve_both(&["--open-connections", policy]));
         for shipped in [edgefold.ecds_file(), edgefold.network_ecds_file()] {
-            let bytes = std::fs::read(&shipped).unwrap();
-            assert!(bytes.windows(module.len()).any(|bytes| bytes == module), "{policy}");
+            assert_eq!(std::fs::read(code_file(&shipped)).unwrap(), module, "{policy}");
             assert_eq!(edgefold.inspect(&shipped)["settings"]["open_connections"], policy);
             let human = edgefold.run(&["inspect", shipped.to_str().unwrap()]);
             assert!(human.contains(&format!("open connections   \"{policy}\"\n")), "{human}");

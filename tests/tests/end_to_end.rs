@@ -3,14 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use edgefold::{Error, KafkaLog, Log, Position};
 use edgefold_filter::decision::{Verdict, decide};
-use edgefold_snapshot::{Snapshot, VERSION};
+use edgefold_snapshot::{Layers, Snapshot, VERSION};
 use edgefold_snapshotter::modules::FILTER;
-use edgefold_snapshotter::ship::ecds::{FailurePolicy, FilterKind, Resource, snapshot_in};
+use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterKind, Resource, snapshot_in};
 use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_tests::{Edgefold, EnvoyOptions, Kafka, eventually, seed, tool};
 use edgefold_wasm_host::{Host, Response};
@@ -29,8 +30,8 @@ fn shipped(edgefold: &Edgefold) -> Bytes {
 /// Ships these bytes to the HTTP filter, in place of a snapshot.
 fn ship(edgefold: &Edgefold, version: &str, bytes: Bytes) {
     let (kind, failure_policy) = (FilterKind::Http, FailurePolicy::Reload);
-    let (name, shipment, module) = ("edgefold", version, FILTER);
-    let resource = Resource { kind, name, version, shipment, module, snapshot: bytes, failure_policy };
+    let (name, shipment, code) = ("edgefold", version, Code::Inline(FILTER));
+    let resource = Resource { kind, name, version, shipment, code, snapshot: bytes, failure_policy };
     replace_file(&edgefold.ecds_file(), &resource.encode()).unwrap();
 }
 
@@ -401,7 +402,7 @@ fn native_code_wasmtime_and_envoy_agree() {
     let bytes = shipped(&edgefold);
     let mut host = Host::start(FILTER);
     assert!(host.configure(&bytes));
-    let snapshot = Snapshot::open(bytes).unwrap();
+    let snapshot = Layers::alone(Arc::new(Snapshot::open(bytes).unwrap()));
     let mut verdicts = [0, 0];
     for (low, length, six) in draws {
         let high = low.saturating_add(length / 64);

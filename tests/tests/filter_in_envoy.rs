@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edgefold_snapshotter::modules::FILTER;
-use edgefold_snapshotter::ship::ecds::{FailurePolicy, FilterKind, Resource, snapshot_in};
+use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterKind, Resource, snapshot_in};
 use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_tests::{Client, Edgefold, Envoy, EnvoyOptions, Example, eventually, http_manager, raw};
 
@@ -40,9 +40,9 @@ fn files(edgefold: &Edgefold) -> [(FilterKind, PathBuf); 2] {
 
 /// The resource of a filter with these bytes in place of a snapshot.
 fn bad_resource(kind: FilterKind, name: &str, bytes: &[u8]) -> Vec<u8> {
-    let (version, shipment, module) = ("bad", "bad", FILTER);
+    let (version, shipment, code) = ("bad", "bad", Code::Inline(FILTER));
     let (snapshot, failure_policy) = (Bytes::copy_from_slice(bytes), FailurePolicy::Reload);
-    Resource { kind, name, version, shipment, module, snapshot, failure_policy }.encode()
+    Resource { kind, name, version, shipment, code, snapshot, failure_policy }.encode()
 }
 
 // Settings

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use edgefold_snapshot::{Generation, MAX_SNAPSHOT_BYTES, NewSnapshot, Settings};
 use edgefold_snapshotter::modules::FILTER;
-use edgefold_snapshotter::ship::ecds::{FailurePolicy, FilterKind, Resource};
+use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterKind, Resource};
 use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_table::{AddressRange, IpRange};
 use edgefold_tests::{Edgefold, Envoy, eventually, http_manager};
@@ -57,7 +57,8 @@ fn ship(file: &Path, form: Form, shipment: u64, snapshot: Vec<u8>) {
     let shipment = &*shipment.to_string();
     let (kind, name, failure_policy) = (FilterKind::Http, "edgefold", FailurePolicy::Reload);
     let resource = |snapshot| {
-        Resource { kind, name, version: shipment, shipment, module: FILTER, snapshot, failure_policy }.encode()
+        Resource { kind, name, version: shipment, shipment, code: Code::Inline(FILTER), snapshot, failure_policy }
+            .encode()
     };
     let shipped = match form {
         Form::Bytes => resource(snapshot.into()),

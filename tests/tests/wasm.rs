@@ -4,12 +4,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use edgefold_filter::decision::{Reason, Verdict, decide};
 use edgefold_snapshot::{
-    ClientAddress, Freshness, Generation, ListAction, ListName, ListSet, Mode, NewList, NewSnapshot, NoAddress,
+    ClientAddress, Freshness, Generation, Layers, ListAction, ListName, ListSet, Mode, NewList, NewSnapshot, NoAddress,
     OpenError, Refusal, Settings, Share, Snapshot, TrustedProxies, VERSION, WhenStale,
 };
 use edgefold_snapshotter::modules::{FILTER, RECHECK_FILTER};
@@ -634,7 +635,7 @@ fn the_worked_example_of_the_format_is_a_snapshot() {
     let words =
         example.lines().flat_map(|line| line.split_once('#').map_or(line, |(bytes, _)| bytes).split_whitespace());
     let bytes: Vec<u8> = words.map(|word| u8::from_str_radix(word, 16).unwrap()).collect();
-    let sample = include_bytes!("../../snapshot/tests/fixtures/v5.snapshot");
+    let sample = include_bytes!("../../snapshot/tests/fixtures/v6.snapshot");
     assert_eq!(bytes, sample, "the document should have: {sample:02x?}");
     let mut host = configured(&bytes);
     assert_refuses(&mut host, "10.0.0.99:1234");
@@ -731,7 +732,7 @@ fn wasm_and_native_code_and_a_plain_search_agree_on_lists() {
             })
             .collect();
         let bytes = snapshot_of(&lists);
-        let native = Snapshot::open(&bytes).unwrap();
+        let native = Layers::alone(Arc::new(Snapshot::open(&bytes).unwrap()));
         let mut host = configured(&bytes);
         for client in 0..13_u8 {
             let on = |wanted: &ListAction| -> Vec<&str> {
@@ -827,7 +828,7 @@ fn wasm_and_native_code_and_a_plain_search_agree() {
         let mut ranges = ranges_from(ipv4_base, &ipv4_shape, |bits| ipv4(bits).map(IpAddr::V4));
         ranges.extend(ranges_from(ipv6_base, &ipv6_shape, |bits| Some(Ipv6Addr::from_bits(bits).into())));
         let bytes = snapshot(&Settings::default(), &ranges);
-        let native = Snapshot::open(&bytes).unwrap();
+        let native = Layers::alone(Arc::new(Snapshot::open(&bytes).unwrap()));
         let mut host = configured(&bytes);
         for (distance, form) in lookups {
             let near_ipv4 = ipv4(ipv4_base.saturating_add(distance.into())).unwrap_or(Ipv4Addr::BROADCAST);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use edgefold_snapshot::OpenConnections;
 use edgefold_snapshotter::modules;
-use edgefold_snapshotter::ship::ecds::{FailurePolicy, FilterKind, Resource};
+use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterKind, Resource};
 
 use crate::list::List;
 use crate::{resources, sdk_filter};
@@ -32,6 +32,8 @@ pub(crate) struct EcdsFilter {
     /// Whether it is a network filter. Those do not see X-Forwarded-For, so no request is blocked.
     pub(crate) network: bool,
     pub(crate) encode: Encode,
+    /// Encodes the resource with its base; `None` if it has none.
+    pub(crate) base: Option<Encode>,
 }
 
 /// Encodes the `DiscoveryResponse` with one version of a list.
@@ -39,7 +41,7 @@ type Encode = Box<dyn Fn(&List, u32) -> Vec<u8>>;
 
 impl EcdsFilter {
     fn http(type_url: &'static str, encode: impl Fn(&List, u32) -> Vec<u8> + 'static) -> Self {
-        Self { type_url, network: false, encode: Box::new(encode) }
+        Self { type_url, network: false, encode: Box::new(encode), base: None }
     }
 }
 
@@ -54,6 +56,20 @@ fn edgefold_network(open_connections: OpenConnections) -> EcdsFilter {
         type_url: resources::NETWORK_WASM,
         network: true,
         encode: Box::new(move |list, version| encode(FilterKind::Network, open_connections, list, version)),
+        base: None,
+    }
+}
+
+/// The same with all ranges but this many in a base, and those in an overlay over it.
+fn edgefold_pair(overlay: usize) -> EcdsFilter {
+    let (kind, keep) = (FilterKind::Http, OpenConnections::Keep);
+    EcdsFilter {
+        base: Some(Box::new(move |list, version| {
+            resource(FilterKind::Base, keep, list.snapshot_as_pair(version, overlay).0, version)
+        })),
+        ..EcdsFilter::http(resources::WASM, move |list, version| {
+            resource(kind, keep, list.snapshot_as_pair(version, overlay).1, version)
+        })
     }
 }
 
@@ -75,7 +91,7 @@ fn resource(kind: FilterKind, open_connections: OpenConnections, snapshot: Vec<u
         name: resources::NAME,
         version,
         shipment: version,
-        module: modules::module_for(open_connections),
+        code: Code::Inline(modules::module_for(open_connections)),
         snapshot,
         failure_policy: FailurePolicy::Closed,
     }
@@ -131,6 +147,7 @@ pub(crate) fn all(modules: &[PathBuf]) -> Vec<Contender> {
         contender("empty chain, again", 0, None, false),
         contender("edgefold, 1k", 1_000, Some(edgefold()), true),
         contender("edgefold, 1M", 1_000_000, Some(edgefold()), true),
+        contender("edgefold, 1M, of which 10k in an overlay", 1_000_000, Some(edgefold_pair(10_000)), true),
         contender("edgefold, 10M", 10_000_000, Some(edgefold()), false),
         // Lists of 100k ranges each, none of which has the client.
         contender("edgefold, 1 list of 100k", 100_000, Some(edgefold_lists(1)), false),

@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use edgefold_bench_lists::family::Range;
 use edgefold_bench_lists::shapes::{self, Shape};
-use edgefold_snapshot::{Generation, ListAction, ListName, NewList, NewSnapshot, Settings};
+use edgefold_snapshot::{
+    Fingerprint, Generation, ListAction, ListName, NewList, NewOverlayList, NewSnapshot, Settings,
+};
 use edgefold_table::IpRange;
 use fastrand::Rng;
 
@@ -40,6 +42,28 @@ impl List {
         self.snapshot_of_lists(version, 1)
     }
 
+    /// The base and the overlay of one version. The overlay has this many ranges, from all over the list.
+    pub(crate) fn snapshot_as_pair(&self, version: u32, overlay: usize) -> (Vec<u8>, Vec<u8>) {
+        let generation = Generation { epoch: 0, next_offset: version.into(), expiry: None };
+        let settings = Settings::default();
+        let new = NewSnapshot { name: "edgefold", generation, as_of: 0, settings: &settings, cut_at: 0 };
+        let ranges: Vec<IpRange> = self.version(version).into_iter().map(ip_range).collect();
+        let (name, action, step) = (ListName::DEFAULT, &ListAction::default(), ranges.len() / overlay);
+        let part = |is_above: bool| {
+            let part = ranges.iter().enumerate().filter(move |(at, _)| (at % step == 0) == is_above);
+            NewList { name, action, ranges: part.map(|(_, range)| *range).collect::<Vec<_>>() }
+        };
+        let base = new.encode_base([part(false)]).unwrap();
+        let overlay = NewOverlayList { added: part(true), removed: Some(Vec::new()) };
+        let overlay = new.encode_overlay(Fingerprint::of(&base).unwrap(), [overlay]).unwrap();
+        (base, overlay)
+    }
+
+    /// All ranges.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = IpRange> {
+        self.0.iter().copied().map(ip_range)
+    }
+
     /// The snapshot of one version, with its ranges dealt out to this many lists, which all refuse.
     pub(crate) fn snapshot_of_lists(&self, version: u32, count: usize) -> Vec<u8> {
         let generation = Generation { epoch: 0, next_offset: version.into(), expiry: None };
@@ -49,10 +73,7 @@ impl List {
         let lists = (0..count).map(|list| NewList {
             name: if list == 0 { ListName::DEFAULT } else { format!("list-{list}").parse().unwrap() },
             action: &action,
-            ranges: ranges.iter().skip(list).step_by(count).map(|range| {
-                let [first, last] = range.map(|number| Ipv4Addr::from_bits(number).into());
-                IpRange::new(first, last).unwrap()
-            }),
+            ranges: ranges.iter().skip(list).step_by(count).copied().map(ip_range),
         });
         new.encode(lists).unwrap()
     }
@@ -76,6 +97,11 @@ impl List {
         let at = self.0.partition_point(|&[first, _]| first <= address);
         at > 0 && address <= self.0[at - 1][1]
     }
+}
+
+fn ip_range(range: Range<u32>) -> IpRange {
+    let [first, last] = range.map(|number| Ipv4Addr::from_bits(number).into());
+    IpRange::new(first, last).unwrap()
 }
 
 /// The address that only this version of a list blocks.

@@ -20,9 +20,17 @@
 //! all the time. Their delay is the time beyond the median of the 200 ms before the reload. The same figures for the
 //! requests before the reload show the noise of the machine.
 //!
+//! # Change
+//!
+//! For each number of ranges there is a log in SQLite with as many commands, a `serve` and an Envoy with two workers. A change blocks one
+//! more address. It is timed from the moment at which the log has it to the first 403 for that address on a polling connection.
+//! What it costs is measured without polling: the CPU time of all threads over some changes, less that of the same time without
+//! any.
+//!
 //! A wrong answer is a panic, except in the soak, which counts wrong answers.
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic, like a test")]
 
+mod change;
 mod contenders;
 mod cost;
 mod list;
@@ -40,6 +48,7 @@ use std::path::{self, PathBuf};
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, ValueEnum};
 
+use crate::change::{Form, World};
 use crate::contenders::EMPTY;
 use crate::cost::Setup;
 use crate::list::Lists;
@@ -56,7 +65,7 @@ struct Options {
     #[arg(long)]
     quick: bool,
     /// What to measure
-    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Part::Cost, Part::Reload])]
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Part::Cost, Part::Reload, Part::Change])]
     parts: Vec<Part>,
     /// Measure only the contenders whose name contains this, as in `--only 1k`, and the empty chains
     #[arg(long, default_value = "")]
@@ -79,6 +88,18 @@ struct Options {
     /// Reloads to time [default: 50, or 20 with --quick]
     #[arg(long, value_parser = at_least_one())]
     reloads: Option<usize>,
+    /// Numbers of ranges whose changes are measured, the first of which is compared with
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000])]
+    change_ranges: Vec<usize>,
+    /// Changes to measure in each list [default: 200, or 50 with --quick]
+    #[arg(long, value_parser = at_least_one())]
+    changes: Option<usize>,
+    /// Also make 1,000 changes a second for this many seconds, to a list of a million ranges under load
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    stream: usize,
+    /// Also keep this many connections open, one for each change to a list of a million ranges
+    #[arg(long, value_name = "CONNECTIONS", default_value_t = 0)]
+    pinned: usize,
     /// Also reload a list of a million ranges this many times under load
     #[arg(long, value_name = "RELOADS", default_value_t = 0)]
     soak: usize,
@@ -93,6 +114,8 @@ enum Part {
     Cost,
     /// Time until a new list serves
     Reload,
+    /// What one change costs from the log to the 403
+    Change,
 }
 
 /// None of what is counted can be zero: there would be no median.
@@ -113,6 +136,19 @@ fn main() {
     }
     if options.parts.contains(&Part::Reload) {
         reloads(&options, &mut lists);
+    }
+    if options.parts.contains(&Part::Change) {
+        changes(&options, &mut lists);
+    }
+    if options.pinned > 0 {
+        let mut world = World::start(1_000_000, Form::Pair, true, &mut lists);
+        report::print_pinned(&change::pinned(&mut world, options.pinned));
+    }
+    if options.stream > 0 {
+        let mut world = World::start(1_000_000, Form::Pair, false, &mut lists);
+        let stream = change::stream(&mut world, 1_000, options.stream);
+        report::print_stream(&stream);
+        assert_eq!(stream.failed, 0, "no request may fail");
     }
     if options.soak > 0 {
         let mut running = Running::start(contenders::soaked(), &mut lists, 2);
@@ -157,6 +193,16 @@ fn cost_and_memory(options: &Options, lists: &mut Lists) {
     if let Some(directory) = &options.plots {
         report::draw_cost(&costs, directory);
     }
+}
+
+fn changes(options: &Options, lists: &mut Lists) {
+    let count = options.changes.unwrap_or(if options.quick { 50 } else { 200 });
+    let mut worlds: Vec<World> =
+        options.change_ranges.iter().map(|ranges| World::start(*ranges, Form::Pair, false, lists)).collect();
+    // The largest of those for which whole snapshots are still worth a measurement, to compare.
+    let whole = options.change_ranges.iter().copied().filter(|ranges| *ranges <= 1_000_000).max();
+    worlds.extend(whole.map(|ranges| World::start(ranges, Form::Whole, false, lists)));
+    report::print_changes(&change::measure(&mut worlds, count));
 }
 
 fn reloads(options: &Options, lists: &mut Lists) {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::change::{Changes, Pinned, Stream};
 use crate::contenders::{EMPTY, NATIVE, SDK};
 use crate::cost::{Cost, quantile, quartiles};
 use crate::plots::{self, Bar};
@@ -98,6 +99,46 @@ pub(crate) fn draw_reloads(all: &[Reloads], directory: &Path) {
         .collect();
     let caption = "Milliseconds from the new file to the first 403: median and p90";
     plots::bars(directory, "envoy-reload.svg", caption, &bars).unwrap();
+}
+
+pub(crate) fn print_changes(all: &[Changes]) {
+    println!(
+        "\n| ranges | bytes shipped a change: median | mean | ms from the log to the 403: median | p99 | \
+         the same as a multiple of the first row | p99 | CPU of `serve` a change, ms | CPU of Envoy a change, ms |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+    let Some(first) = all.first().map(Changes::columns) else { return };
+    for changes in all {
+        let [bytes, mean, median, p99, serve, envoy] = changes.columns();
+        let (times, times_p99) = (median / first[2], p99 / first[3]);
+        println!(
+            "| {} | {bytes:.0} | {mean:.0} | {median:.1} | {p99:.1} | {times:.2} | {times_p99:.2} | {serve:.2} | {envoy:.2} |",
+            changes.name
+        );
+    }
+}
+
+pub(crate) fn print_pinned(pinned: &Pinned) {
+    let Pinned { changes, bases, open, control } = pinned;
+    println!(
+        "\n| connections, each opened after a change | new bases | MB resident more | the same without the changes |"
+    );
+    println!("|--:|--:|--:|--:|\n| {changes} | {bases} | {open:.1} | {control:.1} |");
+}
+
+pub(crate) fn print_stream(stream: &Stream) {
+    let Stream { changes, seconds, shipments, bases, staleness, requests, failed, megabytes, idle } = stream;
+    let [p50, p99, most] = [0.5, 0.99, 1.0].map(|share| quantile(staleness, share));
+    println!(
+        "\n| changes | in seconds | shipments | bases | ms from the log to the 403: median | p99 | max | requests | failed | \
+         MB resident after a tenth | at the end | CPU of an idle Envoy before, ms a second | afterwards |"
+    );
+    println!("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    println!(
+        "| {changes} | {seconds:.1} | {shipments} | {bases} | {p50:.1} | {p99:.1} | {most:.1} | {requests} | {failed} | {:.0} | {:.0} | \
+         {:.1} | {:.1} |",
+        megabytes[0], megabytes[1], idle[0], idle[1]
+    );
 }
 
 pub(crate) fn print_soak(soak: &Soak) {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use edgefold_tests::Envoy;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use crate::contenders::{Contender, EcdsFilter};
 use crate::list::{List, Lists, canary};
 use crate::load::{Connection, DENIED};
-use crate::resources::NAME;
+use crate::resources::{NAME, WASM};
 
 /// The file that Envoy watches, and the one that will replace it.
 const FILE: &str = "edgefold.pb";
@@ -33,15 +34,22 @@ impl Running {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(FILE);
         let (mut filters, mut network_filters) = (Vec::new(), Vec::new());
-        if let Some(EcdsFilter { type_url, network, encode }) = &contender.filter {
+        let mut base_file = None;
+        if let Some(EcdsFilter { type_url, network, encode, base }) = &contender.filter {
             fs::write(&file, encode(&list, 0)).unwrap();
-            let filter = json!({ "name": NAME, "config_discovery": {
-                "config_source": { "resource_api_version": "V3", "path_config_source": { "path": file } },
-                "type_urls": [type_url],
-            }});
-            if *network { network_filters.push(filter) } else { filters.push(filter) }
+            let filter = discovered(NAME, type_url, &file);
+            if *network {
+                network_filters.push(filter)
+            } else {
+                filters.push(filter)
+            }
+            base_file = base.as_ref().map(|base| {
+                let file = directory.path().join("base.pb");
+                fs::write(&file, base(&list, 0)).unwrap();
+                file
+            });
         }
-        let configuration = configuration(filters, network_filters).to_string();
+        let configuration = configuration(filters, network_filters, base_file.as_deref()).to_string();
         let envoy = Envoy::start_with(directory.path(), &configuration, concurrency);
         if contender.filter.as_ref().is_some_and(|filter| !filter.network) {
             let status = Connection::open(envoy.address()).status_for(canary(0));
@@ -78,20 +86,38 @@ impl Running {
 
     /// The CPU seconds of all threads of Envoy so far.
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.envoy.pid())).unwrap();
-        let nanos = tasks.map(|task| {
-            let text = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
-            text.split(' ').next().unwrap().parse::<u64>().unwrap()
-        });
-        nanos.sum::<u64>() as f64 * 1e-9
+        cpu_seconds(self.envoy.pid())
     }
 
     /// Resident megabytes of Envoy: `VmRSS` is the current value, `VmHWM` the peak.
     pub(crate) fn megabytes(&self, field: &str) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.envoy.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().parse::<f64>().unwrap() / 1024.0
+        megabytes(self.envoy.pid(), field)
     }
+}
+
+/// The CPU seconds of all threads of a process so far, but for those that have ended.
+pub(crate) fn cpu_seconds(pid: u32) -> f64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let nanos = tasks.map(|task| {
+        let text = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+        text.split(' ').next().unwrap().parse::<u64>().unwrap()
+    });
+    nanos.sum::<u64>() as f64 * 1e-9
+}
+
+/// Resident megabytes of a process: `VmRSS` is the current value, `VmHWM` the peak.
+pub(crate) fn megabytes(pid: u32, field: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+/// A filter with this name that comes from a file.
+pub(crate) fn discovered(name: &str, type_url: &str, file: &Path) -> Value {
+    json!({ "name": name, "config_discovery": {
+        "config_source": { "resource_api_version": "V3", "path_config_source": { "path": file } },
+        "type_urls": [type_url],
+    }})
 }
 
 /// The log of Envoy without its info messages.
@@ -100,11 +126,23 @@ fn warnings(envoy: &Envoy) -> String {
     output.lines().filter(|line| !line.contains("][info][")).collect::<Vec<_>>().join("\n")
 }
 
-/// A configuration like `envoy/envoy.yaml`, behind one proxy and without an upstream.
-fn configuration(mut filters: Vec<Value>, mut network_filters: Vec<Value>) -> Value {
-    filters.push(json!({ "name": "envoy.filters.http.router", "typed_config": {
+/// A configuration like `envoy/envoy.yaml`, behind one proxy and without an upstream, and with the listener for a base if there is one.
+pub(crate) fn configuration(mut filters: Vec<Value>, mut network_filters: Vec<Value>, base: Option<&Path>) -> Value {
+    let router = json!({ "name": "envoy.filters.http.router", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-    }}));
+    }});
+    filters.push(router.clone());
+    let base = base.map(|file| json!({
+        "name": "edgefold-base",
+        "bind_to_port": false,
+        "address": { "socket_address": { "address": "127.0.0.1", "port_value": 1 } },
+        "filter_chains": [{ "filters": [{ "name": "envoy.filters.network.http_connection_manager", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": "base",
+            "http_filters": [discovered("edgefold-base", WASM, file), router],
+            "route_config": {},
+        }}]}],
+    }));
     let manager = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "ingress",
@@ -118,13 +156,15 @@ fn configuration(mut filters: Vec<Value>, mut network_filters: Vec<Value>) -> Va
     });
     network_filters.push(json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager }));
     let address = json!({ "socket_address": { "address": "127.0.0.1", "port_value": 0 } });
+    let ingress = json!({
+        "name": "ingress",
+        "address": address,
+        "filter_chains": [{ "filters": network_filters }],
+    });
+    let listeners: Vec<Value> = [ingress].into_iter().chain(base).collect();
     json!({
         "node": { "id": "bench", "cluster": "bench" },
         "admin": { "address": address },
-        "static_resources": { "listeners": [{
-            "name": "ingress",
-            "address": address,
-            "filter_chains": [{ "filters": network_filters }],
-        }]},
+        "static_resources": { "listeners": listeners },
     })
 }

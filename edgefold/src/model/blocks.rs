@@ -163,6 +163,11 @@ where
         blocks.get(index).filter(|block| block.range.contains(address))
     }
 
+    /// The blocks with an address in `range`, sorted.
+    pub(crate) fn in_range(&self, range: AddressRange<A>) -> impl Iterator<Item = &Block<AddressRange<A>>> {
+        within(&self.chunks, self.span(range.first(), range.last()))
+    }
+
     /// The first moment at which a block expires.
     pub(crate) fn first_expiry(&self) -> Option<LogTime> {
         self.expiries.first().map(|&(end, _)| end)

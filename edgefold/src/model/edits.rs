@@ -134,6 +134,11 @@ where
         net(self.edits.clone()).map(|(first, _, after)| (first.into(), after.map(Block::from)))
     }
 
+    /// The ranges of the blocks that came or went, in any order.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = AddressRange<A>> {
+        net(self.edits.clone()).flat_map(|(_, before, after)| before.into_iter().chain(after)).map(|block| block.range)
+    }
+
     /// Whether other addresses are blocked at `now`, after the edits, than were at `then`, before them. `expired` are the first
     /// addresses of the blocks that have expired in between and are still there.
     pub(crate) fn change_what_is_blocked(

@@ -250,6 +250,13 @@ impl Fold {
                 .any(|(name, of)| self.list(&name).is_none() && List::new(name).has_changed(then, Some(of), now))
     }
 
+    /// Where the lists at `now` may differ from those at `then`, before the `edits` that led to this fold: for each list that exists and
+    /// may differ, the ranges of the blocks that came, went or ended, in any order. Everywhere else the lists are the same.
+    pub fn changes(&self, then: LogTime, edits: &Edits, now: LogTime) -> Vec<(ListName, Vec<IpRange>)> {
+        let changes = self.lists.iter().map(|list| (list.name(), list.changes(then, edits.get(&list.name()), now)));
+        changes.filter(|(_, ranges)| !ranges.is_empty()).collect()
+    }
+
     /// The first moment after `time` at which a block expires.
     pub fn next_expiry(&self, time: LogTime) -> Option<LogTime> {
         self.lists.iter().filter_map(|list| list.next_expiry(time)).min()

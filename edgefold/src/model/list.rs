@@ -82,6 +82,31 @@ impl List {
         v4.map(IpRange::V4).chain(v6.map(IpRange::V6))
     }
 
+    /// The parts of `range` that are on the list at `time`, sorted, with those that touch joined. It takes as long as there are blocks
+    /// in the range, however many there are elsewhere.
+    pub fn ranges_within(&self, range: IpRange, time: LogTime) -> Vec<IpRange> {
+        match range {
+            IpRange::V4(range) => parts_within(&self.v4, range, time),
+            IpRange::V6(range) => parts_within(&self.v6, range, time),
+        }
+    }
+
+    /// The ranges of the blocks that came or went by `edits`, and of those that ended between `then` and `now`, in any order.
+    pub(super) fn changes(&self, then: LogTime, edits: Option<&ListEdits>, now: LogTime) -> Vec<IpRange> {
+        fn of<A: Address>(blocks: &Blocks<A>, edits: Option<&FamilyEdits<A>>, [from, to]: [LogTime; 2]) -> Vec<IpRange>
+        where
+            IpRange: From<AddressRange<A>>,
+        {
+            let ended = blocks.expired_between(from, to).filter_map(|first| Some(blocks.find(first)?.range));
+            edits.into_iter().flat_map(FamilyEdits::ranges).chain(ended).map(IpRange::from).collect()
+        }
+        // If the clock has gone back, blocks that had ended have not.
+        let between = [then.min(now), then.max(now)];
+        let mut changes = of(&self.v4, edits.map(|edits| &edits.v4), between);
+        changes.extend(of(&self.v6, edits.map(|edits| &edits.v6), between));
+        changes
+    }
+
     /// The block that contains `ip` and is in force at `time`. An IPv4-mapped IPv6 address is looked up as the IPv4 address
     /// in it.
     pub fn find(&self, ip: IpAddr, time: LogTime) -> Option<Block> {
@@ -199,6 +224,16 @@ impl List {
             !self.name.is_default() && before.is_some() != after.is_some() && self.ranges_at(now).next().is_none();
         of(before) != of(after) || comes_or_goes
     }
+}
+
+fn parts_within<A: Address>(blocks: &Blocks<A>, range: AddressRange<A>, time: LogTime) -> Vec<IpRange>
+where
+    IpRange: From<AddressRange<A>>,
+{
+    let held = blocks.in_range(range).filter(|block| block.until.holds_at(time)).map(|block| block.range);
+    let clipped =
+        held.filter_map(|held| AddressRange::new(held.first().max(range.first()), held.last().min(range.last())).ok());
+    joined(clipped).map(IpRange::from).collect()
 }
 
 /// The parts of `range` outside the IPv4-mapped block, whose addresses are IPv4.

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     pub(crate) ranges: Gauge,
     pub(crate) shipped_bytes: Gauge,
     pub(crate) shipped: Counter,
+    pub(crate) bases: Counter,
     pub(crate) ship_failures: Counter,
     pub(crate) unusable_views: Counter,
     pub(crate) rejected: Gauge,
@@ -55,7 +56,10 @@ impl Default for Metrics {
         let shipped_next_offset =
             gauge("shipped_next_offset", "The last snapshot shipped accounts for all commands below this offset");
         let ranges = gauge("ranges", "The ranges of the last snapshot shipped");
-        let shipped_bytes = gauge("shipped_bytes", "The bytes of the last snapshot shipped, with the filter");
+        let shipped_bytes = gauge(
+            "shipped_bytes",
+            "The bytes that were shipped last, with the filter and the base if they were among them",
+        );
         let rejected = gauge("rejected_records", "Records rejected since this process started");
         let undated = gauge(
             "undated_records",
@@ -74,6 +78,7 @@ impl Default for Metrics {
             counter
         };
         let shipped = counter("snapshots_shipped", "Snapshots shipped");
+        let bases = counter("bases_shipped", "Bases shipped, of which each snapshot after it says what has changed");
         let ship_failures = counter("ship_failures", "Snapshots that could not be shipped");
         let repaired = counter("files_repaired", "Times that a shipped file was changed or removed, and shipped again");
         let keeper_panics = counter("keeper_panics", "Times that the keeper of the view of ranges has panicked");
@@ -88,6 +93,7 @@ impl Default for Metrics {
             ranges,
             shipped_bytes,
             shipped,
+            bases,
             ship_failures,
             unusable_views,
             rejected,
@@ -119,6 +125,7 @@ impl Metrics {
         self.last_contact.set(status.last_contact.millis() / 1000);
         self.connected.set(u64::from(status.trouble.is_none()));
         self.shipped.inner().store(status.shipped, Ordering::Relaxed);
+        self.bases.inner().store(status.bases, Ordering::Relaxed);
         self.ship_failures.inner().store(status.ship_failures, Ordering::Relaxed);
     }
 

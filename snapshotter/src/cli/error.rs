@@ -31,6 +31,8 @@ pub(super) enum CliError {
     NotASnapshot { path: PathBuf, source: Box<OpenError> },
     #[error("{}: the file is truncated or damaged: it begins like an ECDS file, but cannot be decoded", path.display())]
     DamagedResource { path: PathBuf },
+    #[error("{} is not over the base in {}: inspect the base to see its fingerprint", path.display(), base.display())]
+    OtherBase { path: PathBuf, base: PathBuf },
     #[error("{}; nothing was appended", log_error(.0))]
     NotAppended(Error),
     #[error("there is no list {name}: there are {known}")]

@@ -1,13 +1,15 @@
 //! `edgefold inspect`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::Args;
 use edgefold::{ListActionText, LogTime};
-use edgefold_snapshot::{ClientAddress, Freshness, Header, ListHeader, Named, Quoted, Refusal, Settings, Snapshot};
-use edgefold_table::Table;
+use edgefold_snapshot::{
+    ClientAddress, Freshness, Header, Layers, Named, OverlayList, Quoted, Refusal, Role, Settings, Snapshot,
+};
 use serde_json::{Map, Value, json};
 
 use super::CliError;
@@ -18,6 +20,7 @@ use crate::ship::ecds::{is_like_a_resource, snapshot_in};
 const EXAMPLES: &str = "\
 Examples:
   edgefold inspect /var/lib/edgefold/edgefold.pb
+  edgefold inspect /var/lib/edgefold/edgefold.pb --base /var/lib/edgefold/edgefold-base.pb -o raw
   edgefold inspect snapshot.bin -o raw";
 
 /// Print what is in a snapshot, or in an ECDS file with a snapshot
@@ -27,6 +30,9 @@ pub(super) struct InspectArgs {
     /// The file
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// The file with the base, if FILE has an overlay: print what the two add up to
+    #[arg(long, value_name = "FILE")]
+    base: Option<PathBuf>,
     /// The output format; human and json describe the snapshot, raw prints its ranges as FIRST<TAB>LAST<TAB>LIST
     #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
     output: Format,
@@ -34,22 +40,48 @@ pub(super) struct InspectArgs {
 
 impl InspectArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
-        let bytes = Bytes::from(std::fs::read(&self.file).map_err(CliError::file(&self.file))?);
-        let size = bytes.len();
-        let path = self.file.clone();
-        let snapshot = match snapshot_in(&bytes) {
-            _ if bytes.is_empty() => return Err(CliError::EmptyFile { path }),
-            Some(snapshot) => Snapshot::open(snapshot),
-            None if is_like_a_resource(&bytes) => return Err(CliError::DamagedResource { path }),
-            None => Snapshot::open(bytes),
+        let (snapshot, size) = open(&self.file)?;
+        let snapshot = Arc::new(snapshot);
+        let layers = match (&snapshot.header().role, &self.base) {
+            (Role::Whole | Role::Base, _) => Some(Layers::alone(Arc::clone(&snapshot))),
+            (Role::Overlay(_), None) => None,
+            (Role::Overlay(_), Some(base)) => {
+                let found = Arc::new(open(base)?.0);
+                let layers = Layers::over(Arc::clone(&snapshot), &found);
+                Some(layers.ok_or_else(|| CliError::OtherBase { path: self.file.clone(), base: base.clone() })?)
+            }
         };
-        let snapshot = snapshot.map_err(|source| CliError::NotASnapshot { path, source: Box::new(source) })?;
         let Header { name, generation, as_of, settings, lists, .. } = snapshot.header();
+        let (role, base) = match &snapshot.header().role {
+            Role::Whole => ("whole", None),
+            Role::Base => ("base", None),
+            Role::Overlay(overlay) => ("overlay", Some(overlay.base)),
+        };
+        // What an overlay removes is not of interest where its base is known.
+        let removals = match &snapshot.header().role {
+            Role::Overlay(overlay) if layers.is_none() => &*overlay.lists,
+            _ => &[],
+        };
+        let counts = |list: usize| match &layers {
+            Some(layers) => layers.ranges_of(list),
+            None => Layers::alone(Arc::clone(&snapshot)).ranges_of(list),
+        };
+        if layers.is_none() && self.output == Format::Raw {
+            return Err(CliError::Usage(format!(
+                "{} has an overlay, which says what has changed since a base: add --base FILE with that",
+                self.file.display()
+            )));
+        }
         let generation = generation_text(*generation);
         let as_of = LogTime::from_millis(*as_of).unwrap_or_default();
         output::print(|out| match self.output {
             Format::Human => {
                 writeln!(out, "name               {}", Quoted(name))?;
+                match base {
+                    None => writeln!(out, "role               {role}")?,
+                    Some(base) => writeln!(out, "role               {role} over {base}")?,
+                }
+                writeln!(out, "fingerprint        {}", snapshot.fingerprint())?;
                 writeln!(out, "generation         {generation}")?;
                 writeln!(out, "as of              {as_of}")?;
                 writeln!(out, "file size          {size} bytes")?;
@@ -57,40 +89,77 @@ impl InspectArgs {
                 let settings = settings_json(settings);
                 let mut settings = settings.as_object().into_iter().flatten();
                 settings.try_for_each(|(name, value)| writeln!(out, "{:<18} {value}", name.replace('_', " ")))?;
-                lists.iter().try_for_each(|list| {
-                    let ListHeader { name, action, ipv4_ranges, ipv6_ranges, table_bytes } = list;
-                    let action = output::one_line(&ListActionText(action).to_string());
-                    writeln!(out, "list {:<13} {action}", name.as_str())?;
-                    writeln!(out, "{:18} {ipv4_ranges} IPv4 and {ipv6_ranges} IPv6 ranges, {table_bytes} bytes", "")
+                lists.iter().enumerate().try_for_each(|(index, list)| {
+                    let action = output::one_line(&ListActionText(&list.action).to_string());
+                    writeln!(out, "list {:<13} {action}", list.name.as_str())?;
+                    let (ipv4, ipv6) = counts(index);
+                    let bytes = list.table_bytes;
+                    match removals.get(index) {
+                        None => writeln!(out, "{:18} {ipv4} IPv4 and {ipv6} IPv6 ranges, {bytes} bytes", ""),
+                        Some(removed) => {
+                            let OverlayList { ipv4_ranges, ipv6_ranges, table_bytes, .. } = removed;
+                            writeln!(out, "{:18} {ipv4} IPv4 and {ipv6} IPv6 ranges added, {bytes} bytes", "")?;
+                            writeln!(
+                                out,
+                                "{:18} {ipv4_ranges} IPv4 and {ipv6_ranges} IPv6 ranges of the base removed, {table_bytes} bytes",
+                                ""
+                            )
+                        }
+                    }
                 })
             }
             Format::Raw => {
-                for (index, list) in lists.iter().enumerate() {
-                    for range in snapshot.table(index).iter().flat_map(Table::iter) {
+                let layers = layers.as_ref().into_iter();
+                for (layers, (index, list)) in
+                    layers.flat_map(|layers| lists.iter().enumerate().map(move |list| (layers, list)))
+                {
+                    for range in layers.iter(index) {
                         writeln!(out, "{}\t{}\t{}", range.first(), range.last(), list.name)?;
                     }
                 }
                 Ok(())
             }
             Format::Json => {
-                let lists: Vec<Value> = lists
-                    .iter()
-                    .map(|ListHeader { name, action, ipv4_ranges, ipv6_ranges, table_bytes }| {
-                        json!({
-                            "name": name.as_str(), "does": ListActionText(action).to_string(), "ipv4_ranges": ipv4_ranges,
-                            "ipv6_ranges": ipv6_ranges, "table_bytes": table_bytes,
-                        })
-                    })
-                    .collect();
-                let json = json!({
-                    "name": name, "generation": generation, "as_of": as_of.to_string(), "file_bytes": size,
-                    "settings": settings_json(settings), "lists": lists,
+                let lists = lists.iter().enumerate().map(|(index, list)| {
+                    let (ipv4, ipv6) = counts(index);
+                    let mut json = json!({
+                        "name": list.name.as_str(), "does": ListActionText(&list.action).to_string(), "ipv4_ranges": ipv4,
+                        "ipv6_ranges": ipv6, "table_bytes": list.table_bytes,
+                    });
+                    if let Some(removed) = removals.get(index) {
+                        json["extends_base"] = removed.extends_base.into();
+                        json["removed_ipv4_ranges"] = removed.ipv4_ranges.into();
+                        json["removed_ipv6_ranges"] = removed.ipv6_ranges.into();
+                    }
+                    json
                 });
+                let lists: Vec<Value> = lists.collect();
+                let mut json = json!({
+                    "name": name, "role": role, "fingerprint": snapshot.fingerprint().to_string(), "generation": generation,
+                    "as_of": as_of.to_string(), "file_bytes": size, "settings": settings_json(settings), "lists": lists,
+                });
+                if let Some(base) = base {
+                    json["base"] = base.to_string().into();
+                }
                 writeln!(out, "{json}")
             }
         })?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The snapshot in a file, and the size of the file.
+fn open(path: &Path) -> Result<(Snapshot<Bytes>, usize), CliError> {
+    let bytes = Bytes::from(std::fs::read(path).map_err(CliError::file(path))?);
+    let size = bytes.len();
+    let path = path.to_owned();
+    let snapshot = match snapshot_in(&bytes) {
+        _ if bytes.is_empty() => return Err(CliError::EmptyFile { path }),
+        Some(snapshot) => Snapshot::open(snapshot),
+        None if is_like_a_resource(&bytes) => return Err(CliError::DamagedResource { path }),
+        None => Snapshot::open(bytes),
+    };
+    Ok((snapshot.map_err(|source| CliError::NotASnapshot { path, source: Box::new(source) })?, size))
 }
 
 /// The settings as in a settings file, except that the maximum age is in seconds, with the moment from which it counts.

@@ -20,6 +20,7 @@ use crate::ship::ecds::FailurePolicy;
 const EXAMPLES: &str = "\
 Examples:
   edgefold serve --ecds-file /var/lib/edgefold/edgefold.pb
+  edgefold serve --ecds-file /var/lib/edgefold/edgefold.pb --base-ecds-file /var/lib/edgefold/edgefold-base.pb
   edgefold serve --ecds-file /var/lib/edgefold/edgefold.pb --mode shadow --admin 127.0.0.1:9464
 
 Run as many as you like on one log: all of them ship. One of them writes the view, the cache that makes startup fast, and another \
@@ -38,6 +39,13 @@ pub(super) struct ServeArgs {
     /// Ship the network filter, which refuses connections, to this file; its name must end in .pb
     #[arg(long, value_name = "FILE", value_parser = ecds_path)]
     network_ecds_file: Option<PathBuf>,
+    /// Ship large lists as a base, to this file, and what has changed since then to the others, which are then small; its name must end
+    /// in .pb. Envoy must read this file too, as in the examples. The module is put beside it
+    #[arg(long, value_name = "FILE", value_parser = ecds_path)]
+    base_ecds_file: Option<PathBuf>,
+    /// Where Envoy sees the folder of --base-ecds-file, if at another path, as in a container
+    #[arg(long, value_name = "FOLDER", requires = "base_ecds_file")]
+    envoy_folder: Option<PathBuf>,
     /// Serve metrics for Prometheus at http://IP:PORT/metrics, as in 127.0.0.1:9464, and answer /live and /ready for probes
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
@@ -90,6 +98,8 @@ impl ServeArgs {
             settings,
             http_file: self.ecds_file,
             network_file: self.network_ecds_file,
+            base_file: self.base_ecds_file,
+            envoy_folder: self.envoy_folder,
             failure_policy: self.failure_policy,
             min_interval: self.min_interval,
             keeps_view: !self.no_view,
@@ -110,8 +120,13 @@ impl ServeArgs {
                  everything gets stale",
             );
         }
-        if self.ecds_file == self.network_ecds_file {
-            return Err("--ecds-file and --network-ecds-file must be different files: one file holds one resource");
+        let files = [&self.ecds_file, &self.network_ecds_file, &self.base_ecds_file].map(Option::as_ref);
+        let mut files: Vec<&PathBuf> = files.into_iter().flatten().collect();
+        files.sort();
+        if files.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(
+                "--ecds-file, --network-ecds-file and --base-ecds-file must be different files: one file holds one resource",
+            );
         }
         let default = Settings::default();
         let only_http = (refusal, client_address, tag_header);

@@ -10,7 +10,7 @@ use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
 use super::snapshot_args::SnapshotContentArgs;
 use super::{CliError, output};
-use crate::ship::cut::{cut, fresh_from};
+use crate::ship::cut;
 use crate::ship::files::replace_file;
 
 const EXAMPLES: &str = "\
@@ -50,9 +50,10 @@ impl SnapshotArgs {
         if !self.list.is_empty() {
             fold.retain_lists(|name| self.list.contains(name));
         }
-        let (bytes, _ranges) =
-            cut(&fold, &self.content.name, self.content.epoch, &settings, time, fresh_from(&settings, contact))?;
-        replace_file(&self.output, &bytes).map_err(CliError::file(&self.output))?;
+        let fresh_from = cut::fresh_from(&settings, contact);
+        let header = cut::header(&fold, &self.content.name, self.content.epoch, &settings, time, fresh_from);
+        let snapshot = cut::cut(&fold, header, time)?.snapshot;
+        replace_file(&self.output, &snapshot).map_err(CliError::file(&self.output))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,38 +1,61 @@
 //! Cuts a snapshot from a fold. This is where the clock comes in, as a parameter.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
-use edgefold::{Fold, LogTime};
-use edgefold_snapshot::{EncodeError, Generation, NewList, NewSnapshot, Settings};
+use bytes::Bytes;
+use edgefold::{Fold, List, LogTime};
+use edgefold_snapshot::{EncodeError, Generation, NewList, NewSnapshot, Settings, Snapshot};
 
-/// The snapshot of the lists at `time`, and the number of their ranges.
-///
-/// The bytes depend only on the log, on what has expired by `time`, on `name`, `epoch` and `settings`, and, if the settings limit the
-/// age of a snapshot, on [`fresh_from`]. Replicas cut the same.
+/// What was cut.
+#[derive(Debug)]
+pub struct Cut {
+    /// The snapshot, whole or an overlay over `base`.
+    pub snapshot: Vec<u8>,
+    /// Whether it is an overlay.
+    pub is_overlay: bool,
+    /// The number of ranges on all lists.
+    pub ranges: u64,
+    /// What the resource of the base has; `None` if there is no such resource.
+    pub base: Option<Arc<Snapshot<Bytes>>>,
+}
+
+/// The whole snapshot of the lists at `time`, with what [`header`] says.
 ///
 /// # Errors
-/// [`EncodeError`] if `name` or the settings are too long for the header, the settings are invalid, or the lists too large.
-pub fn cut(
-    fold: &Fold,
-    name: &str,
-    epoch: u32,
-    settings: &Settings,
-    time: LogTime,
-    fresh_from: u64,
-) -> Result<(Vec<u8>, u64), EncodeError> {
-    let generation = generation(fold, epoch, time);
-    let as_of = fold.position().log_time.millis().max(generation.expiry.unwrap_or(0));
-    let new = NewSnapshot { name, generation, as_of, settings, cut_at: fresh_from };
+/// [`EncodeError`] if the name or the settings are too long for the header, the settings are invalid, or the lists too large.
+pub fn cut(fold: &Fold, header: NewSnapshot<'_>, time: LogTime) -> Result<Cut, EncodeError> {
     let ranges = Cell::new(0);
-    // A list that no command says anything about is gone once all that was on it has ended, even if no command has come since.
-    let lists = fold.lists().iter().filter(|list| {
-        list.name().is_default() || list.stated_action().is_some() || list.ranges_at(time).next().is_some()
-    });
-    let bytes = new.encode(lists.map(|list| {
+    let snapshot = header.encode(shipped_lists(fold, time).map(|list| {
         let counted = list.ranges_at(time).inspect(|_| ranges.set(ranges.get() + 1));
         NewList { name: list.name(), action: list.action(), ranges: counted }
     }))?;
-    Ok((bytes, ranges.get()))
+    Ok(Cut { snapshot, is_overlay: false, ranges: ranges.get(), base: None })
+}
+
+/// Everything but the lists of the snapshot at `time`.
+///
+/// The bytes of a whole snapshot depend only on the log, on what has expired by `time`, on `name`, `epoch` and `settings`, and, if the
+/// settings limit the age of a snapshot, on [`fresh_from`]. Replicas cut the same.
+pub fn header<'a>(
+    fold: &Fold,
+    name: &'a str,
+    epoch: u32,
+    settings: &'a Settings,
+    time: LogTime,
+    fresh_from: u64,
+) -> NewSnapshot<'a> {
+    let generation = generation(fold, epoch, time);
+    let as_of = fold.position().log_time.millis().max(generation.expiry.unwrap_or(0));
+    NewSnapshot { name, generation, as_of, settings, cut_at: fresh_from }
+}
+
+/// The lists in the snapshot at `time`. A list that no command says anything about is gone once all that was on it has ended, even if no
+/// command has come since.
+pub fn shipped_lists(fold: &Fold, time: LogTime) -> impl Iterator<Item = &List> {
+    fold.lists().iter().filter(move |list| {
+        list.name().is_default() || list.stated_action().is_some() || list.ranges_at(time).next().is_some()
+    })
 }
 
 /// Which state of the log is in force at `time`.
@@ -63,13 +86,22 @@ pub fn generation_text(generation: Generation) -> String {
 }
 
 /// The version of a resource: its generation, and, if snapshots get stale, the moment from which this one is fresh, so that an
-/// Envoy with the same generation still takes it: `1042+2026-11-23T03:15:00Z`.
-pub fn version(generation: Generation, fresh_from: Option<u64>) -> String {
-    let generation = generation_text(generation);
-    match fresh_from.map(|millis| LogTime::from_millis(millis).unwrap_or(LogTime::LAST)) {
-        None => generation,
-        Some(fresh_from) => format!("{generation}+{fresh_from}"),
+/// Envoy with the same generation still takes it: `1042+2026-11-23T03:15:00Z`. That of an overlay names its base too, since over another
+/// one it has other bytes: `1042/b0cc6707ae634e46`.
+pub fn version(generation: Generation, fresh_from: Option<u64>, base: Option<&Snapshot<Bytes>>) -> String {
+    let mut version = generation_text(generation);
+    if let Some(millis) = fresh_from {
+        version += &format!("+{}", LogTime::from_millis(millis).unwrap_or(LogTime::LAST));
     }
+    if let Some(base) = base {
+        version += &format!("/{}", base.fingerprint());
+    }
+    version
+}
+
+/// The version of the resource of a base.
+pub fn base_version(base: &Snapshot<Bytes>) -> String {
+    format!("{}/{}", generation_text(base.header().generation), base.fingerprint())
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use edgefold_snapshot::Named;
 use prost::Message;
 
 use self::api::{
-    Any, AsyncDataSource, BytesValue, DataSource, DiscoveryResponse, PluginConfig, TypedExtensionConfig, VmConfig, Wasm,
+    Any, AsyncDataSource, BytesValue, DataSource, DiscoveryResponse, PluginConfig, Specifier, TypedExtensionConfig,
+    VmConfig, Wasm,
 };
 
 const EXTENSION_CONFIG: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
@@ -13,22 +14,51 @@ const HTTP_FILTER: &str = "type.googleapis.com/envoy.extensions.filters.http.was
 const NETWORK_FILTER: &str = "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm";
 const BYTES_VALUE: &str = "type.googleapis.com/google.protobuf.BytesValue";
 
-/// Where in Envoy the filter runs.
+/// What a resource is in Envoy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FilterKind {
-    /// Among the HTTP filters, where it answers requests.
+    /// One of the HTTP filters, which answers requests.
     Http,
-    /// Among the network filters, where it closes connections.
+    /// One of the network filters, which closes connections.
     Network,
+    /// An HTTP filter that no request gets to. It only carries the base of the two others.
+    Base,
 }
 
 impl FilterKind {
     fn type_url(self) -> &'static str {
         match self {
-            Self::Http => HTTP_FILTER,
+            Self::Http | Self::Base => HTTP_FILTER,
             Self::Network => NETWORK_FILTER,
         }
     }
+
+    /// What [`PluginConfig::root_id`] begins with. The kinds have configurations of their own, because they arrive at different times
+    /// and the last one serves.
+    fn root_id(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Network => "network",
+            Self::Base => "base",
+        }
+    }
+
+    /// The name of the resource for the filter with this name.
+    pub fn resource_name(self, filter: &str) -> String {
+        match self {
+            Self::Http | Self::Network => filter.to_owned(),
+            Self::Base => format!("{filter}-base"),
+        }
+    }
+}
+
+/// How Envoy gets the wasm module.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Code<'a> {
+    /// In the resource.
+    Inline(&'static [u8]),
+    /// From the file with this path, as Envoy sees it.
+    File(&'a str),
 }
 
 /// What Envoy does if the filter crashes: `envoy.extensions.wasm.v3.FailurePolicy`.
@@ -50,17 +80,17 @@ impl Named for FailurePolicy {
 /// A filter and its snapshot, as Envoy's extension config discovery service (ECDS) delivers them.
 #[derive(Clone, Debug)]
 pub struct Resource<'a> {
-    /// Where in Envoy the filter runs.
+    /// What it is in Envoy.
     pub kind: FilterKind,
-    /// The name of the resource, which is the filter's.
+    /// The name of the filter.
     pub name: &'a str,
     /// The version of the resource.
     pub version: &'a str,
     /// Must be unique for each shipment. Envoy does not configure a plugin again with a configuration that is, as a whole, one
     /// that is still in use, for instance by an open stream. Then whatever came in between would keep serving.
     pub shipment: &'a str,
-    /// The filter's wasm module. The two kinds of a filter have the same, so that they share a VM and its table.
-    pub module: &'static [u8],
+    /// The filter's wasm module. All kinds of a filter have the same, so that they share a VM and its tables.
+    pub code: Code<'a>,
     /// The snapshot. Envoy unwraps it, so the filter gets exactly these bytes.
     pub snapshot: Bytes,
     /// What Envoy does if the filter crashes.
@@ -70,7 +100,11 @@ pub struct Resource<'a> {
 impl Resource<'_> {
     /// The encoded `DiscoveryResponse` with this resource. The snapshot and the module are copied once, into the result.
     pub fn encode(&self) -> Vec<u8> {
-        let code = DataSource { inline_bytes: Bytes::from_static(self.module) };
+        let code = match self.code {
+            Code::Inline(module) => Specifier::InlineBytes(Bytes::from_static(module)),
+            Code::File(path) => Specifier::Filename(path.to_owned()),
+        };
+        let code = DataSource { specifier: Some(code) };
         let vm = VmConfig {
             // Plugins with the same VM id and code share one VM on each worker: those of one name. The filter could tell
             // several lists in one VM apart, at the cost of one more call for each request.
@@ -78,20 +112,17 @@ impl Resource<'_> {
             runtime: "envoy.wasm.runtime.v8".to_owned(),
             code: Some(AsyncDataSource { local: Some(code) }),
         };
-        // The two kinds have configurations of their own, because they arrive at different times and the last one serves.
-        let root_id = match self.kind {
-            FilterKind::Http => format!("http {}", self.shipment),
-            FilterKind::Network => format!("network {}", self.shipment),
-        };
         let plugin = PluginConfig {
+            // Not that of the resource: the filter serves what has one name.
             name: self.name.to_owned(),
-            root_id,
+            root_id: format!("{} {}", self.kind.root_id(), self.shipment),
             vm_config: Some(vm),
             configuration: Some(Any::new(BYTES_VALUE, BytesValue { value: self.snapshot.clone() })),
             failure_policy: self.failure_policy as i32,
         };
         let filter = Any::new(self.kind.type_url(), Wasm { config: Some(plugin) });
-        let extension = TypedExtensionConfig { name: self.name.to_owned(), typed_config: Some(filter) };
+        let name = self.kind.resource_name(self.name);
+        let extension = TypedExtensionConfig { name, typed_config: Some(filter) };
         DiscoveryResponse {
             version_info: self.version.to_owned(),
             resources: vec![Any::new(EXTENSION_CONFIG, extension)],
@@ -139,7 +170,7 @@ mod api {
     use std::fmt::Debug;
 
     use bytes::Bytes;
-    use prost::Message;
+    use prost::{Message, Oneof};
 
     /// A `google.protobuf.Any` whose content has a known type: an embedded message is encoded like the bytes of one.
     #[derive(Clone, Message)]
@@ -213,8 +244,16 @@ mod api {
 
     #[derive(Clone, Message)]
     pub(super) struct DataSource {
+        #[prost(oneof = "Specifier", tags = "1, 2")]
+        pub(super) specifier: Option<Specifier>,
+    }
+
+    #[derive(Clone, Oneof)]
+    pub(super) enum Specifier {
+        #[prost(string, tag = "1")]
+        Filename(String),
         #[prost(bytes = "bytes", tag = "2")]
-        pub(super) inline_bytes: Bytes,
+        InlineBytes(Bytes),
     }
 
     #[derive(Clone, Message)]
@@ -235,17 +274,18 @@ mod tests {
 
     use super::*;
 
-    fn resource(kind: FilterKind, failure_policy: FailurePolicy) -> Resource<'static> {
+    fn resource(kind: FilterKind, code: Code<'static>, failure_policy: FailurePolicy) -> Resource<'static> {
         let snapshot = Bytes::from_static(b"snapshot");
-        Resource { kind, name: "my.list", version: "7", shipment: "a b", module: b"module", snapshot, failure_policy }
+        Resource { kind, name: "my.list", version: "7", shipment: "a b", code, snapshot, failure_policy }
     }
 
     /// The same resource by the whole Envoy API.
-    fn by_the_whole_api(kind: FilterKind, failure_policy: wasm::FailurePolicy) -> Vec<u8> {
-        let code = core::DataSource {
-            specifier: Some(core::data_source::Specifier::InlineBytes(b"module".to_vec())),
-            ..Default::default()
+    fn by_the_whole_api(kind: FilterKind, code: Code<'_>, failure_policy: wasm::FailurePolicy) -> Vec<u8> {
+        let specifier = match code {
+            Code::Inline(module) => core::data_source::Specifier::InlineBytes(module.to_vec()),
+            Code::File(path) => core::data_source::Specifier::Filename(path.to_owned()),
         };
+        let code = core::DataSource { specifier: Some(specifier), ..Default::default() };
         let vm = wasm::VmConfig {
             vm_id: "my.list".to_owned(),
             runtime: "envoy.wasm.runtime.v8".to_owned(),
@@ -254,18 +294,19 @@ mod tests {
         };
         let plugin = wasm::PluginConfig {
             name: "my.list".to_owned(),
-            root_id: if kind == FilterKind::Http { "http a b" } else { "network a b" }.to_owned(),
+            root_id: format!("{} a b", format!("{kind:?}").to_lowercase()),
             vm: Some(wasm::plugin_config::Vm::VmConfig(vm)),
             configuration: Some(Any { type_url: BYTES_VALUE.to_owned(), value: b"snapshot".to_vec().encode_to_vec() }),
             failure_policy: failure_policy.into(),
             ..Default::default()
         };
         let value = match kind {
-            FilterKind::Http => HttpWasm { config: Some(plugin) }.encode_to_vec(),
+            FilterKind::Http | FilterKind::Base => HttpWasm { config: Some(plugin) }.encode_to_vec(),
             FilterKind::Network => NetworkWasm { config: Some(plugin) }.encode_to_vec(),
         };
         let filter = Any { type_url: kind.type_url().to_owned(), value };
-        let extension = core::TypedExtensionConfig { name: "my.list".to_owned(), typed_config: Some(filter) };
+        let name = if kind == FilterKind::Base { "my.list-base" } else { "my.list" };
+        let extension = core::TypedExtensionConfig { name: name.to_owned(), typed_config: Some(filter) };
         discovery::DiscoveryResponse {
             version_info: "7".to_owned(),
             type_url: EXTENSION_CONFIG.to_owned(),
@@ -277,14 +318,16 @@ mod tests {
 
     #[test]
     fn a_resource_is_what_the_whole_envoy_api_encodes_and_can_be_read_back() {
-        for kind in [FilterKind::Http, FilterKind::Network] {
+        let codes = [Code::Inline(b"module"), Code::File("/folder/module.wasm")];
+        let kinds = [FilterKind::Http, FilterKind::Network, FilterKind::Base];
+        for (kind, code) in kinds.into_iter().flat_map(|kind| codes.map(|code| (kind, code))) {
             for (policy, theirs) in [
                 (FailurePolicy::Reload, wasm::FailurePolicy::FailReload),
                 (FailurePolicy::Closed, wasm::FailurePolicy::FailClosed),
                 (FailurePolicy::Open, wasm::FailurePolicy::FailOpen),
             ] {
-                let response = Bytes::from(resource(kind, policy).encode());
-                assert_eq!(response, by_the_whole_api(kind, theirs));
+                let response = Bytes::from(resource(kind, code, policy).encode());
+                assert_eq!(response, by_the_whole_api(kind, code, theirs));
                 assert_eq!(snapshot_in(&response).as_deref(), Some(&b"snapshot"[..]));
                 assert_eq!(shipment_in(&response).as_deref(), Some("a b"));
             }

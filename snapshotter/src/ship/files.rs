@@ -8,28 +8,43 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use edgefold_snapshot::{Role, Snapshot};
 use tempfile::NamedTempFile;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::ecds::{FailurePolicy, FilterKind, Resource, shipment_in};
-use super::{ShipError, Shipment, Subscriber};
+use super::ecds::{Code, FailurePolicy, FilterKind, Resource, shipment_in, snapshot_in};
+use super::{ShipError, Shipment, Subscriber, cut};
 
 /// The files with the resources of one filter.
 #[derive(Debug)]
 pub struct Files {
-    files: Vec<EcdsFile>,
+    places: Vec<Place>,
     failure_policy: FailurePolicy,
+    /// The path of the file with the module, as Envoy sees it; `None` if each resource has the module in it.
+    module_path: Option<String>,
     /// How many repairs were tried, for their ids.
     repairs: u64,
 }
 
+/// A file that is shipped to.
 #[derive(Debug)]
-struct EcdsFile {
-    kind: FilterKind,
+struct Place {
+    content: Content,
     path: PathBuf,
     /// How the file was left; `None` before the first delivery.
     left: Option<Identity>,
-    /// Locked as long as this process lives, so that no other ships to the same file.
-    _lock: File,
+    /// The id of the shipment in it then.
+    id: String,
+    /// Locked as long as this process lives, so that no other ships to the same file. All may write the same module.
+    _lock: Option<File>,
+}
+
+/// What is in a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Content {
+    /// The module that the resources name.
+    Module,
+    Resource(FilterKind),
 }
 
 /// Tells a file from one that somebody else has put in its place, or written to.
@@ -57,39 +72,98 @@ impl Files {
         network: Option<PathBuf>,
         failure_policy: FailurePolicy,
     ) -> Result<Self, ShipError> {
-        let network = network.map(|path| EcdsFile::open(FilterKind::Network, path));
-        let http = http.map(|path| EcdsFile::open(FilterKind::Http, path));
-        Ok(Self { files: network.into_iter().chain(http).collect::<Result<_, _>>()?, failure_policy, repairs: 0 })
+        let network = network.map(|path| Place::open(FilterKind::Network, path));
+        let http = http.map(|path| Place::open(FilterKind::Http, path));
+        let places = network.into_iter().chain(http).collect::<Result<_, _>>()?;
+        Ok(Self { places, failure_policy, module_path: None, repairs: 0 })
     }
 
-    fn resource(&self, kind: FilterKind, shipment: &Shipment, id: &str) -> Vec<u8> {
-        let Shipment { name, version, module, snapshot, .. } = shipment;
-        let (snapshot, failure_policy) = (snapshot.clone(), self.failure_policy);
-        Resource { kind, name, version, shipment: id, module, snapshot, failure_policy }.encode()
+    /// Ships the base of the filters to a file of its own, and `module` to one beside it, whose name tells versions apart. Envoy finds the
+    /// folder of the two at `envoy_folder`, if not at the same path.
+    ///
+    /// # Errors
+    /// Those of [`Files::new`].
+    pub fn with_base(
+        mut self,
+        path: PathBuf,
+        envoy_folder: Option<&Path>,
+        module: &'static [u8],
+    ) -> Result<Self, ShipError> {
+        let base = Place::open(FilterKind::Base, path)?;
+        let failed = base.failed();
+        let name = format!("edgefold-filter-{:016x}.wasm", xxh3_64(module));
+        let here = folder(&base.path).canonicalize().map_err(failed)?;
+        self.module_path = Some(envoy_folder.unwrap_or(&here).join(&name).to_string_lossy().into_owned());
+        let path = folder(&base.path).join(name);
+        let module = Place { content: Content::Module, path, left: None, id: String::new(), _lock: None };
+        self.places.splice(0..0, [module, base]);
+        Ok(self)
     }
 
-    /// Whether the file at `path` holds `shipment`, under the id that it was shipped with.
-    fn holds(&self, kind: FilterKind, path: &Path, shipment: &Shipment) -> bool {
-        let Ok(file) = fs::read(path).map(Bytes::from) else { return false };
-        shipment_in(&file).is_some_and(|id| self.resource(kind, shipment, &id) == file)
+    /// The base that is in its file, from whichever process.
+    pub fn found_base(&self) -> Option<Snapshot<Bytes>> {
+        let base = self.places.iter().find(|place| place.content == Content::Resource(FilterKind::Base))?;
+        let snapshot = Snapshot::open(snapshot_in(&fs::read(&base.path).ok()?.into())?).ok()?;
+        Some(snapshot).filter(|snapshot| snapshot.header().role == Role::Base)
     }
 
-    /// Writes the files at these places. Each is written beside its place first, so that a full disk changes neither.
+    /// The places in the order in which they are written, so that an Envoy that starts in the middle finds what it can serve: a base
+    /// before an overlay over it, but after a whole snapshot.
+    fn in_order(&self, shipment: &Shipment) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.places.len()).collect();
+        let is_base = |at: &usize| self.places[*at].content == Content::Resource(FilterKind::Base);
+        order.sort_by_key(|at| !shipment.is_overlay && is_base(at));
+        order
+    }
+
+    /// The id and version of what a place should have.
+    fn content_id(content: Content, shipment: &Shipment) -> String {
+        match (content, &shipment.base) {
+            (Content::Module, _) => String::new(),
+            (Content::Resource(FilterKind::Base), Some(base)) => base.fingerprint().to_string(),
+            (Content::Resource(_), _) => shipment.id.clone(),
+        }
+    }
+
+    /// What a place should have, under this id.
+    fn bytes(&self, content: Content, shipment: &Shipment, id: &str) -> Vec<u8> {
+        let Content::Resource(kind) = content else { return shipment.module.to_vec() };
+        let base = shipment.base.as_ref().filter(|_| kind == FilterKind::Base);
+        let (version, snapshot) = match base {
+            Some(base) => (&cut::base_version(base), base.bytes().clone()),
+            None => (&shipment.version, shipment.snapshot.clone()),
+        };
+        let code = match &self.module_path {
+            Some(path) => Code::File(path),
+            None => Code::Inline(shipment.module),
+        };
+        let (name, failure_policy) = (&shipment.name, self.failure_policy);
+        Resource { kind, name, version, shipment: id, code, snapshot, failure_policy }.encode()
+    }
+
+    /// Whether the place holds what it should have, under any id.
+    fn holds(&self, place: &Place, shipment: &Shipment) -> bool {
+        let Ok(file) = fs::read(&place.path).map(Bytes::from) else { return false };
+        let id = if place.content == Content::Module { Some(String::new()) } else { shipment_in(&file) };
+        id.is_some_and(|id| self.bytes(place.content, shipment, &id) == file)
+    }
+
+    /// Writes the files at these places. Each is written beside its place first, so that a full disk changes none.
     fn write(&mut self, contents: Vec<(usize, Vec<u8>)>) -> Result<(), ShipError> {
         let staged: Vec<(usize, NamedTempFile)> = contents
             .into_iter()
-            .map(|(at, bytes)| Ok((at, stage(&self.files[at].path, &bytes).map_err(self.files[at].failed())?)))
+            .map(|(at, bytes)| Ok((at, stage(&self.places[at].path, &bytes).map_err(self.places[at].failed())?)))
             .collect::<Result<_, ShipError>>()?;
         for (at, file) in staged {
-            let path = &self.files[at].path;
-            let left = publish(file, path).map_err(self.files[at].failed())?;
-            self.files[at].left = Some(Identity::of(&left));
+            let path = &self.places[at].path;
+            let left = publish(file, path).map_err(self.places[at].failed())?;
+            self.places[at].left = Some(Identity::of(&left));
         }
         Ok(())
     }
 }
 
-impl EcdsFile {
+impl Place {
     fn open(kind: FilterKind, path: PathBuf) -> Result<Self, ShipError> {
         let failed = |source| ShipError::File { path: path.clone(), source };
         if !folder(&path).is_dir() {
@@ -107,10 +181,10 @@ impl EcdsFile {
                 let _removed = fs::remove_file(entry.path());
             }
         }
-        Ok(Self { kind, path, left: None, _lock: lock })
+        Ok(Self { content: Content::Resource(kind), path, left: None, id: String::new(), _lock: Some(lock) })
     }
 
-    fn failed(&self) -> impl FnOnce(io::Error) -> ShipError {
+    fn failed(&self) -> impl FnOnce(io::Error) -> ShipError + use<> {
         let path = self.path.clone();
         |source| ShipError::File { path, source }
     }
@@ -119,45 +193,58 @@ impl EcdsFile {
 impl Subscriber for Files {
     fn deliver(&mut self, shipment: &Arc<Shipment>) -> Result<u64, ShipError> {
         let (mut shipped, mut to_write) = (0, Vec::new());
-        for (at, EcdsFile { kind, path, left, .. }) in self.files.iter().enumerate() {
-            let bytes = self.resource(*kind, shipment, &shipment.id);
+        for at in self.in_order(shipment) {
+            let place = &self.places[at];
+            let id = Self::content_id(place.content, shipment);
+            if place.left.is_some() && place.id == id {
+                continue;
+            }
+            let bytes = self.bytes(place.content, shipment, &id);
             shipped += bytes.len() as u64;
             // After a restart Envoy may have this state already. Then it does not get it again.
-            if left.is_some() || !self.holds(*kind, path, shipment) {
+            if place.left.is_some() || !self.holds(place, shipment) {
                 to_write.push((at, bytes));
             }
         }
         self.write(to_write)?;
-        for file in &mut self.files {
-            if file.left.is_none() {
-                file.left = Some(Identity::of(&fs::metadata(&file.path).map_err(file.failed())?));
+        for place in &mut self.places {
+            if place.left.is_none() {
+                place.left = Some(Identity::of(&fs::metadata(&place.path).map_err(place.failed())?));
             }
+            place.id = Self::content_id(place.content, shipment);
         }
         Ok(shipped)
     }
 
     fn repair(&mut self, shipment: &Arc<Shipment>) -> Result<bool, ShipError> {
-        // Another id each time, because Envoy may have taken what somebody else has put there, and may still have what was there
-        // before, for an open connection. The shipment's own id tells it from those of other processes.
-        let id = format!("{}.{}", shipment.id, self.repairs + 1);
         let mut damaged = Vec::new();
-        for at in 0..self.files.len() {
-            let EcdsFile { kind, path, left, .. } = &self.files[at];
-            let found = fs::metadata(path).ok().map(|found| Identity::of(&found));
-            if found.is_some() && found == *left {
+        for at in self.in_order(shipment) {
+            let place = &self.places[at];
+            let found = fs::metadata(&place.path).ok().map(|found| Identity::of(&found));
+            if found.is_some() && found == place.left {
                 continue;
             }
             // Perhaps only its times have changed.
-            if self.holds(*kind, path, shipment) {
-                self.files[at].left = found;
+            if self.holds(place, shipment) {
+                self.places[at].left = found;
             } else {
-                damaged.push((at, self.resource(*kind, shipment, &id)));
+                damaged.push(at);
             }
         }
-        let is_damaged = !damaged.is_empty();
-        self.repairs += u64::from(is_damaged);
-        self.write(damaged)?;
-        Ok(is_damaged)
+        // Envoy may have refused what came while the module was not there.
+        if damaged.iter().any(|at| self.places[*at].content == Content::Module) {
+            damaged = self.in_order(shipment);
+        }
+        self.repairs += u64::from(!damaged.is_empty());
+        let contents = damaged.iter().map(|at| {
+            // Another id each time, because Envoy may have taken what somebody else has put there, and may still have what was
+            // there before, for an open connection. The own id tells it from those of other processes.
+            let content = self.places[*at].content;
+            let id = format!("{}.{}", Self::content_id(content, shipment), self.repairs);
+            (*at, self.bytes(content, shipment, &id))
+        });
+        self.write(contents.collect())?;
+        Ok(!damaged.is_empty())
     }
 }
 
@@ -183,9 +270,8 @@ fn stage(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
 
 /// Moves a file that was written beside `path` there.
 fn publish(file: NamedTempFile, path: &Path) -> io::Result<Metadata> {
-    let file = file.persist(path)?;
-    File::open(folder(path))?.sync_all()?;
-    file.metadata()
+    // Not made durable: after a power failure the old content is as good, and is replaced as soon as a process runs again.
+    file.persist(path)?.metadata()
 }
 
 fn folder(path: &Path) -> &Path {
@@ -204,7 +290,6 @@ mod tests {
 
     use super::*;
     use crate::ship::Publisher;
-    use crate::ship::ecds::snapshot_in;
 
     fn shipment(millis: u64) -> Arc<Shipment> {
         let now = LogTime::from_millis(millis).unwrap();

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgefold::{Batch, Contact, Error, Follower, Log, LogTime, Now};
+use edgefold_snapshot::EncodeError;
 use tracing::{info, warn};
 
-use super::{Publisher, ShipError, Shipment, Subscriber};
+use super::{Publisher, Rebase, ShipError, Shipment, Subscriber};
 use crate::retry::Retry;
 
 /// What a shipper has done, for metrics.
@@ -22,6 +23,8 @@ pub struct Status {
     pub shipped_bytes: u64,
     /// How many shipments were delivered.
     pub shipped: u64,
+    /// How many bases were among them.
+    pub bases: u64,
     /// How many could not be.
     pub ship_failures: u64,
     /// How many records were rejected.
@@ -196,6 +199,11 @@ impl<S: Subscriber> Shipper<S> {
         if !self.delivered.as_ref().is_some_and(|delivered| Arc::ptr_eq(delivered, shipment)) {
             let bytes = self.subscriber.deliver(shipment)?;
             info!("shipped generation {}: {bytes} bytes", shipment.version);
+            let base = |shipment: &Shipment| {
+                shipment.base.as_ref().filter(|_| shipment.is_overlay).map(|base| base.fingerprint())
+            };
+            let before = self.delivered.as_deref().and_then(base);
+            self.status.bases += u64::from(base(shipment).is_some_and(|base| Some(base) != before));
             self.delivered = Some(Arc::clone(shipment));
             self.delivered_at = Some(now.instant);
             self.status.shipped += 1;
@@ -214,6 +222,18 @@ impl<S: Subscriber> Shipper<S> {
             self.status.repaired += 1;
         }
         Ok(())
+    }
+
+    /// The work for the next base, once it is due, to be done beside this thread. Its outcome goes to [`Shipper::rebased`].
+    pub fn rebase(&mut self) -> Option<Rebase> {
+        self.publisher.rebase()
+    }
+
+    /// Takes the outcome of a [`Rebase`]; `None` if it has none. The base is shipped when the shipper next handles something.
+    pub fn rebased(&mut self, outcome: Option<Result<Vec<u8>, EncodeError>>) {
+        if let Err(error) = self.publisher.rebased(outcome) {
+            warn!("changes are still shipped over the last base, because there is no new one: {error}");
+        }
     }
 
     fn note_shipped(&mut self, outcome: Result<(), ShipError>, now: Now) {

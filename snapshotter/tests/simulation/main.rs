@@ -55,6 +55,8 @@ struct Met {
     other_logs: u32,
     clock_jumps: u32,
     shipments: u32,
+    bases: u32,
+    half_pairs: u32,
 }
 
 impl AddAssign for Met {
@@ -76,6 +78,8 @@ impl AddAssign for Met {
         self.other_logs += other.other_logs;
         self.clock_jumps += other.clock_jumps;
         self.shipments += other.shipments;
+        self.bases += other.bases;
+        self.half_pairs += other.half_pairs;
     }
 }
 
@@ -103,7 +107,10 @@ impl Simulation {
             let settings = Settings { freshness: this.random.bool().then_some(freshness), ..Settings::default() };
             let disk = Disk::new(this.random.fork(), faults);
             let min_interval = Duration::from_millis([0, 500][this.random.usize(..2)]);
-            this.processes.push(Process::new(this.memory.process(), disk, settings, min_interval, this.now()));
+            // With 0 every snapshot is a pair, with the others those of many ranges.
+            let least_bytes = [0, 300, 400][this.random.usize(..3)];
+            let log = this.memory.process();
+            this.processes.push(Process::new(log, disk, settings, least_bytes, min_interval, this.now()));
         }
         this
     }
@@ -156,7 +163,8 @@ impl Simulation {
                 self.memory.topics().met.clock_jumps += 1;
                 (0..self.processes.len()).for_each(|at| self.restart(at));
             }
-            12..21 => self.step_shipper(at),
+            12 => self.memory.topics().met.bases += u32::from(self.processes[at].rebase()),
+            13..21 => self.step_shipper(at),
             _ => self.step_keeper(at),
         }
     }
@@ -170,11 +178,17 @@ impl Simulation {
 
     fn step_shipper(&mut self, at: usize) {
         let now = self.now();
-        let deliveries = self.processes[at].disk.deliveries();
+        let (deliveries, halves) = (self.processes[at].disk.deliveries(), self.processes[at].disk.halves());
         if !self.processes[at].ship(now) {
             self.restart(at);
         }
+        let new_halves = self.processes[at].disk.halves() - halves;
         self.memory.topics().met.shipments += self.processes[at].disk.deliveries() - deliveries;
+        self.memory.topics().met.half_pairs += new_halves;
+        // It is killed between the two files.
+        if new_halves > 0 && self.random.bool() {
+            self.restart(at);
+        }
     }
 
     /// Crashes a process, and starts a new one.
@@ -287,11 +301,22 @@ fn the_view_and_the_shipments_are_a_replay_of_the_commands_no_matter_what_fails(
     });
     if let Some(met) = met {
         let Met { crashes_in_a_transaction, crashes_in_a_takeover, crashes_after_a_commit, .. } = met;
-        let Met { failures, lost_acknowledgements, late_takeovers, foreign, clock_jumps, shipments, .. } = met;
+        let Met {
+            failures,
+            lost_acknowledgements,
+            late_takeovers,
+            foreign,
+            clock_jumps,
+            shipments,
+            bases,
+            half_pairs,
+            ..
+        } = met;
         let Met { duplicates, written_once_more, fenced, aborted, compacted, takeovers, .. } = met;
         let crashes = [crashes_in_a_transaction, crashes_in_a_takeover, crashes_after_a_commit];
         let faults = [failures, lost_acknowledgements, late_takeovers, foreign, clock_jumps];
-        let events = [duplicates, written_once_more, fenced, aborted, compacted, takeovers, shipments];
+        let events =
+            [duplicates, written_once_more, fenced, aborted, compacted, takeovers, shipments, bases, half_pairs];
         let mut counts = crashes.into_iter().chain(faults).chain(events);
         assert!(counts.all(|count| count > 100), "something happened too rarely: {met:?}");
     }

@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use edgefold::{Contact, Fold, Follower, ListAction, ListName, LogTime, Now};
-use edgefold_snapshot::{Settings, Snapshot};
+use edgefold_snapshot::{Layers, Settings, Snapshot};
 use edgefold_snapshotter::keeper::{Keeper, Role};
 use edgefold_snapshotter::ship::shipper::Shipper;
-use edgefold_snapshotter::ship::{Publisher, ShipError, Shipment, Subscriber};
+use edgefold_snapshotter::ship::{Publisher, Rebase, ShipError, Shipment, Subscriber};
 use fastrand::Rng;
 
 use crate::topics::{Memory, replay};
@@ -24,13 +25,18 @@ struct Content {
     random: Rng,
     /// One in this many deliveries fails; none if it is 0.
     faults: u32,
-    current: Option<Arc<Shipment>>,
+    /// What the file of the filter has.
+    filter: Option<Arc<Shipment>>,
+    /// What that of the base has.
+    base: Option<Arc<Snapshot<Bytes>>>,
     deliveries: u32,
+    /// How often a base was written without its overlay.
+    halves: u32,
 }
 
 impl Disk {
     pub(crate) fn new(random: Rng, faults: u32) -> Self {
-        Self(Arc::new(Mutex::new(Content { random, faults, current: None, deliveries: 0 })))
+        Self(Arc::new(Mutex::new(Content { random, faults, filter: None, base: None, deliveries: 0, halves: 0 })))
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
@@ -45,30 +51,67 @@ impl Disk {
         self.content().deliveries
     }
 
-    /// The lists that Envoy has, and from when its snapshot counts as fresh.
+    /// How often a base was written without its overlay.
+    pub(crate) fn halves(&self) -> u32 {
+        self.content().halves
+    }
+
+    fn base(&self) -> Option<Snapshot<Bytes>> {
+        self.content().base.as_deref().cloned()
+    }
+
+    /// The lists that an Envoy has that starts now, and from when its snapshot counts as fresh. `None` if it refuses everything.
     fn in_force(&self) -> Option<(Vec<Listed>, Option<u64>)> {
-        let shipment = self.content().current.clone()?;
-        let snapshot = Snapshot::open(&shipment.snapshot).unwrap();
-        let fresh_from = snapshot.header().settings.freshness.map(|freshness| freshness.cut_at);
-        let lists = snapshot.header().lists.iter().enumerate();
+        let content = self.content();
+        let (shipment, base) = (content.filter.as_ref()?, content.base.as_ref()?);
+        let snapshot = Arc::new(Snapshot::open(shipment.snapshot.clone()).unwrap());
+        let layers = if shipment.is_overlay {
+            // As in the filter: a base that is not older than the overlay has all that the overlay has.
+            let order = |snapshot: &Snapshot<Bytes>| snapshot.header().generation.next_offset;
+            let is_newer = order(base) >= order(&snapshot);
+            let alone = || is_newer.then(|| Layers::alone(Arc::clone(base)));
+            Layers::over(Arc::clone(&snapshot), base).or_else(alone)?
+        } else {
+            Layers::alone(snapshot)
+        };
+        let fresh_from = layers.header().settings.freshness.map(|freshness| freshness.cut_at);
+        let lists = layers.header().lists.iter().enumerate();
         let lists = lists.map(|(index, list)| Listed {
             name: list.name,
             action: list.action.clone(),
-            addresses: addresses().map(|ip| snapshot.contains(index, ip)).collect(),
+            addresses: addresses().map(|ip| layers.contains(index, ip)).collect(),
         });
         Some((lists.collect(), fresh_from))
     }
 }
 
+impl Content {
+    fn fault(&mut self) -> Result<(), ShipError> {
+        if self.faults > 0 && self.random.u32(..self.faults) == 0 {
+            return Err(ShipError::File { path: "disk".into(), source: std::io::ErrorKind::StorageFull.into() });
+        }
+        Ok(())
+    }
+}
+
 impl Subscriber for Disk {
+    /// As [`edgefold_snapshotter::ship::files::Files`]. It may fail, or the process be killed, between the two files.
     fn deliver(&mut self, shipment: &Arc<Shipment>) -> Result<u64, ShipError> {
         let mut content = self.content();
-        let faults = content.faults;
-        if faults > 0 && content.random.u32(..faults) == 0 {
-            let source = std::io::ErrorKind::StorageFull.into();
-            return Err(ShipError::File { path: "disk".into(), source });
+        content.fault()?;
+        if !shipment.is_overlay {
+            content.filter = Some(Arc::clone(shipment));
         }
-        content.current = Some(Arc::clone(shipment));
+        let is_new = |base: &Arc<Snapshot<Bytes>>| {
+            Some(base.fingerprint()) != shipment.base.as_ref().map(|new| new.fingerprint())
+        };
+        if content.base.as_ref().is_none_or(is_new) {
+            content.base.clone_from(&shipment.base);
+            content.halves += 1;
+            content.fault()?;
+            content.halves -= 1;
+        }
+        content.filter = Some(Arc::clone(shipment));
         content.deliveries += 1;
         Ok(shipment.snapshot.len() as u64)
     }
@@ -107,6 +150,10 @@ pub(crate) struct Process {
     pub(crate) log: Memory,
     pub(crate) disk: Disk,
     settings: Settings,
+    /// From how many bytes on it ships a base and overlays.
+    least_bytes: usize,
+    /// The base that it is encoding.
+    rebase: Option<Rebase>,
     min_interval: Duration,
     /// The latest time at which a read confirmed the end of the log, by the wall clock then.
     confirmed: Option<LogTime>,
@@ -115,14 +162,23 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(log: Memory, disk: Disk, settings: Settings, min_interval: Duration, now: Now) -> Self {
+    pub(crate) fn new(
+        log: Memory,
+        disk: Disk,
+        settings: Settings,
+        least_bytes: usize,
+        min_interval: Duration,
+        now: Now,
+    ) -> Self {
         let keeper = Keeper::new(now.instant, Duration::ZERO);
-        Self { keeper, shipper: None, log, disk, settings, min_interval, confirmed: None, expected: Fold::default() }
+        let (shipper, rebase, confirmed, expected) = (None, None, None, Fold::default());
+        Self { keeper, shipper, log, disk, settings, least_bytes, rebase, min_interval, confirmed, expected }
     }
 
     /// What a process that starts now on the same disk is.
     pub(crate) fn restarted(&self, now: Now) -> Self {
-        let process = Self::new(self.log.process(), self.disk.clone(), self.settings.clone(), self.min_interval, now);
+        let Self { log, disk, settings, least_bytes, min_interval, .. } = self;
+        let process = Self::new(log.process(), disk.clone(), settings.clone(), *least_bytes, *min_interval, now);
         Self { confirmed: self.confirmed, ..process }
     }
 
@@ -134,7 +190,7 @@ impl Process {
     /// One step of shipping. Returns whether the process goes on: it ends when its log is gone or is another one.
     pub(crate) fn ship(&mut self, now: Now) -> bool {
         let before = self.disk.in_force();
-        let deliveries = self.disk.deliveries();
+        let (deliveries, base) = (self.disk.deliveries(), self.disk.base().map(|base| base.fingerprint()));
         let Some(shipper) = &mut self.shipper else {
             let Ok(mut follower) = Follower::load(&self.log) else { return true };
             if let Some(view) = follower.view.take() {
@@ -142,6 +198,7 @@ impl Process {
             }
             self.confirmed = self.confirmed.max(Some(now.time));
             let publisher = Publisher::new("edgefold", 0, self.settings.clone(), b"module");
+            let publisher = publisher.with_bases(self.least_bytes, self.disk.base()).unwrap();
             let shipper = self.shipper.insert(Shipper::new(
                 follower,
                 publisher,
@@ -165,10 +222,21 @@ impl Process {
         // What could not be delivered may be undone before it can.
         let was_delivered_before = shipper.status().ship_failures == 0;
         self.check(now);
+        let is_rebase = self.disk.base().map(|base| base.fingerprint()) != base;
         if self.disk.deliveries() > deliveries && was_delivered_before {
-            assert_ne!(self.disk.in_force(), before, "a shipment that changes nothing");
+            assert!(is_rebase || self.disk.in_force() != before, "a shipment that changes nothing");
         }
         true
+    }
+
+    /// Starts to encode a base if one is due, or ends that.
+    pub(crate) fn rebase(&mut self) -> bool {
+        let Some(shipper) = &mut self.shipper else { return false };
+        match self.rebase.take() {
+            Some(work) => shipper.rebased(Some(work.run())),
+            None => self.rebase = shipper.rebase(),
+        }
+        self.rebase.is_none()
     }
 
     /// What is shipped is what a replay of the commands blocks now, and is no fresher than the log allows.

@@ -178,8 +178,8 @@ fn errors_say_what_is_wrong() {
     assert!(refused(&bytes[..20]).contains("truncated: 20 bytes"));
     assert!(refused(&bytes[..bytes.len() - 1]).contains("damaged or truncated"));
     let mut next_version = bytes.clone();
-    next_version[8] = 6;
-    assert!(refused(&next_version).contains("format version 6, but this build reads version 5"));
+    next_version[8] = 7;
+    assert!(refused(&next_version).contains("format version 7, but this build reads version 6"));
     let mut long_header = bytes;
     long_header[12..16].copy_from_slice(&2_000_000_u32.to_le_bytes());
     assert!(refused(&with_checksum(long_header)).contains("claims 2000000 bytes, but at most 1048576"));

@@ -3,13 +3,15 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::Command;
 
 use edgefold_format_tests::samples::{Sample, samples};
 use edgefold_snapshot::{
-    ClientAddress, Freshness, Generation, ListAction, Mode, NewList, NewSnapshot, NoAddress, OpenConnections, Refusal,
-    Settings, TrustedProxies, WhenStale,
+    ClientAddress, Fingerprint, Freshness, Generation, ListAction, Mode, NewList, NewOverlayList, NewSnapshot,
+    NoAddress, OpenConnections, Refusal, Settings, TrustedProxies, WhenStale,
 };
+use edgefold_table::IpRange;
 
 /// No setting has its default value.
 fn settings() -> Settings {
@@ -33,9 +35,69 @@ fn settings() -> Settings {
     }
 }
 
+fn decoded(snapshot: &Path) -> String {
+    let decoder = concat!(env!("CARGO_MANIFEST_DIR"), "/decode_snapshot.py");
+    let output = Command::new("python3").arg(decoder).arg(snapshot).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_same_decoder_reads_a_base_and_an_overlay() {
+    let settings = Settings::default();
+    let generation = Generation { epoch: 0, next_offset: 300, expiry: None };
+    let new = NewSnapshot { name: "edgefold", generation, as_of: 7, settings: &settings, cut_at: 0 };
+    let actions = [("default", ListAction::default()), ("a", ListAction::Tag), ("b", ListAction::Shadow)];
+    let list = |at: usize, ranges: &[&str]| {
+        let (name, action): (_, &ListAction) = (actions[at].0.parse().unwrap(), &actions[at].1);
+        NewList { name, action, ranges: ranges.iter().map(|range| range.parse().unwrap()).collect::<Vec<IpRange>>() }
+    };
+    let removed = |range: &str| Some(vec![range.parse().unwrap()]);
+    let base = new.encode_base([list(0, &["10.0.0.0/24", "2001:db8::/32"])]).unwrap();
+    let fingerprint = Fingerprint::of(&base).unwrap();
+    let overlay = new
+        .encode_overlay(
+            fingerprint,
+            [
+                NewOverlayList { added: list(0, &["10.0.0.1-10.0.0.255"]), removed: removed("10.0.0.0/24") },
+                NewOverlayList { added: list(1, &["192.0.2.1"]), removed: None },
+                NewOverlayList { added: list(2, &[]), removed: removed("2001:db8::/32") },
+            ],
+        )
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("snapshot");
+    let lines = |snapshot: &[u8]| {
+        std::fs::write(&file, snapshot).unwrap();
+        // Without the settings, which are as in a whole snapshot.
+        decoded(&file).lines().filter(|line| !line.starts_with("# {")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let header = "name=edgefold epoch=0 next_offset=300 expiry=none as_of=7";
+    let of_base = [
+        &format!("# base {header}"),
+        "# list default: deny 100%, ipv4=1 ipv6=1",
+        "10.0.0.0\t10.0.0.255",
+        "2001:db8::\t2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
+    ];
+    assert_eq!(lines(&base), of_base);
+    let of_overlay = [
+        &format!("# overlay over {fingerprint} of {} bytes {header}", base.len()),
+        "# list default: deny 100%, ipv4=1 ipv6=0",
+        "10.0.0.1\t10.0.0.255",
+        "# list a: tag, ipv4=1 ipv6=0",
+        "192.0.2.1\t192.0.2.1",
+        "# list b: shadow, ipv4=0 ipv6=0",
+        "# removed from list default: some, ipv4=1 ipv6=0",
+        "10.0.0.0\t10.0.0.255",
+        "# removed from list a: all, ipv4=0 ipv6=0",
+        "# removed from list b: some, ipv4=0 ipv6=1",
+        "2001:db8::\t2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
+    ];
+    assert_eq!(lines(&overlay), of_overlay);
+}
+
 #[test]
 fn a_decoder_written_from_the_document_only_reads_every_kind_of_chunk() {
-    let decoder = concat!(env!("CARGO_MANIFEST_DIR"), "/decode_snapshot.py");
     let settings = settings();
     let folder = tempfile::tempdir().unwrap();
     for Sample { name, ranges } in samples() {
@@ -58,10 +120,9 @@ fn a_decoder_written_from_the_document_only_reads_every_kind_of_chunk() {
         let snapshot = new.encode(lists).unwrap();
         let file = folder.path().join("snapshot");
         std::fs::write(&file, snapshot).unwrap();
-        let output = Command::new("python3").arg(decoder).arg(&file).output().unwrap();
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let decoded = decoded(&file);
 
-        let mut expected = "# name=edgefold epoch=5 next_offset=300 expiry=70000 as_of=70000\n".to_owned();
+        let mut expected = "# whole name=edgefold epoch=5 next_offset=300 expiry=70000 as_of=70000\n".to_owned();
         let body = "\\u00e9".repeat(200);
         writeln!(
             expected,
@@ -86,7 +147,6 @@ fn a_decoder_written_from_the_document_only_reads_every_kind_of_chunk() {
                 writeln!(expected, "{}\t{}", range.first(), range.last()).unwrap();
             }
         }
-        let decoded = String::from_utf8(output.stdout).unwrap();
         for (line, (decoded, expected)) in decoded.lines().zip(expected.lines()).enumerate() {
             assert_eq!(decoded, expected, "{name}, line {}", line + 1);
         }

@@ -1,0 +1,124 @@
+//! The two forms in which lists are shipped: as a whole snapshot while they are small, and as a base with an overlay.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use edgefold::{Edits, Fold, LogTime};
+use edgefold_snapshot::{
+    EncodeError, Fingerprint, Generation, Layers, ListAction, ListName, NewList, NewSnapshot, Settings, Snapshot,
+    make_base,
+};
+
+use super::cut::{self, Cut};
+use super::pair::Pair;
+
+/// From how many bytes on a snapshot becomes a base. A smaller one costs little more than an overlay.
+pub const LEAST_BASE_BYTES: usize = 64 << 10;
+
+/// What is shipped to the resource of the base, and how.
+#[derive(Debug)]
+pub(super) struct Bases {
+    /// What is there beside a whole snapshot, because Envoy does not start without the resource.
+    empty: Arc<Snapshot<Bytes>>,
+    /// What was there before the first shipment.
+    found: Option<Snapshot<Bytes>>,
+    /// From how many bytes on a snapshot becomes a base.
+    least_bytes: usize,
+    /// `None` as long as a whole snapshot is smaller.
+    pair: Option<Pair>,
+    /// Whether it was a pair when something was last cut, and is small now.
+    is_small_again: bool,
+}
+
+/// The work for a new base, which takes as long as the lists are large. It is done beside the thread that ships.
+#[derive(Debug)]
+pub struct Rebase {
+    base: Arc<Snapshot<Bytes>>,
+    overlay: Bytes,
+}
+
+impl Rebase {
+    /// Encodes the base that has what the last base and the overlay have.
+    ///
+    /// # Errors
+    /// [`EncodeError`] if it would be too long.
+    pub fn run(&self) -> Result<Vec<u8>, EncodeError> {
+        // This process has encoded both, one for the other.
+        let overlay = opened(self.overlay.clone()).ok_or(EncodeError::Header)?;
+        Layers::over(Arc::new(overlay), &self.base).ok_or(EncodeError::Header)?.to_base()
+    }
+}
+
+/// Opens what this process has encoded.
+fn opened(snapshot: Bytes) -> Option<Snapshot<Bytes>> {
+    let known = Fingerprint::of(&snapshot);
+    Snapshot::open_known(snapshot, known).ok()
+}
+
+impl Bases {
+    /// Those of the filter with this name.
+    pub(super) fn new(name: &str, least_bytes: usize, found: Option<Snapshot<Bytes>>) -> Result<Self, EncodeError> {
+        let (settings, action) = (Settings::default(), ListAction::default());
+        let new = NewSnapshot { name, generation: Generation::default(), as_of: 0, settings: &settings, cut_at: 0 };
+        let empty = new.encode_base([NewList { name: ListName::DEFAULT, action: &action, ranges: [] }])?;
+        let empty = Arc::new(opened(empty.into()).ok_or(EncodeError::Header)?);
+        let found = found.filter(|base| base.header().name == name && base.bytes().len() >= least_bytes);
+        Ok(Self { empty, found, least_bytes, pair: None, is_small_again: false })
+    }
+
+    /// What is to be shipped for the lists of `fold` at `now`. `edits` are those since the last time.
+    pub(super) fn cut(
+        &mut self,
+        fold: &Fold,
+        edits: &Edits,
+        new: NewSnapshot<'_>,
+        now: LogTime,
+    ) -> Result<Cut, EncodeError> {
+        if let Some(found) = self.found.take() {
+            // If it has little of what is on the lists, a new one is better.
+            self.pair = Some(Pair::resume(Arc::new(found), fold, now)).filter(|pair| !pair.is_worn());
+        }
+        self.is_small_again = false;
+        if let Some(pair) = &mut self.pair {
+            pair.update(fold, edits, now);
+            return pair.cut(fold, new, now);
+        }
+        let whole = cut::cut(fold, new, now)?;
+        if whole.snapshot.len() < self.least_bytes {
+            return Ok(Cut { base: Some(Arc::clone(&self.empty)), ..whole });
+        }
+        let mut base = whole.snapshot;
+        make_base(&mut base);
+        let base = opened(base.into()).ok_or(EncodeError::Header)?;
+        self.pair.insert(Pair::new(Arc::new(base), now)).cut(fold, new, now)
+    }
+
+    /// As [`Publisher::rebase`](super::Publisher::rebase). `overlay` is what was shipped last.
+    pub(super) fn rebase(&mut self, overlay: &Bytes) -> Option<Rebase> {
+        let base = self.pair.as_mut()?.start_rebase()?;
+        Some(Rebase { base, overlay: overlay.clone() })
+    }
+
+    /// As [`Publisher::rebased`](super::Publisher::rebased).
+    pub(super) fn rebased(&mut self, outcome: Option<Result<Vec<u8>, EncodeError>>) -> Result<(), EncodeError> {
+        let Some(pair) = &mut self.pair else { return Ok(()) };
+        let base = match outcome.transpose() {
+            Ok(base) => base.and_then(|base| opened(base.into())),
+            Err(error) => {
+                pair.end_rebase(None);
+                return Err(error);
+            }
+        };
+        if base.as_ref().is_some_and(|base| base.bytes().len() < self.least_bytes / 2) {
+            (self.pair, self.is_small_again) = (None, true);
+        } else {
+            pair.end_rebase(base.map(Arc::new));
+        }
+        Ok(())
+    }
+
+    /// Whether something is to be cut even if nothing has changed.
+    pub(super) fn is_cut_due(&self) -> bool {
+        self.is_small_again || self.pair.as_ref().is_some_and(Pair::has_new_base)
+    }
+}

@@ -1,0 +1,218 @@
+//! Large lists in a real Envoy: a base that travels rarely, and an overlay that travels with each change.
+#![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use edgefold::{LogUrl, NewCommand, now};
+use edgefold_tests::{Client, Edgefold, Envoy, EnvoyOptions, Example, Serve, eventually, seed};
+use fastrand::Rng;
+
+/// So many single addresses, none beside another, that their table takes more than 64 KiB.
+const MANY: u32 = 30_000;
+
+fn append(edgefold: &Edgefold, commands: impl IntoIterator<Item = String>) -> u64 {
+    let log = edgefold.log().parse::<LogUrl>().unwrap().open().unwrap();
+    let commands: Vec<NewCommand> = commands.into_iter().map(|text| NewCommand { time: now(), text }).collect();
+    log.append(&commands).unwrap().last().unwrap() + 1
+}
+
+/// Every third address of 20.0.0.0/8, from the place `from` on.
+fn singles(verb: &str, from: u32, count: u32) -> impl Iterator<Item = String> {
+    (from..from + count).map(move |place| format!("{verb} {}", std::net::Ipv4Addr::from((20 << 24) + 3 * place)))
+}
+
+fn large() -> Edgefold {
+    let edgefold = Edgefold::sqlite();
+    append(&edgefold, singles("BLACKLIST", 0, MANY));
+    edgefold
+}
+
+/// Waits until Envoy enforces all commands below `next_offset`.
+fn wait_for_generation(envoy: &Envoy, next_offset: u64) {
+    eventually("the generation in Envoy", || (envoy.metric("generation", "edgefold")? >= next_offset).then_some(()));
+}
+
+fn size(path: &std::path::Path) -> u64 {
+    std::fs::metadata(path).unwrap().len()
+}
+
+#[test]
+fn each_example_takes_a_change_over_a_base_that_stays() {
+    const BEHIND_PROXIES: EnvoyOptions = EnvoyOptions { example: Example::BehindProxies, ..EnvoyOptions::HTTP };
+    for options in [EnvoyOptions::HTTP, BEHIND_PROXIES, EnvoyOptions::NETWORK, EnvoyOptions::BOTH] {
+        let edgefold = large().block(&["127.0.0.64/26"]);
+        let serve = edgefold.serve_both(&[]);
+        let envoy = edgefold.envoy(options);
+        let passes = |client: &str| envoy.client(client).status() == Some(200);
+        assert!(!passes("127.0.0.70") && passes("127.0.0.7"), "{options:?}");
+        let base = std::fs::metadata(edgefold.base_ecds_file()).unwrap().ino();
+        let next_offset = append(&edgefold, ["BLACKLIST 127.0.0.7".to_owned(), "WHITELIST 127.0.0.70".to_owned()]);
+        serve.wait_until_shipped(next_offset);
+        eventually("the change", || (passes("127.0.0.70") && !passes("127.0.0.7")).then_some(()));
+        let files = [edgefold.ecds_file(), edgefold.network_ecds_file()];
+        assert!(files.iter().all(|file| size(file) < 1024), "{:?}", files.map(|file| size(&file)));
+        assert!(size(&edgefold.base_ecds_file()) > 64 << 10);
+        assert_eq!(std::fs::metadata(edgefold.base_ecds_file()).unwrap().ino(), base, "the base stays");
+        drop(envoy);
+        let envoy = edgefold.envoy(options);
+        let passes = |client: &str| envoy.client(client).status() == Some(200);
+        assert!(passes("127.0.0.70") && !passes("127.0.0.7") && !passes("127.0.0.71"), "after a restart");
+        assert_eq!(serve.metric("edgefold_bases_shipped_total"), Some(1));
+    }
+}
+
+/// Clients that get answers without a break, until they are stopped: one that is refused, and one that is not.
+fn under_load(envoy: &Envoy, act: impl FnOnce()) -> u64 {
+    let (stop, count) = (AtomicBool::new(false), std::sync::atomic::AtomicU64::new(0));
+    thread::scope(|scope| {
+        for (client, status) in [("10.0.0.1", 403), ("192.0.2.1", 200)] {
+            let (stop, count) = (&stop, &count);
+            scope.spawn(move || {
+                let connection = envoy.client("127.0.0.1");
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(connection.status_for(client), status, "{client}");
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let _stopped = Stop(&stop);
+        act();
+    });
+    count.into_inner()
+}
+
+/// Stops the clients, also after a panic.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_list_that_grows_and_shrinks_changes_its_form_and_no_request_fails() {
+    let edgefold = Edgefold::sqlite().block(&["10.0.0.1"]);
+    let serve = edgefold.serve(&[]);
+    let envoy = edgefold.envoy(EnvoyOptions::BEHIND_A_PROXY);
+    let is_overlay = || edgefold.inspect(edgefold.ecds_file())["role"] == "overlay";
+    let answers = under_load(&envoy, || {
+        for _ in 0..3 {
+            assert!(!is_overlay());
+            let grown = append(&edgefold, singles("BLACKLIST", 0, MANY));
+            wait_for_generation(&envoy, grown);
+            assert!(is_overlay());
+            // So much changes that a new base is due, and another.
+            let bases = serve.metric("edgefold_bases_shipped_total").unwrap();
+            wait_for_generation(&envoy, append(&edgefold, singles("BLACKLIST", MANY, MANY)));
+            serve.wait_for("edgefold_bases_shipped_total", bases + 1);
+            wait_for_generation(&envoy, append(&edgefold, singles("WHITELIST", MANY, MANY)));
+            wait_for_generation(&envoy, append(&edgefold, ["WHITELIST 20.0.0.0/8".to_owned()]));
+            eventually("a whole snapshot again", || (!is_overlay()).then_some(()));
+        }
+    });
+    assert!(answers > 100, "{answers}");
+}
+
+/// What the random tests below are about: some hosts of which each is on the list or not.
+struct Random {
+    random: Rng,
+    edgefold: Edgefold,
+    blocked: BTreeSet<u8>,
+    /// How many of the many addresses are on the list.
+    many: u32,
+}
+
+impl Random {
+    fn new() -> Self {
+        Self { random: Rng::with_seed(seed()), edgefold: large(), blocked: BTreeSet::new(), many: MANY }
+    }
+
+    /// Appends some commands, and returns the next offset after them.
+    fn change(&mut self) -> u64 {
+        let mut commands = Vec::new();
+        for _ in 0..self.random.u8(1..5) {
+            let host = self.random.u8(..30);
+            let verb = if self.blocked.remove(&host) {
+                "WHITELIST"
+            } else {
+                self.blocked.insert(host);
+                "BLACKLIST"
+            };
+            commands.push(format!("{verb} 10.0.0.{host}"));
+        }
+        // Enough for a new base.
+        if self.random.u8(..4) == 0 {
+            commands.extend(singles("BLACKLIST", self.many, 10_000));
+            self.many += 10_000;
+        }
+        append(&self.edgefold, commands)
+    }
+
+    /// Waits until the clients that are refused are those that are blocked.
+    fn check(&self, client: &Client) {
+        for host in 0..30 {
+            let ip = format!("10.0.0.{host}");
+            let status = if self.blocked.contains(&host) { 403 } else { 200 };
+            eventually(&format!("{status} for {ip}"), || (client.status_for(&ip) == status).then_some(()));
+        }
+    }
+}
+
+#[test]
+fn after_any_accident_envoy_enforces_what_the_log_says() {
+    let mut world = Random::new();
+    let mut serve: Option<Serve> = Some(world.edgefold.serve(&[]));
+    let mut envoy = world.edgefold.envoy(EnvoyOptions::BEHIND_A_PROXY);
+    for _ in 0..25 {
+        let next_offset = world.change();
+        match world.random.u8(..8) {
+            0 => drop(serve.take()),
+            1 => {
+                drop(envoy);
+                envoy = world.edgefold.envoy(EnvoyOptions::BEHIND_A_PROXY);
+            }
+            2 => std::fs::remove_file(world.edgefold.base_ecds_file()).unwrap(),
+            3 => std::fs::remove_file(world.edgefold.ecds_file()).unwrap(),
+            4 => std::fs::write(world.edgefold.base_ecds_file(), b"something else").unwrap(),
+            5 => {
+                let module = std::fs::read_dir(world.edgefold.path("")).unwrap().flatten();
+                let mut module = module.filter(|entry| entry.file_name().to_string_lossy().ends_with(".wasm"));
+                std::fs::remove_file(module.next().unwrap().path()).unwrap();
+            }
+            _ => {}
+        }
+        // Envoy does not start without its files.
+        let serve = serve.get_or_insert_with(|| world.edgefold.serve(&[]));
+        serve.wait_until_shipped(next_offset);
+        wait_for_generation(&envoy, next_offset);
+        world.check(&envoy.client("127.0.0.1"));
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_files_that_envoy_can_serve() {
+    let mut world = Random::new();
+    let mut bases = 0;
+    for round in 0..12 {
+        let serve = world.edgefold.serve(&[]);
+        // Not every change is shipped when it is killed, and now and then a base is being encoded or written.
+        let offsets: Vec<u64> = (0..world.random.u8(1..5)).map(|_| world.change()).collect();
+        let next_offset = offsets[world.random.usize(..offsets.len())];
+        serve.wait_until_shipped(next_offset);
+        bases += serve.metric("edgefold_bases_shipped_total").unwrap_or(0);
+        serve.kill();
+        // An Envoy that starts now has something to serve: a client that no command is about passes.
+        let envoy = world.edgefold.envoy(EnvoyOptions::BEHIND_A_PROXY);
+        let status = envoy.client("127.0.0.1").status_for("192.0.2.1");
+        assert!(status == 200, "round {round}: {status}");
+        assert_eq!(envoy.client("127.0.0.1").status_for("20.0.0.0"), 403, "round {round}");
+        let serve = world.edgefold.serve(&[]);
+        serve.wait_until_shipped(*offsets.last().unwrap());
+        world.check(&envoy.client("127.0.0.1"));
+    }
+    assert!(bases > 0, "no base was shipped");
+}
