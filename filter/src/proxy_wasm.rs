@@ -240,7 +240,7 @@ impl ConfigurationHost for ProxyWasm {
     }
 
     fn share_validated(&self, from: Resource, fingerprint: Fingerprint) {
-        share(validated_key(from), fingerprint.as_bytes());
+        share(validated_key(from), &fingerprint.to_bytes());
     }
 
     fn share_base(&self, _fingerprint: Fingerprint, base: &[u8]) {

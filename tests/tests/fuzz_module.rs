@@ -12,8 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use edgefold_filter::configuration;
 use edgefold_format_tests::samples::samples;
 use edgefold_snapshot::{
-    ClientAddress, Fingerprint, Freshness, Generation, ListAction, Mode, NewList, NewSnapshot, NoAddress,
-    OpenConnections, OpenError, Refusal, Settings, Snapshot, TrustedProxies, WhenStale,
+    ClientAddress, Fingerprint, Freshness, Generation, ListAction, Mode, NewList, NewOverlayList, NewSnapshot,
+    NoAddress, OpenConnections, OpenError, Refusal, Role, Settings, Snapshot, TrustedProxies, WhenStale,
 };
 use edgefold_snapshotter::modules::{FILTER, RECHECK_FILTER};
 use edgefold_table::IpRange;
@@ -58,17 +58,19 @@ fn no_configuration_or_attribute_makes_the_module_trap() {
 fn run(seed: u64, module: &[u8], host: &mut Host, tables: &[Vec<IpRange>]) -> bool {
     let failed = Failed(seed);
     let mut random = Rng::with_seed(seed);
-    let (configuration, snapshot) = any_configuration(&mut random, tables);
+    let base = host.state().shared.get(&key("base")).and_then(|base| Fingerprint::of(base));
+    let (configuration, snapshot) = any_configuration(&mut random, tables, base);
     // Another VM in Envoy may claim that it has validated anything.
-    let known = (random.u8(..4) == 0).then(|| fingerprint(&snapshot)).flatten();
+    let known = (random.u8(..4) == 0).then(|| Fingerprint::of(&snapshot)).flatten();
     match known {
         Some(known) => {
-            let key = format!("edgefold.validated.{}", env!("CARGO_PKG_VERSION"));
-            host.state().shared.insert(key, known.as_bytes().to_vec());
+            let of = if Role::is_base(&snapshot) { "validated_base" } else { "validated" };
+            host.state().shared.insert(key(of), known.to_bytes().to_vec());
         }
         None => host.state().shared.clear(),
     }
-    let accepted = configuration::open(configuration.clone(), known).is_ok();
+    let snapshot = configuration::snapshot_in(configuration.clone());
+    let accepted = snapshot.is_ok_and(|snapshot| Snapshot::open_known(snapshot, known).is_ok());
     let mut canary = Host::start(module);
     canary.state().shared.clone_from(&host.state().shared);
     canary.state().shared.retain(|key, _| key.starts_with("edgefold.validated"));
@@ -93,6 +95,11 @@ fn run(seed: u64, module: &[u8], host: &mut Host, tables: &[Vec<IpRange>]) -> bo
     accepted
 }
 
+/// A key under which VMs share something.
+fn key(of: &str) -> String {
+    format!("edgefold.{of}.{}", env!("CARGO_PKG_VERSION"))
+}
+
 /// Prints the seed of a run that fails.
 struct Failed(u64);
 
@@ -104,8 +111,8 @@ impl Drop for Failed {
 }
 
 /// A configuration, and the snapshot that it is or contains.
-fn any_configuration(random: &mut Rng, tables: &[Vec<IpRange>]) -> (Vec<u8>, Vec<u8>) {
-    let mut bytes = if random.u8(..8) == 0 { any_bytes(random, 200) } else { any_snapshot(random, tables) };
+fn any_configuration(random: &mut Rng, tables: &[Vec<IpRange>], base: Option<Fingerprint>) -> (Vec<u8>, Vec<u8>) {
+    let mut bytes = if random.u8(..8) == 0 { any_bytes(random, 200) } else { any_snapshot(random, tables, base) };
     match random.u8(..8) {
         0..3 => {}
         3..7 => {
@@ -128,7 +135,8 @@ fn any_configuration(random: &mut Rng, tables: &[Vec<IpRange>]) -> (Vec<u8>, Vec
     (configuration, bytes)
 }
 
-fn any_snapshot(random: &mut Rng, tables: &[Vec<IpRange>]) -> Vec<u8> {
+/// A whole snapshot, a base, or an overlay, sometimes over `base`.
+fn any_snapshot(random: &mut Rng, tables: &[Vec<IpRange>], base: Option<Fingerprint>) -> Vec<u8> {
     let text =
         |random: &mut Rng, most| -> String { (0..random.usize(..most)).map(|_| random.alphanumeric()).collect() };
     let client_address = match random.u8(..3) {
@@ -182,7 +190,20 @@ fn any_snapshot(random: &mut Rng, tables: &[Vec<IpRange>]) -> Vec<u8> {
         action,
         ranges: tables[*table].iter().copied(),
     });
-    NewSnapshot { name: &name, generation, as_of, settings: &settings, cut_at }.encode(lists).unwrap()
+    let new = NewSnapshot { name: &name, generation, as_of, settings: &settings, cut_at };
+    match random.u8(..4) {
+        0 | 1 => new.encode(lists),
+        2 => new.encode_base(lists),
+        _ => {
+            let any = Fingerprint::from_bytes(&any_bytes(random, 40)).or(base).or_else(|| Fingerprint::of(&[7; 40]));
+            let lists = lists.map(|added| {
+                let removed = random.bool().then(|| added.ranges.clone());
+                NewOverlayList { added, removed }
+            });
+            new.encode_overlay(any.unwrap(), lists)
+        }
+    }
+    .unwrap()
 }
 
 fn any_bytes(random: &mut Rng, most: usize) -> Vec<u8> {
@@ -212,13 +233,6 @@ fn seal(bytes: &mut [u8]) {
     {
         *checksum = computed.to_le_bytes();
     }
-}
-
-/// The fingerprint of bytes with a valid checksum, even if nothing else in them is valid.
-fn fingerprint(bytes: &[u8]) -> Option<Fingerprint> {
-    let checksum = bytes.last_chunk::<8>()?;
-    let len = (bytes.len() as u64).to_le_bytes();
-    Fingerprint::from_bytes(&[len, *checksum].concat())
 }
 
 fn any_attribute(random: &mut Rng) -> Option<Vec<u8>> {
