@@ -70,7 +70,8 @@ bench: targets need-perl need-node .tools/asn .tools/kafka
 
 # What a blocklist costs a real Envoy, up to a thousand reloads. Draws the plots of docs/benchmarks.md.
 bench-envoy: targets .tools/bin/envoy
-	cargo run --release --package edgefold-bench-envoy -- --soak 1000 --plots docs/plots
+	cargo build --release --package edgefold-snapshotter --package edgefold-bench-envoy
+	target/release/edgefold-bench-envoy --soak 1000 --pinned 1000 --stream 60 --plots docs/plots
 
 # A sanitizer would need a nightly Rust. There is no unsafe code, and arithmetic is checked. Comparisons are not traced: that takes
 # most of the time, and has found nothing more. A failing input is left in $(FUZZ)/artifacts. Make it small (cargo fuzz tmin), and

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use edgefold_filter::filter::{Action, Filter};
 use edgefold_filter::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost, Resource};
 use edgefold_snapshot::{
-    ClientAddress, Fingerprint, Freshness, Generation, ListAction, Mode, NewList, NewSnapshot, NoAddress, Refusal,
-    Settings, Share, TrustedProxies, WhenStale,
+    ClientAddress, Fingerprint, Freshness, Generation, ListAction, Mode, NewList, NewOverlayList, NewSnapshot,
+    NoAddress, Refusal, Settings, Share, TrustedProxies, WhenStale, make_base,
 };
 use edgefold_table::IpRange;
 
@@ -559,4 +559,134 @@ fn lists_that_come_and_go_do_not_define_metrics_without_end() {
     }
     let of_lists = host.metrics.borrow().iter().filter(|(name, _)| name.contains(".list.")).count();
     assert_eq!(of_lists, 256 * 4);
+}
+
+/// A base below `next_offset` in which 10.0.0.0/24 is blocked.
+fn base(next_offset: u64) -> Vec<u8> {
+    let mut base = snapshot_of(Generation { next_offset, ..Generation::default() }, &Settings::default());
+    make_base(&mut base);
+    base
+}
+
+/// An overlay below `next_offset` over a base with 10.0.0.0/24, in which 10.0.0.100 is allowed and 192.0.2.1 blocked, with another status.
+fn overlay(next_offset: u64, base: &[u8]) -> Vec<u8> {
+    let mut settings = Settings::default();
+    settings.refusal.status = 429;
+    let generation = Generation { next_offset, ..Generation::default() };
+    let new = NewSnapshot { name: "edgefold", generation, as_of: 6_000, settings: &settings, cut_at: 0 };
+    let ranges = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpRange>>();
+    let (name, action) = ("default".parse().unwrap(), &ListAction::default());
+    let added = ranges(&["10.0.0.0-10.0.0.99", "10.0.0.101-10.0.0.255", "192.0.2.1"]);
+    let removed = Some(ranges(&["10.0.0.0/24"]));
+    let list = NewOverlayList { added: NewList { name, action, ranges: added }, removed };
+    new.encode_overlay(Fingerprint::of(base).unwrap(), [list]).unwrap()
+}
+
+/// A worker, and how it is configured after a canary that shares what it has validated.
+struct Worker(Filter, FakeHost);
+
+impl Worker {
+    fn new() -> Self {
+        Self(Filter::new(), FakeHost { plugin: b"edgefold".to_vec(), ..FakeHost::default() })
+    }
+
+    fn configure(&mut self, configuration: Vec<u8>) -> bool {
+        let Self(filter, host) = self;
+        host.configuration = Some(configuration);
+        assert!(Filter::new().on_configure(host));
+        filter.on_configure(host)
+    }
+
+    fn request(&mut self, source: &str) -> Option<(u16, String)> {
+        self.1.request(&self.0, source)
+    }
+
+    fn metric(&self, name: &str) -> u64 {
+        // Canaries define all of them once more. Those of the worker are the first.
+        let name = format!("edgefold_filter.edgefold.{name}");
+        self.1.metrics.borrow().iter().filter(|(known, _)| *known == name).map(|(_, value)| *value).sum()
+    }
+}
+
+const NO_SNAPSHOT: &str = "edgefold_denied[no_snapshot]";
+
+#[test]
+fn an_overlay_serves_with_its_base_and_only_with_that() {
+    let mut worker = Worker::new();
+    assert!(worker.configure(overlay(8, &base(7))));
+    for client in ["10.0.0.7", "192.0.2.2"] {
+        assert_eq!(worker.request(client), Some((503, NO_SNAPSHOT.to_owned())), "what is not known may be a block");
+    }
+    assert!(!worker.1.connects(&worker.0, "192.0.2.2"));
+    // An older base.
+    assert!(worker.configure(base(6)));
+    assert_eq!(worker.request("192.0.2.2"), Some((503, NO_SNAPSHOT.to_owned())));
+    assert!(worker.configure(base(7)));
+    let denied = |range: &str| Some((429, format!("edgefold_denied[default:{range}]")));
+    for (client, expected) in [
+        ("10.0.0.7", denied("10.0.0.0-10.0.0.99")),
+        ("10.0.0.100", None),
+        ("10.0.0.101", denied("10.0.0.101-10.0.0.255")),
+        ("192.0.2.1", denied("192.0.2.1")),
+        ("192.0.2.2", None),
+    ] {
+        assert_eq!(worker.request(client), expected, "{client}");
+    }
+    assert_eq!(["generation", "ranges", "as_of_timestamp_seconds"].map(|name| worker.metric(name)), [8, 3, 6]);
+    // The next base, and the next overlay over the first one.
+    assert!(worker.configure(base(9)));
+    assert_eq!(worker.request("10.0.0.100"), None, "a base has no effect of its own");
+    assert!(worker.configure(overlay(10, &base(7))));
+    assert_eq!((worker.request("10.0.0.100"), worker.metric("generation")), (None, 10));
+    assert!(worker.configure(overlay(11, &base(9))));
+    assert_eq!((worker.request("10.0.0.100"), worker.metric("generation")), (None, 11));
+    // Its base has never come.
+    assert!(worker.configure(overlay(12, &base(5))));
+    assert_eq!((worker.request("192.0.2.1"), worker.metric("generation")), (denied("192.0.2.1"), 11));
+    assert_eq!(worker.metric("snapshot_kept"), 0);
+    // A whole one replaces everything.
+    assert!(
+        worker.configure(snapshot_of(Generation { next_offset: 13, ..Generation::default() }, &Settings::default()))
+    );
+    assert_eq!((worker.request("192.0.2.1"), worker.request("10.0.0.100")), (None, Some((403, DENIED.to_owned()))));
+}
+
+#[test]
+fn a_base_that_is_newer_than_the_overlay_serves_where_nothing_else_does() {
+    let mut worker = Worker::new();
+    assert!(worker.configure(overlay(8, &base(7))) && worker.configure(base(8)));
+    assert_eq!((worker.request("192.0.2.1"), worker.request("10.0.0.100")), (None, Some((403, DENIED.to_owned()))));
+    assert!(worker.configure(overlay(9, &base(8))));
+    assert_eq!((worker.request("10.0.0.100"), worker.metric("generation")), (None, 9));
+}
+
+#[test]
+fn a_fresh_vm_gets_the_base_of_its_overlay_from_the_host() {
+    let mut worker = Worker::new();
+    assert!(worker.configure(base(7)) && worker.configure(overlay(8, &base(7))));
+    // Its VM crashes, and the next request is for the plugin of the overlay.
+    worker.0 = Filter::new();
+    assert!(worker.0.on_configure(&worker.1));
+    assert_eq!(worker.request("192.0.2.2"), Some((503, NO_SNAPSHOT.to_owned())), "without `recover`");
+    worker.0.recover(&worker.1);
+    assert_eq!((worker.request("192.0.2.2"), worker.request("10.0.0.100")), (None, None));
+    assert_eq!(worker.request("10.0.0.7").map(|(status, _)| status), Some(429));
+}
+
+#[test]
+fn a_worker_rejects_no_base_and_a_canary_rejects_a_damaged_one() {
+    let mut damaged = base(7);
+    damaged[20] ^= 1;
+    let mut worker = Worker::new();
+    worker.1.configuration = Some(damaged.clone());
+    assert!(!Filter::new().on_configure(&worker.1));
+    let served = base(6);
+    assert!(worker.configure(served.clone()));
+    let lines = worker.1.log.borrow().len();
+    worker.1.configuration = Some(served);
+    assert!(worker.0.on_configure(&worker.1));
+    assert_eq!(worker.1.log.borrow().len(), lines, "the same base again is nothing new");
+    worker.1.configuration = Some(damaged);
+    assert!(worker.0.on_configure(&worker.1), "Envoy would let everything pass");
+    assert_eq!(worker.metric("snapshot_kept"), 1);
 }

@@ -122,6 +122,8 @@ fn serve_refuses_settings_that_no_filter_applies() {
     for (args, words) in [
         (&["serve"][..], "--network-ecds-file"),
         (&["serve", "--ecds-file", file, "--network-ecds-file", file], "must be different files"),
+        (&["serve", "--ecds-file", file, "--base-ecds-file", file], "must be different files"),
+        (&["serve", "--ecds-file", file, "--envoy-folder", "/etc"], "--base-ecds-file <"),
         (&["serve", "--network-ecds-file", file, "--status", "429"], "apply to the HTTP filter: add --ecds-file"),
         (&["serve", "--network-ecds-file", file, "--tag-header", "x-on"], "apply to the HTTP filter: add --ecds-file"),
         (&["serve", "--ecds-file", file, "--admin-address-path", "address"], "--admin <"),
@@ -446,6 +448,42 @@ fn version_and_help_are_not_errors() {
     assert!(edgefold.run(&["--version"]).starts_with("edgefold "));
     assert!(edgefold.run(&["--help"]).contains("Exit status:"));
     assert!(edgefold.run(&["block", "--help"]).contains("Examples:"));
+}
+
+#[test]
+fn inspect_prints_an_overlay_and_what_it_and_its_base_add_up_to() {
+    let edgefold = Edgefold::sqlite();
+    let log = edgefold.log().parse::<LogUrl>().unwrap().open().unwrap();
+    let singles = (0..30_000_u32).map(|place| std::net::Ipv4Addr::from((20 << 24) + 3 * place));
+    let texts: Vec<String> = singles.map(|ip| format!("BLACKLIST {ip}")).collect();
+    log.append(&texts.into_iter().map(|text| NewCommand { time: now(), text }).collect::<Vec<_>>()).unwrap();
+    let serve = edgefold.serve(&[]);
+    let edgefold = edgefold.block(&["20.0.0.1", "2001:db8::/32"]).allow(&["20.0.0.6"]);
+    serve.wait_until_shipped(30_003);
+    let [file, base, other] = [edgefold.ecds_file(), edgefold.base_ecds_file(), edgefold.path("other.bin").into()];
+    let [file, base, other] = [&file, &base, &other].map(|path| path.to_str().unwrap());
+    let overlay = edgefold.inspect(file);
+    assert_eq!((&overlay["role"], &overlay["base"]), (&"overlay".into(), &edgefold.inspect(base)["fingerprint"]));
+    let list = &overlay["lists"][0];
+    let counts = ["ipv4_ranges", "ipv6_ranges", "removed_ipv4_ranges", "removed_ipv6_ranges"].map(|key| &list[key]);
+    assert_eq!(
+        counts,
+        [1, 1, 2, 0].map(Value::from).each_ref(),
+        "20.0.0.0-20.0.0.1 was 20.0.0.0, and 20.0.0.6 is gone"
+    );
+    let human = edgefold.run(&["inspect", file]);
+    assert!(human.contains(" over ") && human.contains("2 IPv4 and 0 IPv6 ranges of the base removed"), "{human}");
+    edgefold.outcome(&["inspect", file, "-o", "raw"]).assert_failed(USAGE_ERROR, "add --base FILE");
+    let ranges = |text: String| -> Vec<String> {
+        text.lines().map(|line| line.split('\t').take(2).collect::<Vec<_>>().join("-")).collect()
+    };
+    let raw = ranges(edgefold.run(&["inspect", file, "--base", base, "-o", "raw"]));
+    assert_eq!(raw, ranges(edgefold.run(&["list", "-o", "raw"])));
+    assert_eq!(raw.len(), 30_000);
+    let human = edgefold.run(&["inspect", file, "--base", base]);
+    assert!(human.contains("29999 IPv4 and 1 IPv6 ranges"), "{human}");
+    edgefold.run(&["snapshot", "-o", other]);
+    edgefold.outcome(&["inspect", file, "--base", other]).assert_failed(ERROR, "is not over the base in");
 }
 
 /// The length of a snapshot is not stored, so damage and truncation look alike where only the checksum is wrong.

@@ -1,5 +1,5 @@
-//! Measures what a blocklist costs a real Envoy. Run it with `make bench-envoy`, or for a quick look
-//! `cargo run --release --package edgefold-bench-envoy -- --quick`.
+//! Measures what a blocklist costs a real Envoy. Run it with `make bench-envoy`, or for a quick look, after
+//! `cargo build --release`, `cargo run --release --package edgefold-bench-envoy -- --quick`.
 //!
 //! # Cost
 //!
