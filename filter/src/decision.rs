@@ -71,6 +71,9 @@ pub fn decide<B: AsRef<[u8]>>(snapshot: &Layers<B>, is_stale: bool, address: Opt
             NoAddress::Deny => Verdict::Deny(Reason::NoAddress),
         };
     };
+    if !snapshot.may_have(ip) {
+        return Verdict::Pass;
+    }
     let applies = |list| header.lists.get(list).is_some_and(|list: &ListHeader| list.action.applies_to(ip));
     match Ruling::new(kinds, |list| snapshot.contains(list, ip), applies) {
         Ruling::Pass => Verdict::Pass,

@@ -302,13 +302,16 @@ impl Plugin {
             return Ok(());
         }
         let validated = host.validated(from);
-        let snapshot = Snapshot::open_known(bytes, validated)?;
+        let mut snapshot = Snapshot::open_known(bytes, validated)?;
         let is_canary = validated != Some(snapshot.fingerprint());
         if is_canary {
             if from == Resource::Base {
                 host.share_base(snapshot.fingerprint(), snapshot.bytes());
             }
             host.share_validated(from, snapshot.fingerprint());
+        } else {
+            // A canary looks nothing up.
+            snapshot.prepare();
         }
         let is_overlay = matches!(snapshot.header().role, Role::Overlay(_));
         // One line for each overlay and worker would fill the log.
@@ -398,7 +401,8 @@ impl Plugin {
         let Some(Waiting { overlay, .. }) = &self.waiting else { return };
         let Role::Overlay(changes) = &overlay.header().role else { return };
         let base = host.shared_base(changes.base).and_then(|base| Snapshot::open_known(base, Some(changes.base)).ok());
-        if let Some(base) = base {
+        if let Some(mut base) = base {
+            base.prepare();
             self.spare = Some(Arc::new(base));
             self.settle();
         }

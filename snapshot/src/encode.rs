@@ -7,8 +7,8 @@ use edgefold_table::IpRange;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::header::{
-    self, CHECKSUM_BYTES, Generation, HEADER_OFFSET, ListsError, MAGIC, MAX_SETTINGS_BYTES, MAX_SNAPSHOT_BYTES,
-    Overlay, OverlayList, Role, VERSION,
+    self, CHECKSUM_BYTES, Generation, HEADER_LENGTH_OFFSET, HEADER_OFFSET, ListsError, MAGIC, MAX_SETTINGS_BYTES,
+    MAX_SNAPSHOT_BYTES, Overlay, OverlayList, Role, VERSION,
 };
 use crate::settings::{ClientAddress, Freshness, Mode, NoAddress, OpenConnections, Refusal};
 use crate::{Fingerprint, ListAction, ListName, Settings, SettingsError};
@@ -186,6 +186,13 @@ impl<'a> NewSnapshot<'a> {
         let encoded = bincode::encode_to_vec(&start, header::configuration()).map_err(|_| EncodeError::Header)?;
         if encoded.len() > MAX_SETTINGS_BYTES { Err(EncodeError::Header) } else { Ok(start) }
     }
+}
+
+/// The number of bytes of the tables in a valid snapshot.
+pub fn table_bytes(snapshot: &[u8]) -> usize {
+    let header = snapshot.get(HEADER_LENGTH_OFFSET..).and_then(<[u8]>::first_chunk);
+    let header_bytes = header.map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
+    snapshot.len().saturating_sub(HEADER_OFFSET + header_bytes + CHECKSUM_BYTES)
 }
 
 /// Turns the bytes of a valid whole snapshot into those of a base with the same content.

@@ -90,6 +90,13 @@ impl<B: AsRef<[u8]>> Layers<B> {
         self.top.kinds()
     }
 
+    /// Whether the address may be on a list. If not, it is on none: see [`Snapshot::prepare`].
+    #[inline]
+    pub fn may_have(&self, ip: IpAddr) -> bool {
+        let may_be_below = || self.below.as_ref().is_some_and(|below| below.base.may_have(ip));
+        may_be_below() || self.top.may_have(ip)
+    }
+
     /// Whether the address is on the list at this index of [`Header::lists`].
     #[inline]
     pub fn contains(&self, list: usize, ip: IpAddr) -> bool {

@@ -31,12 +31,13 @@ mod header;
 mod layers;
 mod list;
 mod named;
+mod near;
 mod open;
 mod quoted;
 mod ruling;
 mod settings;
 
-pub use encode::{EncodeError, NewList, NewOverlayList, NewSnapshot, make_base};
+pub use encode::{EncodeError, NewList, NewOverlayList, NewSnapshot, make_base, table_bytes};
 pub use fingerprint::Fingerprint;
 pub use header::{
     Generation, Header, ListHeader, ListsError, MAX_HEADER_BYTES, MAX_SETTINGS_BYTES, MAX_SNAPSHOT_BYTES, Overlay,

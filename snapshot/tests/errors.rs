@@ -189,8 +189,8 @@ fn an_overlay_that_contradicts_itself_is_refused() {
         "the header cannot be decoded: a field in it has a value that this version does not know"
     );
     assert_eq!(error_with(2, &[2]), "list default counts 2 IPv4 and 0 IPv6 ranges, but its table holds 1 and 0");
-    assert_eq!(error_with(4, &[80]), "the lists state 161 bytes of tables, but there are 162");
-    assert_eq!(error_with(4, &[0]), "the lists state 81 bytes of tables, but there are 162");
+    assert_eq!(error_with(4, &[80]), "the lists state 165 bytes of tables, but there are 166");
+    assert_eq!(error_with(4, &[0]), "the lists state 85 bytes of tables, but there are 166");
     // Without its one removal, the header starts its name where the removal was.
     let mut content = overlay[..overlay.len() - 8].to_vec();
     content.drain(removals + 1..removals + 5);

@@ -43,8 +43,12 @@ fn small_snapshot_with(settings: &Settings) -> Vec<u8> {
     snapshot(settings, &["10.0.0.1-10.0.0.99", "10.0.0.101-10.0.0.255", "2001:db8::-2001:db8::ffff"].map(range))
 }
 
+/// A worker, after a canary has validated the snapshot.
 fn configured(snapshot: &[u8]) -> Host {
+    let mut canary = Host::start(FILTER);
+    assert!(canary.configure(snapshot), "{:?}", canary.log());
     let mut host = Host::start(FILTER);
+    host.state().shared.clone_from(&canary.state().shared);
     assert!(host.configure(snapshot), "{:?}", host.log());
     host
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use edgefold::{Edits, Fold, List, LogTime};
-use edgefold_snapshot::{EncodeError, ListName, NewList, NewOverlayList, NewSnapshot, Snapshot};
+use edgefold_snapshot::{EncodeError, ListName, NewList, NewOverlayList, NewSnapshot, Snapshot, table_bytes};
 use edgefold_table::IpRange;
 
 use super::cut::{self, Cut};
@@ -23,10 +23,8 @@ pub(super) struct Pair {
     lists: BTreeMap<ListName, FromBase>,
     /// A moment at which the lists were exactly that.
     true_at: LogTime,
-    /// The bytes of all overlays over this base so far, without what an empty one would have had.
+    /// The bytes of the tables of all overlays over this base so far: what they would not have had over a new one.
     spent: usize,
-    /// The bytes of the shortest overlay so far.
-    least: usize,
     next: Next,
 }
 
@@ -64,7 +62,7 @@ impl Pair {
         let lists = base.header().lists.iter().enumerate();
         let lists =
             lists.map(|(at, list)| (list.name, FromBase { extends: Some(at), ..FromBase::default() })).collect();
-        Self { base, lists, true_at: now, spent: 0, least: usize::MAX, next: Next::NotDue }
+        Self { base, lists, true_at: now, spent: 0, next: Next::NotDue }
     }
 
     /// A pair of a base with any content, for instance that of another process. It takes one pass over all lists.
@@ -127,8 +125,7 @@ impl Pair {
             NewOverlayList { added, removed: extends.map(|_| difference.removed()) }
         });
         let overlay = new.encode_overlay(self.base.fingerprint(), lists)?;
-        self.least = self.least.min(overlay.len());
-        self.spent += overlay.len() - self.least;
+        self.spent = self.spent.saturating_add(table_bytes(&overlay));
         if matches!(self.next, Next::NotDue) && (self.spent >= self.base.bytes().len() || self.is_worn()) {
             self.next = Next::Due;
         }

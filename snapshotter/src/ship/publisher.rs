@@ -263,4 +263,40 @@ mod tests {
         let third = publish(61_000, 60_500);
         assert_eq!(cut_at(&third).map(|fresh| fresh.cut_at), Some(60_000));
     }
+
+    /// Found by reading: what the first overlay over a base had did not count, and each change shipped it again for ever.
+    #[test]
+    fn a_new_base_is_due_when_the_overlays_have_cost_as_much() {
+        let publisher = Publisher::new("edgefold", 0, Settings::default(), b"module");
+        let mut publisher = publisher.with_bases(0, None).unwrap();
+        let mut log = Log::default();
+        let block = |log: &mut Log, from: u32, count: u32| {
+            for place in from..from + count {
+                log.command(&format!("BLACKLIST {}", std::net::Ipv4Addr::from((20 << 24) + 3 * place)));
+            }
+        };
+        block(&mut log, 0, 2_000);
+        let base = log.publish(&mut publisher, 1_000).base.clone().unwrap();
+        assert!(publisher.rebase().is_none());
+        // A fifth of it changes at once, and then one after the other.
+        block(&mut log, 10_000, 400);
+        let mut overlays = Vec::new();
+        let work = loop {
+            overlays.push(log.publish(&mut publisher, 1_000).snapshot.len());
+            if let Some(work) = publisher.rebase() {
+                break work;
+            }
+            block(&mut log, 20_000 + u32::try_from(overlays.len()).unwrap(), 1);
+        };
+        let (spent, base_bytes) = (overlays.iter().sum::<usize>(), base.bytes().len());
+        assert!(
+            spent > base_bytes && spent < 2 * base_bytes,
+            "{spent} bytes over a base of {base_bytes}: {overlays:?}"
+        );
+        assert!(publisher.rebase().is_none(), "it has started");
+        publisher.rebased(Some(work.run())).unwrap();
+        let shipment = log.publish(&mut publisher, 1_000);
+        assert!(shipment.snapshot.len() < 200 && shipment.ranges == 2_400 + overlays.len() as u64 - 1);
+        assert!(shipment.base.as_ref().unwrap().fingerprint() != base.fingerprint());
+    }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use edgefold_snapshot::{Generation, NewSnapshot, Settings, Snapshot};
+use edgefold_snapshot::{Generation, ListAction, NewList, NewSnapshot, Settings, Snapshot};
 use edgefold_table::{IpRange, Table, encode};
 use proptest::prelude::*;
 
@@ -56,8 +56,17 @@ proptest! {
         let generation = Generation { epoch: 0, next_offset: 7, expiry: Some(9) };
         let settings = &Settings::default();
         let new = NewSnapshot { name: "edgefold", generation, as_of: 9, settings, cut_at: 0 };
-        let snapshot = new.encode_default_list(all.iter().copied()).unwrap();
-        prop_assert!(Snapshot::open(snapshot).unwrap().table(0).unwrap().iter().eq(all));
+        let action = ListAction::Tag;
+        let lists = [("default", &all[..]), ("a", &[])].map(|(name, ranges)| {
+            NewList { name: name.parse().unwrap(), action: &action, ranges: ranges.iter().copied() }
+        });
+        let mut snapshot = Snapshot::open(new.encode(lists).unwrap()).unwrap();
+        prop_assert!(snapshot.table(0).unwrap().iter().eq(all));
+        snapshot.prepare();
+        for ip in (0..=2000).flat_map(|low| [v4_at(low).into(), v6_at(low).into(), v4_at(low).to_ipv6_mapped().into()]) {
+            prop_assert!(snapshot.may_have(ip) || !snapshot.contains(0, ip), "{}", ip);
+        }
+        prop_assert!(high || !snapshot.may_have("192.0.2.1".parse().unwrap()));
     }
 
     #[test]
