@@ -256,13 +256,17 @@ impl Filter {
         }
     }
 
-    /// What the plugin serves that a request or connection belongs to.
+    /// What the plugin serves that a request or connection belongs to. If that is nothing, the refusal that follows is counted.
     fn in_force(&self, host: &impl RequestHost) -> Option<&InForce> {
         let plugin = match self.plugins.as_slice() {
             [only] => Some(only),
             several => host.with_plugin_name(|name| several.iter().find(|plugin| Some(&*plugin.name) == name)),
         };
-        plugin?.in_force.as_ref()
+        let plugin = plugin?;
+        if plugin.in_force.is_none() {
+            increment(host, plugin.metrics.unavailable);
+        }
+        plugin.in_force.as_ref()
     }
 }
 
@@ -325,7 +329,11 @@ impl Plugin {
         } else {
             let keys = Keys::new(&snapshot, host);
             if is_overlay {
-                self.take_overlay(Waiting { overlay: snapshot, keys }, host)?;
+                self.take_overlay(Waiting { overlay: snapshot, keys })?;
+                // A canary has no base, and serves nothing.
+                if self.waiting.is_some() && !is_canary {
+                    increment(host, self.metrics.overlay_waiting);
+                }
             } else {
                 self.check_order(&snapshot)?;
                 self.serve(Layers::alone(snapshot), keys);
@@ -337,13 +345,10 @@ impl Plugin {
         Ok(())
     }
 
-    fn take_overlay(&mut self, next: Waiting, host: &impl MetricsHost) -> Result<(), ConfigurationError> {
+    fn take_overlay(&mut self, next: Waiting) -> Result<(), ConfigurationError> {
         self.check_order(&next.overlay)?;
         self.waiting = Some(next);
         self.settle();
-        if self.waiting.is_some() {
-            increment(host, self.metrics.overlay_waiting);
-        }
         Ok(())
     }
 

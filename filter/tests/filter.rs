@@ -618,6 +618,7 @@ fn an_overlay_serves_with_its_base_and_only_with_that() {
         assert_eq!(worker.request(client), Some((503, NO_SNAPSHOT.to_owned())), "what is not known may be a block");
     }
     assert!(!worker.1.connects(&worker.0, "192.0.2.2"));
+    assert_eq!((worker.metric("unavailable"), worker.metric("overlay_waiting")), (3, 1), "a canary does not count");
     // An older base.
     assert!(worker.configure(base(6)));
     assert_eq!(worker.request("192.0.2.2"), Some((503, NO_SNAPSHOT.to_owned())));

@@ -226,11 +226,11 @@ impl Envoy {
     }
 }
 
-/// A connection manager with the HTTP filter from `ecds_file`, which answers each request that passes with 200. One line of YAML, for
+/// A connection manager with the HTTP filter of this name from `ecds_file`, which answers each request that passes with 200. One line of YAML, for
 /// configurations that no example has.
-pub fn http_manager(ecds_file: &Path) -> String {
+pub fn http_manager(name: &str, ecds_file: &Path) -> String {
     let http = "type.googleapis.com/envoy.extensions.filters.http";
-    let edgefold = json!({ "name": "edgefold", "config_discovery": {
+    let edgefold = json!({ "name": name, "config_discovery": {
         "config_source": { "resource_api_version": "V3", "path_config_source": { "path": ecds_file } },
         "type_urls": [format!("{http}.wasm.v3.Wasm")],
     }});

@@ -192,8 +192,8 @@ fn a_client_on_an_internal_listener_has_no_address() {
     for (policy, status) in [("allow", 200), ("deny", 403)] {
         let edgefold = blocked().block(&["0.0.0.0/0", "::/0"]);
         let _serve = edgefold.serve(&["--no-address", policy]);
-        let envoy =
-            edgefold.envoy_with(&INTERNAL_LISTENER.replace("HTTP_MANAGER", &http_manager(&edgefold.ecds_file())));
+        let envoy = edgefold
+            .envoy_with(&INTERNAL_LISTENER.replace("HTTP_MANAGER", &http_manager("edgefold", &edgefold.ecds_file())));
         assert_eq!(envoy.client("127.0.0.1").get().0, status, "{policy}");
         let counted = envoy.admin("stats").contains("edgefold_filter.edgefold.no_address: 1");
         assert!(counted, "{}", envoy.admin("stats?filter=edgefold"));

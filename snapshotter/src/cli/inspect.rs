@@ -30,7 +30,7 @@ pub(super) struct InspectArgs {
     /// The file
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The file with the base, if FILE has an overlay: print what the two add up to
+    /// The file with the base, if FILE has an overlay: print what the two add up to. Raw needs it; otherwise it makes no difference
     #[arg(long, value_name = "FILE")]
     base: Option<PathBuf>,
     /// The output format; human and json describe the snapshot, raw prints its ranges as FIRST<TAB>LAST<TAB>LIST
@@ -95,6 +95,7 @@ impl InspectArgs {
                     let (ipv4, ipv6) = counts(index);
                     let bytes = list.table_bytes;
                     match removals.get(index) {
+                        None if base.is_some() => writeln!(out, "{:18} {ipv4} IPv4 and {ipv6} IPv6 ranges", ""),
                         None => writeln!(out, "{:18} {ipv4} IPv4 and {ipv6} IPv6 ranges, {bytes} bytes", ""),
                         Some(removed) => {
                             let OverlayList { ipv4_ranges, ipv6_ranges, table_bytes, .. } = removed;

@@ -199,10 +199,10 @@ impl Subscriber for Files {
             if place.left.is_some() && place.id == id {
                 continue;
             }
-            let bytes = self.bytes(place.content, shipment, &id);
-            shipped += bytes.len() as u64;
             // After a restart Envoy may have this state already. Then it does not get it again.
             if place.left.is_some() || !self.holds(place, shipment) {
+                let bytes = self.bytes(place.content, shipment, &id);
+                shipped += bytes.len() as u64;
                 to_write.push((at, bytes));
             }
         }

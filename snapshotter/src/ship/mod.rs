@@ -47,7 +47,7 @@ pub struct Shipment {
 
 /// Where shipments are delivered to.
 pub trait Subscriber {
-    /// Delivers a shipment, and returns the number of bytes shipped. After an error the newest shipment is delivered later;
+    /// Delivers a shipment, and returns the number of bytes shipped; 0 if all of it was there already. After an error the newest shipment is delivered later;
     /// those in between are skipped.
     ///
     /// # Errors

@@ -120,9 +120,15 @@ impl Pair {
         let lists = cut::shipped_lists(fold, now).map(|list| {
             let FromBase { extends, difference } = self.lists.get(&list.name()).unwrap_or(&none);
             let below = table(&self.base, *extends).map_or(0, |table| table.ipv4_ranges() + table.ipv6_ranges());
-            ranges += difference.count(below) as u64;
-            let added = NewList { name: list.name(), action: list.action(), ranges: difference.added() };
-            NewOverlayList { added, removed: extends.map(|_| difference.removed()) }
+            let count = difference.count(below);
+            ranges += count as u64;
+            // Where little is left of what the base has, it is shorter to say what is left.
+            let (added, removed) = if count < difference.ranges() {
+                (list.ranges_at(now).collect(), None)
+            } else {
+                (difference.added(), extends.map(|_| difference.removed()))
+            };
+            NewOverlayList { added: NewList { name: list.name(), action: list.action(), ranges: added }, removed }
         });
         let overlay = new.encode_overlay(self.base.fingerprint(), lists)?;
         self.spent = self.spent.saturating_add(table_bytes(&overlay));

@@ -198,7 +198,10 @@ impl<S: Subscriber> Shipper<S> {
         let shipment = self.publisher.publish(fold, edits, now.time, self.status.last_contact)?;
         if !self.delivered.as_ref().is_some_and(|delivered| Arc::ptr_eq(delivered, shipment)) {
             let bytes = self.subscriber.deliver(shipment)?;
-            info!("shipped generation {}: {bytes} bytes", shipment.version);
+            match bytes {
+                0 => info!("generation {} is shipped already", shipment.version),
+                _ => info!("shipped generation {}: {bytes} bytes", shipment.version),
+            }
             let base = |shipment: &Shipment| {
                 shipment.base.as_ref().filter(|_| shipment.is_overlay).map(|base| base.fingerprint())
             };
