@@ -60,9 +60,17 @@ struct Plugin {
     /// `None` as long as nothing was complete.
     in_force: Option<InForce>,
     /// The last base that has come, unless it is in force: an overlay over it will come.
-    spare: Option<Arc<Snapshot<Vec<u8>>>>,
+    spare: Option<Spare>,
     /// The newest overlay that has come, if its base was not there.
     waiting: Option<Waiting>,
+}
+
+/// A base.
+#[derive(Debug)]
+struct Spare {
+    base: Arc<Snapshot<Vec<u8>>>,
+    /// Those of the base itself; `None` if it was not configured, but is from the host.
+    keys: Option<Keys>,
 }
 
 /// An overlay whose base has not come.
@@ -70,6 +78,8 @@ struct Plugin {
 struct Waiting {
     overlay: Arc<Snapshot<Vec<u8>>>,
     keys: Keys,
+    /// Whether the base that the host had was of no use.
+    is_in_vain: bool,
 }
 
 /// What the plugins with one name serve.
@@ -151,11 +161,11 @@ impl Filter {
         self.plugins.get_mut(index).is_some_and(|plugin| plugin.configure(host))
     }
 
-    /// Gets what plugins wait for from the host. To be called before each request, connection and data: a fresh VM may have been given
-    /// an overlay only, for instance because the one before has crashed.
+    /// Gets the bases that plugins wait for from the host. To be called before each request, connection and data: a VM may have missed a
+    /// base, or be a fresh one that was given an overlay only, because the one before has crashed.
     #[inline]
     pub fn recover(&mut self, host: &impl RequestHost) {
-        for plugin in self.plugins.iter_mut().filter(|plugin| plugin.in_force.is_none()) {
+        for plugin in self.plugins.iter_mut().filter(|plugin| plugin.waiting.is_some()) {
             plugin.recover(host);
         }
     }
@@ -308,8 +318,10 @@ impl Plugin {
         let validated = host.validated(from);
         let mut snapshot = Snapshot::open_known(bytes, validated)?;
         let is_canary = validated != Some(snapshot.fingerprint());
+        let is_base = snapshot.header().role == Role::Base;
         if is_canary {
-            if from == Resource::Base {
+            // A worker that only looks like a canary may have an older one.
+            if is_base && self.in_force.is_none() && self.waiting.is_none() {
                 host.share_base(snapshot.fingerprint(), snapshot.bytes());
             }
             host.share_validated(from, snapshot.fingerprint());
@@ -323,13 +335,13 @@ impl Plugin {
             host.log(Level::Info, &summary(&snapshot));
         }
         let snapshot = Arc::new(snapshot);
-        if from == Resource::Base {
-            self.spare = Some(snapshot);
+        let keys = Keys::new(&snapshot, host);
+        if is_base {
+            self.spare = Some(Spare { base: snapshot, keys: Some(keys) });
             self.settle();
         } else {
-            let keys = Keys::new(&snapshot, host);
             if is_overlay {
-                self.take_overlay(Waiting { overlay: snapshot, keys })?;
+                self.take_overlay(Waiting { overlay: snapshot, keys, is_in_vain: false })?;
                 // A canary has no base, and serves nothing.
                 if self.waiting.is_some() && !is_canary {
                     increment(host, self.metrics.overlay_waiting);
@@ -369,20 +381,20 @@ impl Plugin {
 
     fn bases(&self) -> impl Iterator<Item = &Arc<Snapshot<Vec<u8>>>> {
         let in_force = self.in_force.as_ref().and_then(|in_force| in_force.snapshot.base());
-        self.spare.iter().chain(in_force)
+        self.spare.iter().map(|spare| &spare.base).chain(in_force)
     }
 
     /// Serves the overlay that waits, if its base is there.
     fn settle(&mut self) {
-        let Some(Waiting { overlay, keys }) = &self.waiting else { return };
+        let Some(Waiting { overlay, keys, .. }) = &self.waiting else { return };
         let complete = self.bases().find_map(|base| Layers::over(Arc::clone(overlay), base));
         // A fresh VM has nothing else, and the base has all that the overlay has: see docs/format.md.
         let alone = || {
-            let base = self.spare.as_ref().filter(|base| self.in_force.is_none() && order(base) >= order(overlay))?;
-            Some(Layers::alone(Arc::clone(base)))
+            let Spare { base, keys } = self.spare.as_ref().filter(|_| self.in_force.is_none())?;
+            let is_newer = order(base) >= order(overlay);
+            Some((Layers::alone(Arc::clone(base)), keys.as_ref().filter(|_| is_newer)?.clone()))
         };
-        if let Some(next) = complete.or_else(alone) {
-            let keys = keys.clone();
+        if let Some((next, keys)) = complete.map(|next| (next, keys.clone())).or_else(alone) {
             self.serve(next, keys);
         }
     }
@@ -392,7 +404,7 @@ impl Plugin {
         if self.waiting.as_ref().is_some_and(|waiting| order(&waiting.overlay) <= order(snapshot.top())) {
             self.waiting = None;
         }
-        let is_used = |base: &Arc<_>| snapshot.base().is_some_and(|used| Arc::ptr_eq(used, base));
+        let is_used = |spare: &Spare| snapshot.base().is_some_and(|used| Arc::ptr_eq(used, &spare.base));
         if self.spare.as_ref().is_some_and(is_used) {
             self.spare = None;
         }
@@ -403,12 +415,17 @@ impl Plugin {
     /// Gets the base of the overlay that waits from the host, if it is there.
     #[cold]
     fn recover(&mut self, host: &impl RequestHost) {
-        let Some(Waiting { overlay, .. }) = &self.waiting else { return };
+        let Some(Waiting { overlay, is_in_vain: is_in_vain @ false, .. }) = &mut self.waiting else { return };
         let Role::Overlay(changes) = &overlay.header().role else { return };
-        let base = host.shared_base(changes.base).and_then(|base| Snapshot::open_known(base, Some(changes.base)).ok());
-        if let Some(mut base) = base {
+        let Some(base) = host.shared_base(changes.base) else { return };
+        // Each attempt takes a copy.
+        *is_in_vain = true;
+        let base = Snapshot::open_known(base, Some(changes.base));
+        if let Ok(mut base) = base
+            && base.fingerprint() == changes.base
+        {
             base.prepare();
-            self.spare = Some(Arc::new(base));
+            self.spare = Some(Spare { base: Arc::new(base), keys: None });
             self.settle();
         }
     }

@@ -61,7 +61,7 @@ pub enum Level {
 
 /// What the filter asks of its host for a request or a connection.
 pub trait RequestHost: MetricsHost {
-    /// The base that [`ConfigurationHost::share_base`] has shared, if it has this fingerprint.
+    /// The base that [`ConfigurationHost::share_base`] has shared last; `None` if the host knows that it has another fingerprint.
     fn shared_base(&self, fingerprint: Fingerprint) -> Option<Vec<u8>>;
     /// Passes the name of the plugin that the request or connection belongs to to `read`, which must not call the host.
     fn with_plugin_name<R>(&self, read: impl FnOnce(Option<&[u8]>) -> R) -> R;

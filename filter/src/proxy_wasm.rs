@@ -273,8 +273,7 @@ impl RequestHost for ProxyWasm {
     fn shared_base(&self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
         // Another one is not worth a copy.
         let is_there = self.validated(Resource::Base) == Some(fingerprint);
-        let base = is_there.then(|| shared(BASE.as_bytes(), |bytes| bytes.map(Bytes::into_vec))).flatten();
-        base.filter(|base| Fingerprint::of(base) == Some(fingerprint))
+        is_there.then(|| shared(BASE.as_bytes(), |bytes| bytes.map(Bytes::into_vec))).flatten()
     }
 
     fn with_plugin_name<R>(&self, read: impl FnOnce(Option<&[u8]>) -> R) -> R {

@@ -24,6 +24,7 @@ struct FakeHost {
     /// For the filter and for its base.
     validated: [Cell<Option<Fingerprint>>; 2],
     shared_base: RefCell<Option<Vec<u8>>>,
+    asked_for_base: Cell<u32>,
     now: Cell<Option<u64>>,
     source: Option<IpAddr>,
     connection: Option<Option<IpAddr>>,
@@ -93,7 +94,10 @@ impl ConfigurationHost for FakeHost {
 
 impl RequestHost for FakeHost {
     fn shared_base(&self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
-        self.shared_base.borrow().clone().filter(|base| Fingerprint::of(base) == Some(fingerprint))
+        let is_there = self.validated[Resource::Base as usize].get() == Some(fingerprint);
+        let base = self.shared_base.borrow().clone().filter(|_| is_there);
+        self.asked_for_base.set(self.asked_for_base.get() + u32::from(base.is_some()));
+        base
     }
 
     fn with_plugin_name<R>(&self, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
@@ -690,4 +694,58 @@ fn a_worker_rejects_no_base_and_a_canary_rejects_a_damaged_one() {
     worker.1.configuration = Some(damaged);
     assert!(worker.0.on_configure(&worker.1), "Envoy would let everything pass");
     assert_eq!(worker.metric("snapshot_kept"), 1);
+}
+
+/// Found by a review: it enforced its old state until the next base came.
+#[test]
+fn a_worker_that_has_missed_a_base_gets_it_from_the_host() {
+    let mut worker = Worker::new();
+    assert!(worker.configure(base(7)) && worker.configure(overlay(8, &base(7))));
+    // Only a canary sees it.
+    worker.1.configuration = Some(base(9));
+    assert!(Filter::new().on_configure(&worker.1));
+    assert!(worker.configure(overlay(10, &base(9))));
+    worker.0.recover(&worker.1);
+    assert_eq!((worker.request("10.0.0.100"), worker.metric("generation")), (None, 10));
+    assert_eq!(worker.metric("overlay_waiting"), 1);
+    // The host has another one than it says, which is not taken, and not asked for again.
+    worker.1.configuration = Some(base(11));
+    assert!(Filter::new().on_configure(&worker.1));
+    assert!(worker.configure(overlay(12, &base(11))));
+    worker.1.asked_for_base.set(0);
+    worker.1.shared_base.replace(Some(base(9)));
+    for _ in 0..3 {
+        worker.0.recover(&worker.1);
+        assert_eq!((worker.request("10.0.0.100"), worker.metric("generation")), (None, 10));
+    }
+    assert_eq!(worker.1.asked_for_base.get(), 1);
+}
+
+/// Found by a review: it took the header names of the overlay.
+#[test]
+fn a_base_that_serves_by_itself_removes_the_header_of_its_own_lists() {
+    let tagging = [("default", ListAction::default(), "10.0.0.0/24"), ("a", ListAction::Tag, "192.0.2.0/24")];
+    let mut base =
+        snapshot_with(Generation { next_offset: 9, ..Generation::default() }, &Settings::default(), &tagging);
+    make_base(&mut base);
+    let mut worker = Worker::new();
+    assert!(worker.configure(overlay(8, &self::base(7))) && worker.configure(base));
+    worker.1.forges = true;
+    assert_eq!(worker.request("192.0.2.7"), None);
+    let (removed, added) = (worker.1.removed.take(), worker.1.added.take());
+    assert_eq!((removed.len(), added.len()), (1, 1), "{removed:?} {added:?}");
+}
+
+/// Found by a review: it was served like a whole snapshot.
+#[test]
+fn a_base_whose_role_has_more_bytes_than_needed_is_a_base() {
+    let base = base(7);
+    let header_bytes = u32::from_le_bytes(base[12..16].try_into().unwrap()) + 2;
+    let mut long = [&base[..12], &header_bytes.to_le_bytes(), &[0xfb, 1, 0], &base[17..base.len() - 8]].concat();
+    long.extend(xxhash_rust::xxh3::xxh3_64(&long).to_le_bytes());
+    let mut worker = Worker::new();
+    assert!(worker.configure(long.clone()));
+    assert_eq!(worker.request("192.0.2.7"), Some((503, NO_SNAPSHOT.to_owned())));
+    assert!(worker.configure(overlay(8, &long)));
+    assert_eq!(worker.request("192.0.2.7"), None);
 }

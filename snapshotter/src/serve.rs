@@ -23,7 +23,7 @@ use crate::retry::Retry;
 use crate::ship::ecds::FailurePolicy;
 use crate::ship::files::{Files, replace_file};
 use crate::ship::shipper::Shipper;
-use crate::ship::{LEAST_BASE_BYTES, Publisher, ShipError};
+use crate::ship::{BaseLimits, Publisher, ShipError};
 
 /// How long to wait for commands before looking for signals.
 const POLL: Duration = Duration::from_millis(100);
@@ -44,7 +44,7 @@ pub struct ServeConfig {
     /// The file for the base of both; if `None`, each snapshot is whole.
     pub base_file: Option<PathBuf>,
     /// Where Envoy sees the folder of that file, if elsewhere.
-    pub envoy_folder: Option<PathBuf>,
+    pub envoy_folder: Option<String>,
     /// What Envoy does if the filter crashes.
     pub failure_policy: FailurePolicy,
     /// How long to wait after a shipment before the next.
@@ -78,7 +78,7 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     let mut files = Files::new(config.http_file, config.network_file, config.failure_policy)?;
     if let Some(path) = config.base_file {
         files = files.with_base(path, config.envoy_folder.as_deref(), module)?;
-        publisher = publisher.with_bases(LEAST_BASE_BYTES, files.found_base()).map_err(ShipError::from)?;
+        publisher = publisher.with_bases(BaseLimits::default(), files.found_base()).map_err(ShipError::from)?;
     }
     let (mut follower, contact) = start(&*log)?;
     let view = follower.view.take();
@@ -148,7 +148,14 @@ fn rebase(shipper: &mut Shipper<Files>, running: &mut Option<JoinHandle<Result<V
         let outcome = thread.join().map_err(|_panic| error!("encoding a base has panicked, which is a bug"));
         shipper.rebased(outcome.ok());
     } else if running.is_none() {
-        *running = shipper.rebase().map(|work| thread::spawn(move || work.run()));
+        let Some(work) = shipper.rebase() else { return };
+        match thread::Builder::new().spawn(move || work.run()) {
+            Ok(thread) => *running = Some(thread),
+            Err(error) => {
+                warn!("cannot start a thread to encode a base: {error}");
+                shipper.rebased(None);
+            }
+        }
     }
 }
 

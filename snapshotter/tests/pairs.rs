@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use edgefold::{Edits, Fold, LogTime, Record};
-use edgefold_snapshot::{Layers, Settings, Snapshot};
-use edgefold_snapshotter::ship::{Publisher, Rebase, Shipment};
-use edgefold_table::IpRange;
+use edgefold_snapshot::{Generation, Layers, ListAction, ListName, NewList, NewSnapshot, Settings, Snapshot};
+use edgefold_snapshotter::ship::{BaseLimits, Publisher, Rebase, Shipment};
+use edgefold_table::{AddressRange, IpRange};
 use fastrand::Rng;
 
 /// Neighbours at both ends of IPv4, and on both sides of the IPv4-mapped addresses.
@@ -26,7 +26,9 @@ struct World {
     now: u64,
     publisher: Publisher,
     rebase: Option<Rebase>,
-    least_bytes: usize,
+    limits: BaseLimits,
+    /// How long commands take to arrive. Blocks may have ended before.
+    lag: u64,
     /// How often something happened, so that the test is known to get there.
     met: Met,
 }
@@ -38,6 +40,7 @@ struct Met {
     bases: u32,
     resumed: u32,
     changes_while_encoding: u32,
+    too_long: u32,
 }
 
 fn time(millis: u64) -> LogTime {
@@ -48,10 +51,14 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Rng::with_seed(seed);
         // With 0 every snapshot is a pair. With more, small ones are whole.
-        let least_bytes = [0, 400, 700][random.usize(..3)];
+        let least_bytes = [0, 150, 400][random.usize(..3)];
+        // In some worlds there is often more than can be shipped.
+        let most_bytes = [usize::MAX, usize::MAX, 700][random.usize(..3)];
+        let limits = BaseLimits { least_bytes, most_bytes };
         let (fold, edits, met) = (Fold::default(), Edits::default(), Met::default());
-        let publisher = publisher(least_bytes, None);
-        Self { random, fold, edits, now: 1_000_000, publisher, rebase: None, least_bytes, met }
+        let lag = [0, 5_000, 20_000][random.usize(..3)];
+        let publisher = publisher(limits, None);
+        Self { random, fold, edits, now: 1_000_000, publisher, rebase: None, limits, lag, met }
     }
 
     fn range(&mut self) -> String {
@@ -80,7 +87,8 @@ impl World {
             _ => "BLACKLIST 0.0.0.0/0".to_owned(),
         };
         let offset = self.fold.position().next_offset;
-        let record = Record { offset, timestamp: Some(time(self.now)), key: None, value: Some(text.clone().into()) };
+        let timestamp = Some(time(self.now - self.lag));
+        let record = Record { offset, timestamp, key: None, value: Some(text.clone().into()) };
         self.fold.apply(&record, &mut self.edits).unwrap_or_else(|reject| panic!("{text}: {reject}"));
     }
 
@@ -92,7 +100,8 @@ impl World {
             15 => self.now -= self.random.u64(..8_000),
             16 | 17 => {
                 if let Some(rebase) = self.rebase.take() {
-                    self.publisher.rebased(Some(rebase.run())).unwrap();
+                    let outcome = rebase.run();
+                    self.publisher.rebased(Some(outcome)).unwrap();
                     self.met.bases += 1;
                 } else {
                     self.rebase = self.publisher.rebase();
@@ -102,24 +111,33 @@ impl World {
             19 if self.random.u8(..4) == 0 => self.restart(),
             _ => {}
         }
-        let shipment = self.publish();
-        self.met.changes_while_encoding += u32::from(self.rebase.is_some());
-        self.check(&shipment);
+        // It is too early for the next shipment.
+        if self.random.u8(..5) == 0 {
+            return;
+        }
+        match self.publish() {
+            Some(shipment) => {
+                self.met.changes_while_encoding += u32::from(self.rebase.is_some());
+                self.check(&shipment);
+            }
+            None => self.met.too_long += 1,
+        }
     }
 
     /// Another process that finds some base, perhaps an older one.
     fn restart(&mut self) {
-        let base = self.publish().base.clone().unwrap();
+        let Some(base) = self.publish().and_then(|shipment| shipment.base.clone()) else { return };
         (0..self.random.u8(..4)).for_each(|_| self.command());
-        self.publisher = publisher(self.least_bytes, Some((*base).clone()));
+        self.publisher = publisher(self.limits, Some((*base).clone()));
         (self.rebase, self.edits) = (None, Edits::default());
-        let shipment = self.publish();
+        let Some(shipment) = self.publish() else { return };
         self.met.resumed += u32::from(shipment.base.as_ref().unwrap().fingerprint() == base.fingerprint());
     }
 
-    fn publish(&mut self) -> Arc<Shipment> {
+    /// `None` if there is too much to ship.
+    fn publish(&mut self) -> Option<Arc<Shipment>> {
         let now = time(self.now);
-        Arc::clone(self.publisher.publish(&self.fold, &mut self.edits, now, now).unwrap())
+        self.publisher.publish(&self.fold, &mut self.edits, now, now).ok().map(Arc::clone)
     }
 
     /// What is shipped is the fold.
@@ -161,8 +179,8 @@ impl World {
     }
 }
 
-fn publisher(least_bytes: usize, found: Option<Snapshot<Bytes>>) -> Publisher {
-    Publisher::new("edgefold", 0, Settings::default(), b"module").with_bases(least_bytes, found).unwrap()
+fn publisher(limits: BaseLimits, found: Option<Snapshot<Bytes>>) -> Publisher {
+    Publisher::new("edgefold", 0, Settings::default(), b"module").with_bases(limits, found).unwrap()
 }
 
 #[test]
@@ -178,8 +196,74 @@ fn a_pair_has_what_a_whole_snapshot_would_have() {
         met.bases += world.met.bases;
         met.resumed += world.met.resumed;
         met.changes_while_encoding += world.met.changes_while_encoding;
+        met.too_long += world.met.too_long;
     }
-    let Met { overlays, wholes, bases, resumed, changes_while_encoding } = met;
+    let Met { overlays, wholes, bases, resumed, changes_while_encoding, too_long } = met;
     assert!(overlays > 1_000 && wholes > 1_000 && bases > 100, "{overlays} overlays, {wholes} wholes, {bases} bases");
     assert!(resumed > 20 && changes_while_encoding > 100, "{resumed} resumed, {changes_while_encoding} while encoding");
+    assert!(too_long > 100, "{too_long} too long");
+}
+
+/// A base whose only list has these IPv4 and IPv6 ranges, whatever they are.
+fn base_of(ipv4: &[IpRange], ipv6: &[IpRange]) -> Snapshot<Bytes> {
+    let (settings, action) = (Settings::default(), ListAction::default());
+    let generation = Generation { epoch: 0, next_offset: 1, expiry: None };
+    let new = NewSnapshot { name: "edgefold", generation, as_of: 0, settings: &settings, cut_at: 0 };
+    let ranges = ipv4.iter().chain(ipv6).copied();
+    let base = new.encode_base([NewList { name: ListName::DEFAULT, action: &action, ranges }]).unwrap();
+    Snapshot::open(base.into()).unwrap()
+}
+
+/// What is shipped for this fold by a process that finds `base` in its file.
+fn resumed(base: &Snapshot<Bytes>, fold: &Fold) -> (bool, Layers<Bytes>) {
+    let limits = BaseLimits { least_bytes: 0, ..BaseLimits::default() };
+    let mut publisher = publisher(limits, Some(base.clone()));
+    let now = time(1_000_000);
+    let shipment = publisher.publish(fold, &mut Edits::default(), now, now).unwrap();
+    let used = shipment.base.as_ref().unwrap();
+    let snapshot = Arc::new(Snapshot::open(shipment.snapshot.clone()).unwrap());
+    (used.fingerprint() == base.fingerprint(), Layers::over(snapshot, used).unwrap())
+}
+
+fn fold_of(ranges: impl IntoIterator<Item = String>) -> Fold {
+    let mut fold = Fold::default();
+    for (offset, range) in (0..).zip(ranges) {
+        let value = Some(format!("BLACKLIST {range}").into());
+        fold.apply(&Record { offset, timestamp: Some(time(1)), key: None, value }, &mut Edits::default()).unwrap();
+    }
+    fold
+}
+
+/// Found by a review: what such a base had and the log had not was removed as the IPv4 range, which the log had.
+#[test]
+fn a_base_with_ipv4_mapped_ranges_unblocks_nothing() {
+    let ipv4: Vec<IpRange> = ["10.0.0.0/24", "20.0.0.0/24"].map(|range| range.parse().unwrap()).to_vec();
+    let ipv6: Vec<IpRange> = (0..20).map(|at| format!("2001:db8::{:x}", 2 * at).parse().unwrap()).collect();
+    let fold = fold_of(ipv4.iter().chain(&ipv6).map(ToString::to_string));
+    for (first, last) in [("::ffff:10.0.0.0", "::ffff:10.0.0.255"), ("::1", "::ffff:10.0.0.255")] {
+        let [first, last] = [first, last].map(|ip| ip.parse::<std::net::Ipv6Addr>().unwrap());
+        let mapped = IpRange::V6(AddressRange::new(first, last).unwrap());
+        let base = base_of(&ipv4, &[&[mapped], &ipv6[..]].concat());
+        let (is_used, layers) = resumed(&base, &fold);
+        assert!(!is_used, "no list has such a range");
+        let expected: Vec<IpRange> = ipv4.iter().chain(&ipv6).copied().collect();
+        assert_eq!(layers.iter(0).collect::<Vec<_>>(), expected);
+        for (ip, is_listed) in [("10.0.0.7", true), ("20.0.0.7", true), ("::5", false)] {
+            assert_eq!(layers.contains(0, ip.parse().unwrap()), is_listed, "{ip}");
+        }
+    }
+}
+
+/// Found by a review: a small file with a billion ranges took tens of gigabytes.
+#[test]
+fn a_base_that_has_little_of_what_is_on_the_lists_is_replaced() {
+    let many: Vec<IpRange> =
+        (0..100_000_u32).map(|at| std::net::Ipv4Addr::from(2 * at).to_string().parse().unwrap()).collect();
+    let fold = fold_of(["10.0.0.0/24".to_owned()]);
+    let (is_used, layers) = resumed(&base_of(&many, &[]), &fold);
+    assert!(!is_used && layers.iter(0).eq(["10.0.0.0/24".parse().unwrap()]));
+    // Most of it.
+    let fold = fold_of(many.iter().take(90_000).map(ToString::to_string));
+    let (is_used, layers) = resumed(&base_of(&many, &[]), &fold);
+    assert!(is_used && layers.iter(0).eq(many.iter().take(90_000).copied()));
 }

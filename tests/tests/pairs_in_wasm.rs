@@ -9,7 +9,7 @@ use bytes::Bytes;
 use edgefold::{Edits, Fold, LogTime, Record};
 use edgefold_snapshot::{Role, Settings, Snapshot};
 use edgefold_snapshotter::modules::FILTER;
-use edgefold_snapshotter::ship::{Publisher, Rebase, Shipment};
+use edgefold_snapshotter::ship::{BaseLimits, Publisher, Rebase, Shipment};
 use edgefold_tests::seed;
 use edgefold_wasm_host::{Host, Response};
 use fastrand::Rng;
@@ -95,7 +95,9 @@ impl Serve {
 }
 
 fn publisher(least_bytes: usize, found: Option<Snapshot<Bytes>>) -> Publisher {
-    Publisher::new("edgefold", 0, Settings::default(), b"module").with_bases(least_bytes, found).unwrap()
+    Publisher::new("edgefold", 0, Settings::default(), b"module")
+        .with_bases(BaseLimits { least_bytes, ..BaseLimits::default() }, found)
+        .unwrap()
 }
 
 fn time() -> LogTime {
@@ -194,7 +196,7 @@ fn whatever_arrives_in_whatever_order_the_answers_are_those_of_one_generation() 
     let mut random = Rng::with_seed(seed());
     let mut met = Met::default();
     for _ in 0..150 {
-        let mut serve = Serve::new([0, 320, 420][random.usize(..3)]);
+        let mut serve = Serve::new([0, 100, 180][random.usize(..3)]);
         let mut envoy = Envoy::new();
         for _ in 0..60 {
             (0..random.u8(..4)).for_each(|_| serve.command(&mut random));

@@ -66,6 +66,11 @@ impl World {
         let network_file = edgefold.network_ecds_file();
         let args = if network { &["--network-ecds-file", network_file.to_str().unwrap()][..] } else { &[] };
         let serve = if form == Form::Pair { edgefold.serve(args) } else { edgefold.serve_whole(args) };
+        // It takes over the view and writes it, on a thread of its own. That is no part of a change.
+        let end = u64::try_from(ranges).unwrap();
+        while serve.metric("edgefold_view_next_offset").is_none_or(|next_offset| next_offset < end) {
+            thread::sleep(Duration::from_millis(100));
+        }
         let http = discovered(NAME, WASM, &edgefold.ecds_file());
         let network_filters = if network { vec![discovered(NAME, NETWORK_WASM, &network_file)] } else { Vec::new() };
         let base = edgefold.base_ecds_file();

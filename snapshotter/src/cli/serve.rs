@@ -45,7 +45,7 @@ pub(super) struct ServeArgs {
     base_ecds_file: Option<PathBuf>,
     /// Where Envoy sees the folder of --base-ecds-file, if at another path, as in a container
     #[arg(long, value_name = "FOLDER", requires = "base_ecds_file")]
-    envoy_folder: Option<PathBuf>,
+    envoy_folder: Option<String>,
     /// Serve metrics for Prometheus at http://IP:PORT/metrics, as in 127.0.0.1:9464, and answer /live and /ready for probes
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,

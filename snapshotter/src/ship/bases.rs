@@ -5,15 +5,27 @@ use std::sync::Arc;
 use bytes::Bytes;
 use edgefold::{Edits, Fold, LogTime};
 use edgefold_snapshot::{
-    EncodeError, Fingerprint, Generation, Layers, ListAction, ListName, NewList, NewSnapshot, Settings, Snapshot,
-    make_base,
+    EncodeError, Fingerprint, Generation, Layers, ListAction, ListName, MAX_SNAPSHOT_BYTES, NewList, NewSnapshot,
+    Settings, Snapshot, make_base, table_bytes,
 };
 
 use super::cut::{self, Cut};
 use super::pair::Pair;
 
-/// From how many bytes on a snapshot becomes a base. A smaller one costs little more than an overlay.
-pub const LEAST_BASE_BYTES: usize = 64 << 10;
+/// How large a base is. The default is what is shipped; tests have smaller ones.
+#[derive(Clone, Copy, Debug)]
+pub struct BaseLimits {
+    /// From how many bytes of tables on a snapshot becomes a base. A smaller one costs little more than an overlay.
+    pub least_bytes: usize,
+    /// The most bytes of a base with an overlay.
+    pub most_bytes: usize,
+}
+
+impl Default for BaseLimits {
+    fn default() -> Self {
+        Self { least_bytes: 64 << 10, most_bytes: MAX_SNAPSHOT_BYTES }
+    }
+}
 
 /// What is shipped to the resource of the base, and how.
 #[derive(Debug)]
@@ -22,8 +34,7 @@ pub(super) struct Bases {
     empty: Arc<Snapshot<Bytes>>,
     /// What was there before the first shipment.
     found: Option<Snapshot<Bytes>>,
-    /// From how many bytes on a snapshot becomes a base.
-    least_bytes: usize,
+    limits: BaseLimits,
     /// `None` as long as a whole snapshot is smaller.
     pair: Option<Pair>,
     /// Whether it was a pair when something was last cut, and is small now.
@@ -57,13 +68,13 @@ fn opened(snapshot: Bytes) -> Option<Snapshot<Bytes>> {
 
 impl Bases {
     /// Those of the filter with this name.
-    pub(super) fn new(name: &str, least_bytes: usize, found: Option<Snapshot<Bytes>>) -> Result<Self, EncodeError> {
+    pub(super) fn new(name: &str, limits: BaseLimits, found: Option<Snapshot<Bytes>>) -> Result<Self, EncodeError> {
         let (settings, action) = (Settings::default(), ListAction::default());
         let new = NewSnapshot { name, generation: Generation::default(), as_of: 0, settings: &settings, cut_at: 0 };
         let empty = new.encode_base([NewList { name: ListName::DEFAULT, action: &action, ranges: [] }])?;
         let empty = Arc::new(opened(empty.into()).ok_or(EncodeError::Header)?);
-        let found = found.filter(|base| base.header().name == name && base.bytes().len() >= least_bytes);
-        Ok(Self { empty, found, least_bytes, pair: None, is_small_again: false })
+        let found = found.filter(|base| base.header().name == name && table_bytes(base.bytes()) >= limits.least_bytes);
+        Ok(Self { empty, found, limits, pair: None, is_small_again: false })
     }
 
     /// What is to be shipped for the lists of `fold` at `now`. `edits` are those since the last time.
@@ -74,23 +85,42 @@ impl Bases {
         new: NewSnapshot<'_>,
         now: LogTime,
     ) -> Result<Cut, EncodeError> {
-        if let Some(found) = self.found.take() {
-            // If it has little of what is on the lists, a new one is better.
-            self.pair = Some(Pair::resume(Arc::new(found), fold, now)).filter(|pair| !pair.is_worn());
-        }
         self.is_small_again = false;
-        if let Some(pair) = &mut self.pair {
+        if let Some(found) = self.found.take() {
+            self.pair = Pair::resume(Arc::new(found), fold, now);
+        }
+        // If there is an error, the pair is gone: it has taken over edits that the next attempt gets again.
+        if let Some(mut pair) = self.pair.take() {
             pair.update(fold, edits, now);
-            return pair.cut(fold, new, now);
+            match pair.cut(fold, new, now, self.limits.most_bytes) {
+                Ok(cut) => {
+                    self.pair = Some(pair);
+                    return Ok(cut);
+                }
+                // A new base may be shorter.
+                Err(EncodeError::TooLong { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         let whole = cut::cut(fold, new, now)?;
-        if whole.snapshot.len() < self.least_bytes {
+        let length = whole.snapshot.len();
+        if length > self.limits.most_bytes {
+            return Err(EncodeError::TooLong { length });
+        }
+        if table_bytes(&whole.snapshot) < self.limits.least_bytes {
             return Ok(Cut { base: Some(Arc::clone(&self.empty)), ..whole });
         }
         let mut base = whole.snapshot;
         make_base(&mut base);
         let base = opened(base.into()).ok_or(EncodeError::Header)?;
-        self.pair.insert(Pair::new(Arc::new(base), now)).cut(fold, new, now)
+        self.pair.insert(Pair::new(Arc::new(base), now)).cut(fold, new, now, self.limits.most_bytes)
+    }
+
+    /// What was shipped last is still what the lists are at `now`.
+    pub(super) fn note_unchanged(&mut self, now: LogTime) {
+        if let Some(pair) = &mut self.pair {
+            pair.note_unchanged(now);
+        }
     }
 
     /// As [`Publisher::rebase`](super::Publisher::rebase). `overlay` is what was shipped last.
@@ -109,7 +139,7 @@ impl Bases {
                 return Err(error);
             }
         };
-        if base.as_ref().is_some_and(|base| base.bytes().len() < self.least_bytes / 2) {
+        if base.as_ref().is_some_and(|base| table_bytes(base.bytes()) < self.limits.least_bytes / 2) {
             (self.pair, self.is_small_again) = (None, true);
         } else {
             pair.end_rebase(base.map(Arc::new));

@@ -11,42 +11,51 @@ use edgefold_table::{Address, IpRange, Table};
 /// added.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Difference {
-    /// First and last addresses.
-    added: BTreeMap<IpAddr, IpAddr>,
-    removed: BTreeMap<IpAddr, IpAddr>,
+    /// By first address.
+    added: BTreeMap<IpAddr, IpRange>,
+    removed: BTreeMap<IpAddr, IpRange>,
 }
 
 /// The ranges that a base has of a list; `None` if it has none.
 pub(super) type BaseTable<'a> = Option<Table<&'a [u8]>>;
 
 impl Difference {
-    /// The difference between all ranges of a base and the `current` ones, both sorted. It takes one pass over both.
-    pub(super) fn between(base: BaseTable<'_>, current: impl Iterator<Item = IpRange>) -> Self {
+    /// That of a list with these ranges, which has nothing to do with a base.
+    pub(super) fn of(current: impl Iterator<Item = IpRange>) -> Self {
+        Self { added: current.map(by_first).collect(), removed: BTreeMap::new() }
+    }
+
+    /// The difference between all ranges of a base and the `current` ones, both sorted; `None` if that is more than `most` ranges, or the
+    /// base has what no list has. It takes one pass over both.
+    pub(super) fn between(base: BaseTable<'_>, current: impl Iterator<Item = IpRange>, most: usize) -> Option<Self> {
         let mut this = Self::default();
         let (mut base, mut current) = (base.into_iter().flat_map(Table::into_ranges).peekable(), current.peekable());
-        loop {
+        while this.ranges() <= most {
             match (base.peek(), current.peek()) {
-                (None, None) => return this,
+                (None, None) => return Some(this),
                 (Some(old), Some(new)) if old == new => {
                     base.next();
                     current.next();
                 }
+                // IPv4-mapped addresses are IPv4, and would be removed as such.
+                (Some(old), _) if !is_canonical(old.first()) || !is_canonical(old.last()) => return None,
                 (Some(old), new) if new.is_none_or(|new| old < new) => {
-                    this.removed.extend(base.next().map(ends));
+                    this.removed.extend(base.next().map(by_first));
                 }
-                _ => this.added.extend(current.next().map(ends)),
+                _ => this.added.extend(current.next().map(by_first)),
             }
         }
+        None
     }
 
     /// The ranges that are added, sorted.
     pub(super) fn added(&self) -> Vec<IpRange> {
-        self.added.iter().filter_map(|(first, last)| IpRange::new(*first, *last).ok()).collect()
+        self.added.values().copied().collect()
     }
 
     /// The ranges of the base that are removed, sorted.
     pub(super) fn removed(&self) -> Vec<IpRange> {
-        self.removed.iter().filter_map(|(first, last)| IpRange::new(*first, *last).ok()).collect()
+        self.removed.values().copied().collect()
     }
 
     /// How many ranges are added and removed.
@@ -102,7 +111,7 @@ impl Difference {
         let rest_after = after.zip(outside[1]).and_then(|(after, start)| IpRange::new(start, after.last()).ok());
         for range in old.iter().copied() {
             if self.added.remove(&range.first()).is_none() {
-                self.removed.extend([ends(range)]);
+                self.removed.extend([by_first(range)]);
             }
         }
         let mut new = rest_before.into_iter().chain(inner).chain(rest_after).peekable();
@@ -110,10 +119,10 @@ impl Difference {
             while let Some(next) = new.next_if(|next| joins(range, *next)) {
                 range = IpRange::new(range.first(), next.last()).unwrap_or(range);
             }
-            if self.removed.get(&range.first()) == Some(&range.last()) {
+            if self.removed.get(&range.first()) == Some(&range) {
                 self.removed.remove(&range.first());
             } else {
-                self.added.extend([ends(range)]);
+                self.added.extend([by_first(range)]);
             }
         }
         old
@@ -121,15 +130,15 @@ impl Difference {
 
     /// The range that the address is in.
     fn range(&self, base: BaseTable<'_>, ip: IpAddr) -> Option<IpRange> {
-        let added = self.added.range(..=ip).next_back().and_then(|(first, last)| IpRange::new(*first, *last).ok());
+        let added = self.added.range(..=ip).next_back().map(|(_, range)| *range);
         added
             .filter(|range| range.contains(ip))
             .or_else(|| base?.range(ip).filter(|range| !self.removed.contains_key(&range.first())))
     }
 }
 
-fn ends(range: IpRange) -> (IpAddr, IpAddr) {
-    (range.first(), range.last())
+fn by_first(range: IpRange) -> (IpAddr, IpRange) {
+    (range.first(), range)
 }
 
 /// Whether `next`, which does not sort before `range`, overlaps or touches it.
@@ -144,7 +153,12 @@ fn predecessor(ip: IpAddr) -> Option<IpAddr> {
         IpAddr::V4(ip) => ip.predecessor().map(IpAddr::from),
         IpAddr::V6(ip) => ip.predecessor().map(IpAddr::from),
     };
-    before.filter(|ip| ip.to_canonical() == *ip)
+    before.filter(|ip| is_canonical(*ip))
+}
+
+/// Whether it is not IPv4-mapped.
+fn is_canonical(ip: IpAddr) -> bool {
+    ip.to_canonical() == ip
 }
 
 /// As [`predecessor`], but the address after this one.
@@ -153,5 +167,5 @@ fn successor(ip: IpAddr) -> Option<IpAddr> {
         IpAddr::V4(ip) => ip.successor().map(IpAddr::from),
         IpAddr::V6(ip) => ip.successor().map(IpAddr::from),
     };
-    after.filter(|ip| ip.to_canonical() == *ip)
+    after.filter(|ip| is_canonical(*ip))
 }

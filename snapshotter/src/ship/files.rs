@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use edgefold_snapshot::{Role, Snapshot};
+use edgefold_snapshot::{MAX_SNAPSHOT_BYTES, Role, Snapshot};
 use tempfile::NamedTempFile;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -86,15 +86,25 @@ impl Files {
     pub fn with_base(
         mut self,
         path: PathBuf,
-        envoy_folder: Option<&Path>,
+        envoy_folder: Option<&str>,
         module: &'static [u8],
     ) -> Result<Self, ShipError> {
         let base = Place::open(FilterKind::Base, path)?;
         let failed = base.failed();
         let name = format!("edgefold-filter-{:016x}.wasm", xxh3_64(module));
-        let here = folder(&base.path).canonicalize().map_err(failed)?;
-        self.module_path = Some(envoy_folder.unwrap_or(&here).join(&name).to_string_lossy().into_owned());
+        let here = folder(&base.path).canonicalize().and_then(|here| {
+            let is_text = || {
+                io::Error::new(io::ErrorKind::InvalidInput, "the path of the folder is not UTF-8, which Envoy needs")
+            };
+            here.to_str().map(str::to_owned).ok_or_else(is_text)
+        });
+        let here = match envoy_folder {
+            Some(folder) => folder.to_owned(),
+            None => here.map_err(failed)?,
+        };
+        self.module_path = Some(format!("{}/{name}", here.trim_end_matches('/')));
         let path = folder(&base.path).join(name);
+        remove_temporary(&path);
         let module = Place { content: Content::Module, path, left: None, id: String::new(), _lock: None };
         self.places.splice(0..0, [module, base]);
         Ok(self)
@@ -103,6 +113,8 @@ impl Files {
     /// The base that is in its file, from whichever process.
     pub fn found_base(&self) -> Option<Snapshot<Bytes>> {
         let base = self.places.iter().find(|place| place.content == Content::Resource(FilterKind::Base))?;
+        // Nobody has shipped more than that.
+        fs::metadata(&base.path).ok().filter(|file| file.size() < MAX_SNAPSHOT_BYTES as u64 + (1 << 20))?;
         let snapshot = Snapshot::open(snapshot_in(&fs::read(&base.path).ok()?.into())?).ok()?;
         Some(snapshot).filter(|snapshot| snapshot.header().role == Role::Base)
     }
@@ -157,6 +169,11 @@ impl Files {
         for (at, file) in staged {
             let path = &self.places[at].path;
             let left = publish(file, path).map_err(self.places[at].failed())?;
+            if self.places[at].content == Content::Resource(FilterKind::Base) {
+                // After a power failure an overlay must not be there without its base.
+                let synced = File::open(folder(path)).and_then(|folder| folder.sync_all());
+                synced.map_err(self.places[at].failed())?;
+            }
             self.places[at].left = Some(Identity::of(&left));
         }
         Ok(())
@@ -176,11 +193,7 @@ impl Place {
             Err(TryLockError::WouldBlock) => return Err(ShipError::Locked { path }),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        for entry in fs::read_dir(folder(&path)).map_err(failed)?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&temporary_prefix(&path)) {
-                let _removed = fs::remove_file(entry.path());
-            }
-        }
+        remove_temporary(&path);
         Ok(Self { content: Content::Resource(kind), path, left: None, id: String::new(), _lock: Some(lock) })
     }
 
@@ -238,9 +251,9 @@ impl Subscriber for Files {
         self.repairs += u64::from(!damaged.is_empty());
         let contents = damaged.iter().map(|at| {
             // Another id each time, because Envoy may have taken what somebody else has put there, and may still have what was
-            // there before, for an open connection. The own id tells it from those of other processes.
+            // there before, for an open connection. The id of the shipment tells it from those of other processes.
             let content = self.places[*at].content;
-            let id = format!("{}.{}", Self::content_id(content, shipment), self.repairs);
+            let id = format!("{}.{}.{}", Self::content_id(content, shipment), shipment.id, self.repairs);
             (*at, self.bytes(content, shipment, &id))
         });
         self.write(contents.collect())?;
@@ -278,6 +291,15 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Removes what a process that was killed has left beside `path`.
+fn remove_temporary(path: &Path) {
+    for entry in fs::read_dir(folder(path)).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&temporary_prefix(path)) {
+            let _removed = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// What the names of temporary files beside `path` begin with.
 fn temporary_prefix(path: &Path) -> String {
     format!(".{}.edgefold-", path.file_name().map_or("".into(), OsStr::to_string_lossy))
@@ -289,7 +311,7 @@ mod tests {
     use edgefold_snapshot::Settings;
 
     use super::*;
-    use crate::ship::Publisher;
+    use crate::ship::{BaseLimits, Publisher};
 
     fn shipment(millis: u64) -> Arc<Shipment> {
         let now = LogTime::from_millis(millis).unwrap();
@@ -400,7 +422,8 @@ mod tests {
     fn pair(millis: u64, found: Option<Snapshot<Bytes>>) -> Arc<Shipment> {
         let now = LogTime::from_millis(millis).unwrap();
         let publisher = Publisher::new("edgefold", 0, Settings::default(), b"module");
-        let mut publisher = publisher.with_bases(0, found).unwrap();
+        let mut publisher =
+            publisher.with_bases(BaseLimits { least_bytes: 0, ..BaseLimits::default() }, found).unwrap();
         Arc::clone(publisher.publish(&Fold::default(), &mut Edits::default(), now, now).unwrap())
     }
 
@@ -412,7 +435,7 @@ mod tests {
     fn a_base_has_a_file_of_its_own_and_the_module_lies_beside_it() {
         let directory = tempfile::tempdir().unwrap();
         let [http, base] = ["http.pb", "base.pb"].map(|name| directory.path().join(name));
-        let open = |envoy_folder: Option<&Path>| {
+        let open = |envoy_folder: Option<&str>| {
             let files = Files::new(Some(http.clone()), None, FailurePolicy::Reload).unwrap();
             files.with_base(base.clone(), envoy_folder, b"module").unwrap()
         };
@@ -439,9 +462,9 @@ mod tests {
         files.deliver(&pair(3, files.found_base())).unwrap();
         assert_eq!(untouched, [&base, &directory.path().join(&module)].map(|path| fs::metadata(path).unwrap().ino()));
         drop(files);
-        let elsewhere = Path::new("/etc/edgefold");
+        let elsewhere = "/etc/edgefold";
         open(Some(elsewhere)).deliver(&next).unwrap();
-        assert!([&http, &base].into_iter().all(|path| names(path, elsewhere)));
+        assert!([&http, &base].into_iter().all(|path| names(path, Path::new(elsewhere))));
         fs::write(&base, b"something else").unwrap();
         assert!(open(None).found_base().is_none());
     }

@@ -19,7 +19,7 @@ mod pair;
 mod publisher;
 pub mod shipper;
 
-pub use bases::{LEAST_BASE_BYTES, Rebase};
+pub use bases::{BaseLimits, Rebase};
 pub use publisher::Publisher;
 
 /// What every Envoy should have now.

@@ -16,6 +16,11 @@ use edgefold_table::IpRange;
 use super::cut::{self, Cut};
 use super::difference::{BaseTable, Difference};
 
+/// So many ranges may have changed since a base, however few it has.
+const LEAST_WORN: usize = 64;
+/// And no more than so many, however many it has.
+const MOST_WORN: usize = 4_000_000;
+
 /// A base, and how each list differs from it.
 #[derive(Debug)]
 pub(super) struct Pair {
@@ -65,22 +70,34 @@ impl Pair {
         Self { base, lists, true_at: now, spent: 0, next: Next::NotDue }
     }
 
-    /// A pair of a base with any content, for instance that of another process. It takes one pass over all lists.
-    pub(super) fn resume(base: Arc<Snapshot<Bytes>>, fold: &Fold, now: LogTime) -> Self {
+    /// A pair of a base with any content, for instance that of another process; `None` if that has little of what is on the lists. It takes
+    /// one pass over all lists, and little memory whatever the base has.
+    pub(super) fn resume(base: Arc<Snapshot<Bytes>>, fold: &Fold, now: LogTime) -> Option<Self> {
         let mut this = Self::new(base, now);
+        let most = this.most_changed();
         this.lists.retain(|name, _| fold.list(name).is_some());
         for list in fold.lists() {
             let of = this.lists.entry(list.name()).or_default();
-            of.difference = Difference::between(table(&this.base, of.extends), list.ranges_at(now));
+            of.difference = Difference::between(table(&this.base, of.extends), list.ranges_at(now), most)?;
         }
-        this
+        (!this.is_worn()).then_some(this)
     }
 
     /// Whether the base has little of what is on the lists.
-    pub(super) fn is_worn(&self) -> bool {
+    fn is_worn(&self) -> bool {
+        self.lists.values().map(|list| list.difference.ranges()).sum::<usize>() > self.most_changed()
+    }
+
+    /// How many ranges may have changed until a new base is due, whatever was shipped. Few of them are no reason for one.
+    fn most_changed(&self) -> usize {
         let (ipv4, ipv6) = self.base.header().ranges();
-        let changed: usize = self.lists.values().map(|list| list.difference.ranges()).sum();
-        changed as u64 > (ipv4 + ipv6) / 4
+        // Of a base with very many ranges, as only somebody else can have made it, at most so many are compared.
+        usize::try_from((ipv4 + ipv6) / 4).unwrap_or(usize::MAX).clamp(LEAST_WORN, MOST_WORN)
+    }
+
+    /// The lists are still what they were, at `now`.
+    pub(super) fn note_unchanged(&mut self, now: LogTime) {
+        self.true_at = now;
     }
 
     /// Takes over what has changed in `fold`. `edits` are those since the last time.
@@ -109,8 +126,14 @@ impl Pair {
         self.true_at = now;
     }
 
-    /// The overlay for the lists of `fold` at `now`. If the next base is there, it is over that.
-    pub(super) fn cut(&mut self, fold: &Fold, new: NewSnapshot<'_>, now: LogTime) -> Result<Cut, EncodeError> {
+    /// The overlay for the lists of `fold` at `now`. If the next base is there, it is over that. The two together have at most `most_bytes`.
+    pub(super) fn cut(
+        &mut self,
+        fold: &Fold,
+        new: NewSnapshot<'_>,
+        now: LogTime,
+        most_bytes: usize,
+    ) -> Result<Cut, EncodeError> {
         match mem::replace(&mut self.next, Next::NotDue) {
             Next::Done(base, since) => *self = Self::after(base, since, fold, now),
             other => self.next = other,
@@ -131,8 +154,14 @@ impl Pair {
             NewOverlayList { added: NewList { name: list.name(), action: list.action(), ranges: added }, removed }
         });
         let overlay = new.encode_overlay(self.base.fingerprint(), lists)?;
-        self.spent = self.spent.saturating_add(table_bytes(&overlay));
-        if matches!(self.next, Next::NotDue) && (self.spent >= self.base.bytes().len() || self.is_worn()) {
+        let (overlay_bytes, base_bytes) = (table_bytes(&overlay), table_bytes(self.base.bytes()));
+        // A base that has both must be possible.
+        let length = self.base.bytes().len() + overlay_bytes;
+        if length > most_bytes && self.lists.values().any(|list| list.difference.ranges() > 0) {
+            return Err(EncodeError::TooLong { length });
+        }
+        self.spent = self.spent.saturating_add(overlay_bytes);
+        if matches!(self.next, Next::NotDue) && (self.spent >= base_bytes || self.is_worn()) {
             self.next = Next::Due;
         }
         Ok(Cut { snapshot: overlay, is_overlay: true, ranges, base: Some(Arc::clone(&self.base)) })
@@ -146,7 +175,7 @@ impl Pair {
         for list in fold.lists() {
             let name = list.name();
             if gone.contains(&name) {
-                let difference = Difference::between(None, list.ranges_at(now));
+                let difference = Difference::of(list.ranges_at(now));
                 this.lists.insert(name, FromBase { extends: None, difference });
             } else if let Some(changed) = changes.remove(&name) {
                 this.lists.entry(name).or_default().update(&this.base, list, changed, now);
@@ -165,7 +194,8 @@ impl Pair {
 
     /// The next base is there; `None` if it could not be made, which is tried again later.
     pub(super) fn end_rebase(&mut self, base: Option<Arc<Snapshot<Bytes>>>) {
-        self.next = match (base, mem::replace(&mut self.next, Next::NotDue)) {
+        let is_new = |base: &Arc<Snapshot<Bytes>>| base.fingerprint() != self.base.fingerprint();
+        self.next = match (base.filter(is_new), mem::replace(&mut self.next, Next::NotDue)) {
             (Some(base), Next::Running(since)) => Next::Done(base, since),
             _ => {
                 self.spent = 0;

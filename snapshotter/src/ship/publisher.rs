@@ -6,7 +6,7 @@ use bytes::Bytes;
 use edgefold::{Edits, Fold, LogTime};
 use edgefold_snapshot::{EncodeError, Settings, Snapshot};
 
-use super::bases::{Bases, Rebase};
+use super::bases::{BaseLimits, Bases, Rebase};
 use super::cut::Cut;
 use super::{ShipError, Shipment, cut};
 
@@ -38,13 +38,12 @@ impl Publisher {
         Self { name: name.into(), epoch, settings, module, bases: None, current: None, last_id: 0 }
     }
 
-    /// Ships lists of at least `least_bytes`, usually [`LEAST_BASE_BYTES`](super::LEAST_BASE_BYTES), as a base, and overlays over it. If
-    /// the base `found`, which may have any content, is of use, it is the first.
+    /// Ships large lists as a base, and overlays over it. If the base `found`, which may have any content, is of use, it is the first.
     ///
     /// # Errors
     /// [`EncodeError`] if the name is too long.
-    pub fn with_bases(self, least_bytes: usize, found: Option<Snapshot<Bytes>>) -> Result<Self, EncodeError> {
-        let bases = Some(Bases::new(&self.name, least_bytes, found)?);
+    pub fn with_bases(self, limits: BaseLimits, found: Option<Snapshot<Bytes>>) -> Result<Self, EncodeError> {
+        let bases = Some(Bases::new(&self.name, limits, found)?);
         Ok(Self { bases, ..self })
     }
 
@@ -70,6 +69,8 @@ impl Publisher {
                 if fold.has_changed(current.true_at, edits, now) {
                     self.cut(fold, edits, now, fresh_from)?
                 } else {
+                    // Edits that change nothing now are dropped, so what comes later is a change from now on.
+                    self.bases.iter_mut().for_each(|bases| bases.note_unchanged(now));
                     Current { true_at: now, ..current }
                 }
             }
@@ -268,7 +269,7 @@ mod tests {
     #[test]
     fn a_new_base_is_due_when_the_overlays_have_cost_as_much() {
         let publisher = Publisher::new("edgefold", 0, Settings::default(), b"module");
-        let mut publisher = publisher.with_bases(0, None).unwrap();
+        let mut publisher = publisher.with_bases(BaseLimits { least_bytes: 0, ..BaseLimits::default() }, None).unwrap();
         let mut log = Log::default();
         let block = |log: &mut Log, from: u32, count: u32| {
             for place in from..from + count {

@@ -236,6 +236,7 @@ impl<S: Subscriber> Shipper<S> {
     pub fn rebased(&mut self, outcome: Option<Result<Vec<u8>, EncodeError>>) {
         if let Err(error) = self.publisher.rebased(outcome) {
             warn!("changes are still shipped over the last base, because there is no new one: {error}");
+            self.status.ship_failures += 1;
         }
     }
 

@@ -108,7 +108,7 @@ impl Simulation {
             let disk = Disk::new(this.random.fork(), faults);
             let min_interval = Duration::from_millis([0, 500][this.random.usize(..2)]);
             // With 0 every snapshot is a pair, with the others those of many ranges.
-            let least_bytes = [0, 300, 400][this.random.usize(..3)];
+            let least_bytes = [0, 100, 200][this.random.usize(..3)];
             let log = this.memory.process();
             this.processes.push(Process::new(log, disk, settings, least_bytes, min_interval, this.now()));
         }
