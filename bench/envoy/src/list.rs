@@ -42,20 +42,23 @@ impl List {
         self.snapshot_of_lists(version, 1)
     }
 
-    /// The base and the overlay of one version. The overlay has this many ranges, from all over the list.
+    /// A base, and the overlay of one version over it, which has this many ranges from all over the list, and the address that only this
+    /// version blocks.
     pub(crate) fn snapshot_as_pair(&self, version: u32, overlay: usize) -> (Vec<u8>, Vec<u8>) {
-        let generation = Generation { epoch: 0, next_offset: version.into(), expiry: None };
         let settings = Settings::default();
-        let new = NewSnapshot { name: "edgefold", generation, as_of: 0, settings: &settings, cut_at: 0 };
-        let ranges: Vec<IpRange> = self.version(version).into_iter().map(ip_range).collect();
-        let (name, action, step) = (ListName::DEFAULT, &ListAction::default(), ranges.len() / overlay);
-        let part = |is_above: bool| {
-            let part = ranges.iter().enumerate().filter(move |(at, _)| (at % step == 0) == is_above);
-            NewList { name, action, ranges: part.map(|(_, range)| *range).collect::<Vec<_>>() }
+        let new = |version: u32| {
+            let generation = Generation { epoch: 0, next_offset: version.into(), expiry: None };
+            NewSnapshot { name: "edgefold", generation, as_of: 0, settings: &settings, cut_at: 0 }
         };
-        let base = new.encode_base([part(false)]).unwrap();
-        let overlay = NewOverlayList { added: part(true), removed: Some(Vec::new()) };
-        let overlay = new.encode_overlay(Fingerprint::of(&base).unwrap(), [overlay]).unwrap();
+        let (name, action, step) = (ListName::DEFAULT, &ListAction::default(), self.0.len() / overlay);
+        let part = |is_above: bool| {
+            let part = self.ranges().enumerate().filter(move |(at, _)| (at % step == 0) == is_above);
+            part.map(|(_, range)| range)
+        };
+        let base = new(0).encode_base([NewList { name, action, ranges: part(false) }]).unwrap();
+        let ranges: Vec<IpRange> = part(true).chain([ip_range([canary(version); 2])]).collect();
+        let overlay = NewOverlayList { added: NewList { name, action, ranges }, removed: Some(Vec::new()) };
+        let overlay = new(version).encode_overlay(Fingerprint::of(&base).unwrap(), [overlay]).unwrap();
         (base, overlay)
     }
 
