@@ -12,6 +12,8 @@ use fastrand::Rng;
 
 /// So many single addresses, none beside another, that their table takes more than 64 KiB.
 const MANY: u32 = 30_000;
+/// The hosts of the random tests.
+const HOSTS: u8 = 30;
 
 fn append(edgefold: &Edgefold, commands: impl IntoIterator<Item = String>) -> u64 {
     let log = edgefold.log().parse::<LogUrl>().unwrap().open().unwrap();
@@ -117,32 +119,48 @@ fn a_list_that_grows_and_shrinks_changes_its_form_and_no_request_fails() {
     assert!(answers > 100, "{answers}");
 }
 
-/// What the random tests below are about: some hosts of which each is on the list or not.
+/// What the random tests below are about: some hosts of which each is on either of two lists or not.
 struct Random {
     random: Rng,
     edgefold: Edgefold,
     blocked: BTreeSet<u8>,
+    /// The list `feed`, and what it does.
+    feed: BTreeSet<u8>,
+    action: &'static str,
     /// How many of the many addresses are on the list.
     many: u32,
 }
 
 impl Random {
     fn new() -> Self {
-        Self { random: Rng::with_seed(seed()), edgefold: large(), blocked: BTreeSet::new(), many: MANY }
+        let (blocked, feed) = (BTreeSet::new(), BTreeSet::new());
+        Self { random: Rng::with_seed(seed()), edgefold: large(), blocked, feed, action: "deny", many: MANY }
     }
 
     /// Appends some commands, and returns the next offset after them.
     fn change(&mut self) -> u64 {
         let mut commands = Vec::new();
         for _ in 0..self.random.u8(1..5) {
-            let host = self.random.u8(..30);
-            let verb = if self.blocked.remove(&host) {
-                "WHITELIST"
-            } else {
-                self.blocked.insert(host);
-                "BLACKLIST"
-            };
-            commands.push(format!("{verb} 10.0.0.{host}"));
+            let host = self.random.u8(..HOSTS);
+            let (list, name) =
+                if self.random.bool() { (&mut self.blocked, "default") } else { (&mut self.feed, "feed") };
+            let verb = if list.remove(&host) { "REMOVE" } else { "ADD" };
+            if verb == "ADD" {
+                list.insert(host);
+            }
+            commands.push(format!("{verb} 10.0.0.{host} list={name}"));
+        }
+        match self.random.u8(..6) {
+            0 => {
+                self.action = ["deny", "exempt", "tag"][self.random.usize(..3)];
+                commands.push(format!("LIST feed action={}", self.action));
+            }
+            1 => {
+                self.feed.clear();
+                self.action = "deny";
+                commands.push("UNLIST feed".to_owned());
+            }
+            _ => {}
         }
         // Enough for a new base.
         if self.random.u8(..4) == 0 {
@@ -154,9 +172,11 @@ impl Random {
 
     /// Waits until the clients that are refused are those that are blocked.
     fn check(&self, client: &Client) {
-        for host in 0..30 {
+        for host in 0..HOSTS {
             let ip = format!("10.0.0.{host}");
-            let status = if self.blocked.contains(&host) { 403 } else { 200 };
+            let is_fed = self.feed.contains(&host);
+            let is_refused = self.blocked.contains(&host) || is_fed && self.action == "deny";
+            let status = if is_refused && !(is_fed && self.action == "exempt") { 403 } else { 200 };
             eventually(&format!("{status} for {ip}"), || (client.status_for(&ip) == status).then_some(()));
         }
     }
