@@ -339,28 +339,21 @@ impl Plugin {
         if is_base {
             self.spare = Some(Spare { base: snapshot, keys: Some(keys) });
             self.settle();
-        } else {
-            if is_overlay {
-                self.take_overlay(Waiting { overlay: snapshot, keys, is_in_vain: false })?;
-                // A canary has no base, and serves nothing.
-                if self.waiting.is_some() && !is_canary {
-                    increment(host, self.metrics.overlay_waiting);
-                }
-            } else {
-                self.check_order(&snapshot)?;
-                self.serve(Layers::alone(snapshot), keys);
+        } else if is_overlay {
+            self.check_order(&snapshot)?;
+            self.waiting = Some(Waiting { overlay: snapshot, keys, is_in_vain: false });
+            self.settle();
+            // A canary has no base, and serves nothing.
+            if self.waiting.is_some() && !is_canary {
+                increment(host, self.metrics.overlay_waiting);
             }
+        } else {
+            self.check_order(&snapshot)?;
+            self.serve(Layers::alone(snapshot), keys);
         }
         if !is_canary && let Some(in_force) = &self.in_force {
             in_force.export(host);
         }
-        Ok(())
-    }
-
-    fn take_overlay(&mut self, next: Waiting) -> Result<(), ConfigurationError> {
-        self.check_order(&next.overlay)?;
-        self.waiting = Some(next);
-        self.settle();
         Ok(())
     }
 
