@@ -12,7 +12,7 @@ use bincode::{Decode, Encode, impl_borrow_decode};
 use edgefold_table::shorten;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::Refusal;
+use crate::{Named, Refusal};
 
 /// The most lists with a name of their own that a log can have at a time, beside the default list.
 pub const MAX_NAMED_LISTS: usize = 64;
@@ -158,12 +158,7 @@ impl ListAction {
 
     /// `deny`, `shadow`, `exempt` or `tag`.
     pub fn name(&self) -> &'static str {
-        match self.kind() {
-            ListKind::Deny => "deny",
-            ListKind::Shadow => "shadow",
-            ListKind::Exempt => "exempt",
-            ListKind::Tag => "tag",
-        }
+        self.kind().name()
     }
 
     /// Which of the four it is.
@@ -193,6 +188,11 @@ pub enum ListKind {
     Exempt,
     /// [`ListAction::Tag`].
     Tag,
+}
+
+impl Named for ListKind {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("deny", Self::Deny), ("shadow", Self::Shadow), ("exempt", Self::Exempt), ("tag", Self::Tag)];
 }
 
 /// A part of all clients, in whole percent. Which clients are in it depends on nothing but their address, so a client is always in

@@ -367,7 +367,7 @@ pub enum CommandError {
         found: String,
     },
     /// An attribute of a list that refuses, on one that does not.
-    #[error("{name} belongs to action=deny: no other action refuses")]
+    #[error("only a list with action=deny has {name}: no other refuses")]
     OnlyDeny {
         /// The attribute's name.
         name: &'static str,
@@ -558,8 +558,11 @@ mod tests {
             ("LIST a action=drop", r#"unknown action "drop": write deny, shadow, exempt or tag"#),
             ("LIST a action=deny ttl=1h", r#"unknown attribute "ttl": write action=, share=, status="#),
             ("LIST a action=deny share=25", r#""25" is not a share: write a whole number from 0 to 100"#),
-            ("LIST a action=tag share=25%", "share belongs to action=deny"),
-            ("LIST a action=exempt status=429", "status, body, content_type and header belongs to action=deny"),
+            ("LIST a action=tag share=25%", "only a list with action=deny has share:"),
+            (
+                "LIST a action=exempt status=429",
+                "only a list with action=deny has status, body, content_type and header:",
+            ),
             ("LIST a action=deny status=many", r#"status "many" is not a number"#),
             ("LIST a action=deny status=99", "status 99 is not the status of a final response"),
             ("LIST a action=deny status=204 body=x", "a response with status 204 cannot have a body"),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use edgefold_snapshot::{ListAction, Refusal, Share};
+use edgefold_snapshot::{ListAction, ListKind, Named, Refusal, Share};
 use edgefold_table::shorten;
 
 use super::attributes::{Attributes, Quoted};
@@ -26,12 +26,12 @@ pub(crate) fn parse_list_action(text: &str) -> Result<ListAction, CommandError> 
 pub(super) fn list_action(mut attributes: Attributes<'_>) -> Result<ListAction, CommandError> {
     let action = attributes.take("action").ok_or(CommandError::NoListAction)?;
     let (share, refusal) = (share(&mut attributes)?, refusal(&mut attributes)?);
-    let other = match action.to_ascii_lowercase().as_str() {
-        "deny" => return Ok(ListAction::Deny { share: share.unwrap_or(Share::ALL), refusal }),
-        "shadow" => ListAction::Shadow,
-        "exempt" => ListAction::Exempt,
-        "tag" => ListAction::Tag,
-        _ => return Err(CommandError::ListAction { found: shorten(&action) }),
+    let other = match ListKind::from_name(&action.to_ascii_lowercase()) {
+        Some(ListKind::Deny) => return Ok(ListAction::Deny { share: share.unwrap_or(Share::ALL), refusal }),
+        Some(ListKind::Shadow) => ListAction::Shadow,
+        Some(ListKind::Exempt) => ListAction::Exempt,
+        Some(ListKind::Tag) => ListAction::Tag,
+        None => return Err(CommandError::ListAction { found: shorten(&action) }),
     };
     match (share, refusal) {
         (None, None) => Ok(other),

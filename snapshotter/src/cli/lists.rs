@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use edgefold::{Action, List, ListAction, ListActionText, ListName, LogTime, Refusal, Share};
+use edgefold_snapshot::ListKind;
 use serde_json::json;
 use tracing::warn;
 
@@ -13,7 +14,7 @@ use super::append::{APPENDS, AppendArgs, check_room};
 use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
 use super::output::{self, Format};
-use super::settings_args::header;
+use super::settings_args::{header, named};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,8 +62,8 @@ struct SetArgs {
     list: ListName,
     /// Refuse clients on it (deny), let them pass and report them (shadow), let them pass whatever other lists say (exempt), or let
     /// them pass and tell the upstream (tag)
-    #[arg(long, ignore_case = true)]
-    action: ActionName,
+    #[arg(long, ignore_case = true, value_parser = named::<ListKind>())]
+    action: ListKind,
     /// With deny: refuse only this share of the clients, as in 25% [default: 100%]
     #[arg(long, value_name = "PERCENT", allow_hyphen_values = true)]
     share: Option<Share>,
@@ -96,14 +97,6 @@ struct DropArgs {
     append: AppendArgs,
     #[command(flatten)]
     log: LogArgs,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum ActionName {
-    Deny,
-    Shadow,
-    Exempt,
-    Tag,
 }
 
 fn droppable(text: &str) -> Result<ListName, String> {
@@ -237,13 +230,13 @@ impl SetArgs {
         let says_refusal =
             self.status.is_some() || self.body.is_some() || self.content_type.is_some() || !self.headers.is_empty();
         let other = match self.action {
-            ActionName::Deny => {
+            ListKind::Deny => {
                 let refusal = says_refusal.then(|| self.refusal());
                 return Ok(ListAction::Deny { share: self.share.unwrap_or(Share::ALL), refusal });
             }
-            ActionName::Shadow => ListAction::Shadow,
-            ActionName::Exempt => ListAction::Exempt,
-            ActionName::Tag => ListAction::Tag,
+            ListKind::Shadow => ListAction::Shadow,
+            ListKind::Exempt => ListAction::Exempt,
+            ListKind::Tag => ListAction::Tag,
         };
         let given = [
             ("--share", self.share.is_some()),

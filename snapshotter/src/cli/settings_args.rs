@@ -86,7 +86,7 @@ struct Given {
 /// Parses a flag whose values have names.
 pub(super) fn named<T: Named + Send + Sync>() -> impl TypedValueParser<Value = T> {
     let names = PossibleValuesParser::new(T::ALL.iter().map(|(name, _)| *name));
-    names.try_map(|name| T::from_name(&name).ok_or(NoSuchName))
+    names.try_map(|name| T::from_name(&name.to_ascii_lowercase()).ok_or(NoSuchName))
 }
 
 /// Never shown: the flag's parser only accepts known names.
