@@ -184,6 +184,26 @@ fn the_network_filter_honours_exempt_deny_and_shadow() {
 
 /// The same clients on every worker, and on a replica that has replayed the log by itself.
 #[test]
+fn as_many_lists_as_a_log_can_have_all_work() {
+    let edgefold = Edgefold::sqlite();
+    let commands =
+        (0..64).map(|at| format!("ADD 10.0.{at}.1 list=l{at:02}")).chain(["ADD 10.0.64.1 list=more".to_owned()]);
+    let commands: Vec<NewCommand> = commands.map(|text| NewCommand { time: now(), text }).collect();
+    edgefold.log().parse::<LogUrl>().unwrap().open().unwrap().append(&commands).unwrap();
+    let _serve = edgefold.serve(&[]);
+    let envoy = edgefold.envoy(BEHIND_A_PROXY);
+    let client = envoy.client("127.0.0.1");
+    for at in 0..65 {
+        let status = if at < 64 { 403 } else { 200 };
+        assert_eq!(client.status_for(&format!("10.0.{at}.1")), status, "list {at}");
+        assert_eq!(client.status_for(&format!("10.0.{at}.2")), 200, "beside list {at}");
+    }
+    envoy.wait_for_log_line("403 edgefold_denied[l63:10.0.63.1]");
+    assert_eq!(envoy.list_metric("denied", "l63"), Some(1));
+    assert!(edgefold.run(&["rejects"]).contains("l63"), "the last list is named to whoever has one too many");
+}
+
+#[test]
 fn a_share_of_clients_is_refused_everywhere_alike() {
     let edgefold = Edgefold::sqlite();
     run(&edgefold, &[&["lists", "set", "default", "--action", "deny", "--share", "30%"], &["block", "10.0.0.0/8"]]);
