@@ -322,7 +322,7 @@ impl Plugin {
         if is_canary {
             // A worker that only looks like a canary may have an older one.
             if is_base && self.in_force.is_none() && self.waiting.is_none() {
-                host.share_base(snapshot.fingerprint(), snapshot.bytes());
+                host.share_base(snapshot.bytes());
             }
             host.share_validated(from, snapshot.fingerprint());
         } else {

@@ -32,7 +32,7 @@ pub trait ConfigurationHost: MetricsHost {
     /// Shares the fingerprint of a validated snapshot with all VMs of the plugin.
     fn share_validated(&self, from: Resource, fingerprint: Fingerprint);
     /// Shares the bytes of a validated base with all VMs of the plugin, in place of the one before.
-    fn share_base(&self, fingerprint: Fingerprint, base: &[u8]);
+    fn share_base(&self, base: &[u8]);
     /// The host's key for a request header, for [`RequestHost::with_header`]. Names of headers are not case-sensitive.
     fn header_key(&self, name: &str) -> Vec<u8>;
     /// Defines a gauge.

@@ -243,7 +243,7 @@ impl ConfigurationHost for ProxyWasm {
         share(validated_key(from), &fingerprint.to_bytes());
     }
 
-    fn share_base(&self, _fingerprint: Fingerprint, base: &[u8]) {
+    fn share_base(&self, base: &[u8]) {
         share(BASE.as_bytes(), base);
     }
 

@@ -9,7 +9,7 @@ use edgefold_filter::filter::{Action, Filter};
 use edgefold_filter::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost, Resource};
 use edgefold_snapshot::{
     ClientAddress, Fingerprint, Freshness, Generation, ListAction, Mode, NewList, NewOverlayList, NewSnapshot,
-    NoAddress, Refusal, Settings, Share, TrustedProxies, WhenStale, make_base,
+    NoAddress, Refusal, Role, Settings, Share, TrustedProxies, WhenStale, make_base,
 };
 use edgefold_table::IpRange;
 
@@ -74,8 +74,8 @@ impl ConfigurationHost for FakeHost {
         self.validated[from as usize].set(Some(fingerprint));
     }
 
-    fn share_base(&self, fingerprint: Fingerprint, base: &[u8]) {
-        assert_eq!(Fingerprint::of(base), Some(fingerprint));
+    fn share_base(&self, base: &[u8]) {
+        assert!(Role::is_base(base), "only a base is shared");
         self.shared_base.replace(Some(base.to_vec()));
     }
 

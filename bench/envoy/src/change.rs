@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use fastrand::Rng;
 
 use crate::cost::quantile;
 use crate::list::{List, Lists, canary};
-use crate::load::{Connection, DENIED, Load, PASSED};
+use crate::load::{Connection, DENIED, Load};
+use crate::reload::Done;
 use crate::resources::{NAME, NETWORK_WASM, WASM};
 use crate::running::{configuration, cpu_seconds, discovered, megabytes};
 
@@ -20,7 +21,7 @@ use crate::running::{configuration, cpu_seconds, discovered, megabytes};
 const PAUSE: Duration = Duration::from_micros(200);
 /// Time for Envoy to do everything that a change leads to.
 const REST: Duration = Duration::from_millis(50);
-/// So many commands are appended at once to build a list.
+/// How many commands are appended at a time to build a list.
 const AT_ONCE: usize = 100_000;
 
 /// How a list is shipped.
@@ -66,7 +67,7 @@ impl World {
         let network_file = edgefold.network_ecds_file();
         let args = if network { &["--network-ecds-file", network_file.to_str().unwrap()][..] } else { &[] };
         let serve = if form == Form::Pair { edgefold.serve(args) } else { edgefold.serve_whole(args) };
-        // It takes over the view and writes it, on a thread of its own. That is no part of a change.
+        // It takes over the view and writes it, on a thread of its own. That is not part of a change.
         let end = u64::try_from(ranges).unwrap();
         while serve.metric("edgefold_view_next_offset").is_none_or(|next_offset| next_offset < end) {
             thread::sleep(Duration::from_millis(100));
@@ -248,19 +249,9 @@ pub(crate) fn stream(world: &mut World, rate: usize, seconds: usize) -> Stream {
     let (mut staleness, mut early) = (Vec::new(), 0.0);
     let start = Instant::now();
     let (requests, failed) = thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            let (mut requests, mut failed) = (0, 0);
-            for clients in passing.chunks(16).cycle() {
-                if done.load(Ordering::Relaxed) {
-                    break;
-                }
-                requests += clients.len();
-                failed += load.wrong(clients, PASSED).len();
-                // The machine has two cores, for everything.
-                thread::sleep(Duration::from_millis(2));
-            }
-            (requests, failed)
-        });
+        // With a pause, because the machine has two cores for everything.
+        let load = scope.spawn(|| load.send_until(&done, &passing, 16, Duration::from_millis(2)));
+        let done = Done(&done);
         let connection = &mut connection;
         let poll = scope.spawn(move || {
             let mut staleness = Vec::new();
@@ -298,7 +289,7 @@ pub(crate) fn stream(world: &mut World, rate: usize, seconds: usize) -> Stream {
         }
         drop(sender);
         staleness = poll.join().unwrap();
-        done.store(true, Ordering::Relaxed);
+        drop(done);
         load.join().unwrap()
     });
     let taken = start.elapsed().as_secs_f64();

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 /// The statuses of an allowed and of a denied request.
@@ -69,6 +71,27 @@ impl Load {
     pub(crate) fn send(&mut self, clients: &[u32], status: u16) {
         let wrong = self.wrong(clients, status);
         assert!(wrong.is_empty(), "not answered with {status}: {wrong:?}");
+    }
+
+    /// Sends a request from each of `clients` again and again until `done`, so many at a time with a pause between. Returns how many were
+    /// sent, and how many of them did not pass.
+    pub(crate) fn send_until(
+        &mut self,
+        done: &AtomicBool,
+        clients: &[u32],
+        at_once: usize,
+        pause: Duration,
+    ) -> (usize, usize) {
+        let (mut requests, mut failed) = (0, 0);
+        for clients in clients.chunks(at_once).cycle() {
+            if done.load(Ordering::Relaxed) {
+                break;
+            }
+            requests += clients.len();
+            failed += self.wrong(clients, PASSED).len();
+            thread::sleep(pause);
+        }
+        (requests, failed)
     }
 
     /// Sends a request from each of `clients`, and returns those not answered with `status`, with their status.

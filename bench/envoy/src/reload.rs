@@ -18,7 +18,7 @@ const AFTER: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// Sets the flag that stops the other thread, also when this one panics.
-struct Done<'a>(&'a AtomicBool);
+pub(crate) struct Done<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {
@@ -171,17 +171,7 @@ pub(crate) fn soak(running: &mut Running, reloads: usize, connections: usize) ->
     let passing = running.list.passing(1 << 16, &mut Rng::new());
     let mut load = Load::open(running.address(), connections);
     thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            let (mut requests, mut failed) = (0, 0);
-            for clients in passing.chunks(1024).cycle() {
-                if done.load(Ordering::Relaxed) {
-                    break;
-                }
-                requests += clients.len();
-                failed += load.wrong(clients, PASSED).len();
-            }
-            (requests, failed)
-        });
+        let load = scope.spawn(|| load.send_until(&done, &passing, 1024, Duration::ZERO));
         let done = Done(&done);
         repeatedly(running, reloads / 10);
         let after_a_tenth = running.megabytes("VmRSS");

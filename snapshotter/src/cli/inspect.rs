@@ -42,14 +42,14 @@ impl InspectArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
         let (snapshot, size) = open(&self.file)?;
         let snapshot = Arc::new(snapshot);
+        // Of an overlay without its base there is only what it adds.
         let layers = match (&snapshot.header().role, &self.base) {
-            (Role::Whole | Role::Base, _) => Some(Layers::alone(Arc::clone(&snapshot))),
-            (Role::Overlay(_), None) => None,
             (Role::Overlay(_), Some(base)) => {
                 let found = Arc::new(open(base)?.0);
                 let layers = Layers::over(Arc::clone(&snapshot), &found);
-                Some(layers.ok_or_else(|| CliError::OtherBase { path: self.file.clone(), base: base.clone() })?)
+                layers.ok_or_else(|| CliError::OtherBase { path: self.file.clone(), base: base.clone() })?
             }
+            _ => Layers::alone(Arc::clone(&snapshot)),
         };
         let Header { name, generation, as_of, settings, lists, .. } = snapshot.header();
         let (role, base) = match &snapshot.header().role {
@@ -59,14 +59,10 @@ impl InspectArgs {
         };
         // What an overlay removes is not of interest where its base is known.
         let removals = match &snapshot.header().role {
-            Role::Overlay(overlay) if layers.is_none() => &*overlay.lists,
+            Role::Overlay(overlay) if self.base.is_none() => &*overlay.lists,
             _ => &[],
         };
-        let counts = |list: usize| match &layers {
-            Some(layers) => layers.ranges_of(list),
-            None => Layers::alone(Arc::clone(&snapshot)).ranges_of(list),
-        };
-        if layers.is_none() && self.output == Format::Raw {
+        if base.is_some() && self.base.is_none() && self.output == Format::Raw {
             return Err(CliError::Usage(format!(
                 "{} has an overlay, which says what has changed since a base: add --base FILE with that",
                 self.file.display()
@@ -92,7 +88,7 @@ impl InspectArgs {
                 lists.iter().enumerate().try_for_each(|(index, list)| {
                     let action = output::one_line(&ListActionText(&list.action).to_string());
                     writeln!(out, "list {:<13} {action}", list.name.as_str())?;
-                    let (ipv4, ipv6) = counts(index);
+                    let (ipv4, ipv6) = layers.ranges_of(index);
                     let bytes = list.table_bytes;
                     match removals.get(index) {
                         None if base.is_some() => writeln!(out, "{:18} {ipv4} IPv4 and {ipv6} IPv6 ranges", ""),
@@ -110,10 +106,7 @@ impl InspectArgs {
                 })
             }
             Format::Raw => {
-                let layers = layers.as_ref().into_iter();
-                for (layers, (index, list)) in
-                    layers.flat_map(|layers| lists.iter().enumerate().map(move |list| (layers, list)))
-                {
+                for (index, list) in lists.iter().enumerate() {
                     for range in layers.iter(index) {
                         writeln!(out, "{}\t{}\t{}", range.first(), range.last(), list.name)?;
                     }
@@ -122,7 +115,7 @@ impl InspectArgs {
             }
             Format::Json => {
                 let lists = lists.iter().enumerate().map(|(index, list)| {
-                    let (ipv4, ipv6) = counts(index);
+                    let (ipv4, ipv6) = layers.ranges_of(index);
                     let mut json = json!({
                         "name": list.name.as_str(), "does": ListActionText(&list.action).to_string(), "ipv4_ranges": ipv4,
                         "ipv6_ranges": ipv6, "table_bytes": list.table_bytes,

@@ -16,9 +16,9 @@ use edgefold_table::IpRange;
 use super::cut::{self, Cut};
 use super::difference::{BaseTable, Difference};
 
-/// So many ranges may have changed since a base, however few it has.
+/// A base is not worn before more ranges than this have changed, however few it has.
 const LEAST_WORN: usize = 64;
-/// And no more than so many, however many it has.
+/// It is worn when more than this have, however many it has.
 const MOST_WORN: usize = 4_000_000;
 
 /// A base, and how each list differs from it.
