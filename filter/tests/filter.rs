@@ -9,7 +9,7 @@ use edgefold_filter::filter::{Action, Filter};
 use edgefold_filter::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost, Resource};
 use edgefold_snapshot::{
     ClientAddress, Fingerprint, Freshness, Generation, ListAction, Mode, NewList, NewOverlayList, NewSnapshot,
-    NoAddress, Refusal, Role, Settings, Share, TrustedProxies, WhenStale, make_base,
+    NoAddress, Refusal, Role, Settings, Share, Snapshot, TrustedProxies, WhenStale, make_base,
 };
 use edgefold_table::IpRange;
 
@@ -75,7 +75,7 @@ impl ConfigurationHost for FakeHost {
     }
 
     fn share_base(&self, base: &[u8]) {
-        assert!(Role::is_base(base), "only a base is shared");
+        assert_eq!(Snapshot::open(base).unwrap().header().role, Role::Base);
         self.shared_base.replace(Some(base.to_vec()));
     }
 

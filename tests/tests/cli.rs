@@ -1,9 +1,10 @@
 //! The command line as a user sees it: output, errors and exit statuses, over SQLite logs.
 #![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
+mod commands;
+
 use std::path::Path;
 
-use edgefold::{LogUrl, NewCommand, now};
 use edgefold_tests::{Edgefold, Outcome};
 use envoy_types::pb::envoy::config::core::v3::{TypedExtensionConfig, async_data_source, data_source};
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
@@ -12,6 +13,8 @@ use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use prost::Message;
 use rusqlite::Connection;
 use serde_json::{Value, json};
+
+use crate::commands::append;
 
 /// The verdict of `check` on a blocked address, and of `verify` on a wrong view.
 const VERDICT: i32 = 1;
@@ -269,8 +272,7 @@ fn one_list_too_many_is_listed_as_a_reject() {
             .assert_failed(ERROR, "nothing was appended: list more does not exist, and there are 64 lists");
     }
     // Another producer does not look.
-    let log = edgefold.log().parse::<LogUrl>().unwrap().open().unwrap();
-    log.append(&[NewCommand { time: now(), text: "ADD 10.0.0.1 list=more".to_owned() }]).unwrap();
+    append(&edgefold, ["ADD 10.0.0.1 list=more"]);
     assert_eq!(edgefold.run(&["lists", "-o", "raw"]).lines().count(), 65, "with the default list");
     let rejects: Value = serde_json::from_str(&edgefold.run(&["rejects", "-o", "json"])).unwrap();
     assert_eq!((&rejects[0]["offset"], &rejects[0]["rejected"]), (&64.into(), &true.into()));
@@ -453,10 +455,8 @@ fn version_and_help_are_not_errors() {
 #[test]
 fn inspect_prints_an_overlay_and_what_it_and_its_base_add_up_to() {
     let edgefold = Edgefold::sqlite();
-    let log = edgefold.log().parse::<LogUrl>().unwrap().open().unwrap();
     let singles = (0..30_000_u32).map(|place| std::net::Ipv4Addr::from((20 << 24) + 3 * place));
-    let texts: Vec<String> = singles.map(|ip| format!("BLACKLIST {ip}")).collect();
-    log.append(&texts.into_iter().map(|text| NewCommand { time: now(), text }).collect::<Vec<_>>()).unwrap();
+    append(&edgefold, singles.map(|ip| format!("BLACKLIST {ip}")));
     let serve = edgefold.serve(&[]);
     let edgefold = edgefold.block(&["20.0.0.1", "2001:db8::/32"]).allow(&["20.0.0.6"]);
     serve.wait_until_shipped(30_003);

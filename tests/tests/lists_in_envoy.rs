@@ -1,12 +1,16 @@
 //! Several lists in a real Envoy: which one wins, tags that no client can forge, shares, and exceptions that last.
 #![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
+mod commands;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use edgefold::{LogUrl, NewCommand, Share, now};
+use edgefold::Share;
 use edgefold_tests::{Edgefold, Envoy, EnvoyOptions, eventually, raw, seed};
 use fastrand::Rng;
+
+use crate::commands::append;
 
 const BEHIND_A_PROXY: EnvoyOptions = EnvoyOptions::BEHIND_A_PROXY;
 const NETWORK: EnvoyOptions = EnvoyOptions::NETWORK;
@@ -182,14 +186,12 @@ fn the_network_filter_honours_exempt_deny_and_shadow() {
     assert_eq!(envoy.list_metric("tagged", "cloud"), Some(0), "a connection has no headers");
 }
 
-/// The same clients on every worker, and on a replica that has replayed the log by itself.
 #[test]
 fn as_many_lists_as_a_log_can_have_all_work() {
     let edgefold = Edgefold::sqlite();
     let commands =
         (0..64).map(|at| format!("ADD 10.0.{at}.1 list=l{at:02}")).chain(["ADD 10.0.64.1 list=more".to_owned()]);
-    let commands: Vec<NewCommand> = commands.map(|text| NewCommand { time: now(), text }).collect();
-    edgefold.log().parse::<LogUrl>().unwrap().open().unwrap().append(&commands).unwrap();
+    append(&edgefold, commands);
     let _serve = edgefold.serve(&[]);
     let envoy = edgefold.envoy(BEHIND_A_PROXY);
     let client = envoy.client("127.0.0.1");
@@ -203,6 +205,7 @@ fn as_many_lists_as_a_log_can_have_all_work() {
     assert!(edgefold.run(&["rejects"]).contains("l63"), "the last list is named to whoever has one too many");
 }
 
+/// The same clients on every worker, and on a replica that has replayed the log by itself.
 #[test]
 fn a_share_of_clients_is_refused_everywhere_alike() {
     let edgefold = Edgefold::sqlite();
@@ -312,14 +315,8 @@ fn an_envoy_and_the_fold_agree_with_the_naive_oracle_on_random_logs() {
     let seed = seed();
     let mut random = Rng::with_seed(seed);
     let edgefold = Edgefold::sqlite();
-    let log = edgefold.log().parse::<LogUrl>().unwrap().open().unwrap();
     let mut oracle = Oracle::default();
-    let mut offset = 0;
-    let mut append = |text: String| {
-        log.append(&[NewCommand { time: now(), text }]).unwrap();
-        offset += 1;
-        offset
-    };
+    let append = |text: String| append(&edgefold, [text]);
     append("LIST exceptions action=exempt".to_owned());
     append("ADD 10.0.0.99 list=exceptions".to_owned());
     // So that the header is always looked after.

@@ -1,25 +1,22 @@
 //! Large lists in a real Envoy: a base that travels rarely, and an overlay that travels with each change.
 #![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
+mod commands;
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use edgefold::{LogUrl, NewCommand, now};
 use edgefold_tests::{Client, Edgefold, Envoy, EnvoyOptions, Example, Serve, eventually, seed};
 use fastrand::Rng;
+
+use crate::commands::append;
 
 /// So many single addresses, none beside another, that their table takes more than 64 KiB.
 const MANY: u32 = 30_000;
 /// The hosts of the random tests.
 const HOSTS: u8 = 30;
-
-fn append(edgefold: &Edgefold, commands: impl IntoIterator<Item = String>) -> u64 {
-    let log = edgefold.log().parse::<LogUrl>().unwrap().open().unwrap();
-    let commands: Vec<NewCommand> = commands.into_iter().map(|text| NewCommand { time: now(), text }).collect();
-    log.append(&commands).unwrap().last().unwrap() + 1
-}
 
 /// Every third address of 20.0.0.0/8, from the place `from` on.
 fn singles(verb: &str, from: u32, count: u32) -> impl Iterator<Item = String> {
@@ -51,7 +48,7 @@ fn each_example_takes_a_change_over_a_base_that_stays() {
         let passes = |client: &str| envoy.client(client).status() == Some(200);
         assert!(!passes("127.0.0.70") && passes("127.0.0.7"), "{options:?}");
         let base = std::fs::metadata(edgefold.base_ecds_file()).unwrap().ino();
-        let next_offset = append(&edgefold, ["BLACKLIST 127.0.0.7".to_owned(), "WHITELIST 127.0.0.70".to_owned()]);
+        let next_offset = append(&edgefold, ["BLACKLIST 127.0.0.7", "WHITELIST 127.0.0.70"]);
         serve.wait_until_shipped(next_offset);
         eventually("the change", || (passes("127.0.0.70") && !passes("127.0.0.7")).then_some(()));
         let files = [edgefold.ecds_file(), edgefold.network_ecds_file()];
@@ -112,7 +109,7 @@ fn a_list_that_grows_and_shrinks_changes_its_form_and_no_request_fails() {
             wait_for_generation(&envoy, append(&edgefold, singles("BLACKLIST", MANY, MANY)));
             serve.wait_for("edgefold_bases_shipped_total", bases + 1);
             wait_for_generation(&envoy, append(&edgefold, singles("WHITELIST", MANY, MANY)));
-            wait_for_generation(&envoy, append(&edgefold, ["WHITELIST 20.0.0.0/8".to_owned()]));
+            wait_for_generation(&envoy, append(&edgefold, ["WHITELIST 20.0.0.0/8"]));
             eventually("a whole snapshot again", || (!is_overlay()).then_some(()));
         }
     });

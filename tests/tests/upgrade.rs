@@ -1,9 +1,12 @@
 //! A rolling upgrade to a version with a newer grammar, with two real binaries. The newer one knows an attribute more, `next`.
 #![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
-use edgefold::{LogUrl, NewCommand, now};
+mod commands;
+
 use edgefold_tests::{Edgefold, Serve, eventually};
 use rusqlite::Connection;
+
+use crate::commands::append;
 
 /// The grammar that the view is written in, and the next offset that it states.
 fn view(edgefold: &Edgefold) -> Option<(u32, u64)> {
@@ -12,11 +15,6 @@ fn view(edgefold: &Edgefold) -> Option<(u32, u64)> {
         database.query_row("SELECT value FROM ranges WHERE key = '@offset'", [], |row| row.get(0)).ok()?;
     let grammar = value.split(' ').find_map(|word| word.strip_prefix("grammar="))?.parse().ok()?;
     Some((grammar, value.split(' ').next()?.parse().ok()?))
-}
-
-fn append(edgefold: &Edgefold, text: &str) {
-    let log = edgefold.log().parse::<LogUrl>().unwrap().open().unwrap();
-    log.append(&[NewCommand { time: now(), text: text.to_owned() }]).unwrap();
 }
 
 /// What a snapshotter has shipped to its file.
@@ -38,19 +36,19 @@ fn in_a_rolling_upgrade_no_block_is_lost_and_no_two_versions_rewrite_the_view_in
     let other = Edgefold::over(old.log());
     let (new, other_new) = (old.next_version(), old.next_version());
     let current = edgefold::GRAMMAR;
-    append(&old, "BLACKLIST 10.0.0.1");
+    append(&old, ["BLACKLIST 10.0.0.1"]);
     let writer = old.serve(&[]);
     writer.wait_until_writer(); // Before there is another: either would do, and this test knows which is which.
     let standby = other.serve(&[]);
-    append(&old, "ADD 10.0.0.2 list=feed");
+    append(&old, ["ADD 10.0.0.2 list=feed"]);
     eventually("a view by the old writer", || (view(&old) == Some((current, 2))).then_some(()));
 
     // First the standby. It folds what it can read, and does not touch the view while that is written.
     drop(standby);
     let upgraded = new.serve(&[]);
     assert_shipped([&old, &new], &["10.0.0.1", "10.0.0.2"]);
-    append(&old, "BLACKLIST 10.0.0.3 next=1");
-    append(&old, "BLACKLIST 10.0.0.4");
+    append(&old, ["BLACKLIST 10.0.0.3 next=1"]);
+    append(&old, ["BLACKLIST 10.0.0.4"]);
     let has_new = |replica: &Edgefold| shipped(replica).contains(&"10.0.0.3".to_owned());
     eventually("the new version to take the new attribute", || has_new(&new).then_some(()));
     eventually("the old version to take the next command", || {
@@ -66,7 +64,7 @@ fn in_a_rolling_upgrade_no_block_is_lost_and_no_two_versions_rewrite_the_view_in
     let before = rewritten(&upgraded).unwrap();
     for host in 5..9 {
         // The old one still runs, and must leave the view alone.
-        append(&old, &format!("BLACKLIST 10.0.0.{host}"));
+        append(&old, [format!("BLACKLIST 10.0.0.{host}")]);
         eventually("the view to follow in the new grammar", || {
             let (grammar, next_offset) = view(&old).unwrap();
             assert_eq!(grammar, current + 1, "the old version has written the view again");
