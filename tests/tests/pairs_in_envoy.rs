@@ -126,12 +126,21 @@ struct Random {
     action: &'static str,
     /// How many of the many addresses are on the list.
     many: u32,
+    changes: u32,
 }
 
 impl Random {
     fn new() -> Self {
         let (blocked, feed) = (BTreeSet::new(), BTreeSet::new());
-        Self { random: Rng::with_seed(seed()), edgefold: large(), blocked, feed, action: "deny", many: MANY }
+        Self {
+            random: Rng::with_seed(seed()),
+            edgefold: large(),
+            blocked,
+            feed,
+            action: "deny",
+            many: MANY,
+            changes: 0,
+        }
     }
 
     /// Appends some commands, and returns the next offset after them.
@@ -164,6 +173,9 @@ impl Random {
             commands.extend(singles("BLACKLIST", self.many, 10_000));
             self.many += 10_000;
         }
+        // The others may cancel each other, and then nothing is shipped. This one always changes something.
+        self.changes += 1;
+        commands.push(format!("ADD {}", std::net::Ipv4Addr::from((30 << 24) + self.changes)));
         append(&self.edgefold, commands)
     }
 
