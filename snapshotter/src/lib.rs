@@ -4,6 +4,7 @@
 //! - [`serve`] is the engine of `edgefold serve`: it follows the log, publishes, and starts the keeper and the admin server.
 //! - [`ship`] decides what is published, and delivers it: a snapshot is [cut](ship::cut) from the fold, becomes an
 //!   [ECDS resource](ship::ecds), and is written to [files](ship::files).
+//! - [`xds`] delivers it to a fleet of Envoys over gRPC, and knows who has what.
 //! - [`keeper`] keeps the view of ranges in step with the commands, as one of any number of snapshotters.
 //! - `admin` serves metrics.
 
@@ -11,6 +12,8 @@ mod admin;
 pub mod cli;
 pub mod keeper;
 pub mod modules;
+mod net;
 mod retry;
 pub mod serve;
 pub mod ship;
+pub mod xds;

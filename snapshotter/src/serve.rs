@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use edgefold::{Contact, Error, Follower, FoundView, Log, clocks};
+use edgefold::{Contact, Error, Follower, FoundView, Log, LogTime, clocks};
 use edgefold_snapshot::{EncodeError, Settings};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -23,7 +23,8 @@ use crate::retry::Retry;
 use crate::ship::ecds::FailurePolicy;
 use crate::ship::files::{Files, replace_file};
 use crate::ship::shipper::Shipper;
-use crate::ship::{BaseLimits, Publisher, ShipError};
+use crate::ship::{BaseLimits, Publisher, ShipError, Shipment, Subscriber};
+use crate::xds::{Fleet, Xds, XdsConfig, XdsError};
 
 /// How long to wait for commands before looking for signals.
 const POLL: Duration = Duration::from_millis(100);
@@ -45,6 +46,10 @@ pub struct ServeConfig {
     pub base_file: Option<PathBuf>,
     /// Where Envoy sees the folder of that file, if elsewhere.
     pub envoy_folder: Option<String>,
+    /// Where to serve Envoys over gRPC.
+    pub xds: Option<XdsConfig>,
+    /// The file that receives the address of that server.
+    pub xds_address_path: Option<PathBuf>,
     /// What Envoy does if the filter crashes.
     pub failure_policy: FailurePolicy,
     /// How long to wait after a shipment before the next.
@@ -69,23 +74,33 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
         flag::register_conditional_default(signal, Arc::clone(&starting)).map_err(ServeError::Signal)?;
         flag::register(signal, Arc::clone(&stop)).map_err(ServeError::Signal)?;
     }
-    let metrics = Arc::new(Metrics::default());
+    let (metrics, fleet) = (Arc::new(Metrics::default()), Arc::new(Fleet::default()));
     if let Some(address) = config.admin {
         serve_metrics(address, config.admin_address_path, &metrics)?;
     }
     let module = module_for(config.settings.open_connections);
     let mut publisher = Publisher::new(&config.name, config.epoch, config.settings, module);
     let mut files = Files::new(config.http_file, config.network_file, config.failure_policy)?;
-    if let Some(path) = config.base_file {
-        files = files.with_base(path, config.envoy_folder.as_deref(), module)?;
+    if let Some(path) = &config.base_file {
+        files = files.with_base(path.clone(), config.envoy_folder.as_deref(), module)?;
+    }
+    if config.base_file.is_some() || config.xds.is_some() {
         publisher = publisher.with_bases(BaseLimits::default(), files.found_base()).map_err(ShipError::from)?;
     }
     let (mut follower, contact) = start(&*log)?;
     let view = follower.view.take();
     metrics.unusable_views.inc_by(u64::from(view.as_ref().is_none_or(|view| !view.is_usable)));
-    let mut shipper = Shipper::new(follower, publisher, files, config.min_interval, contact);
+    // Not earlier: an Envoy that finds nobody here tries another replica.
+    let xds = config.xds.map(|xds| Xds::start(xds, module, config.failure_policy, Arc::clone(&fleet))).transpose()?;
+    let xds_address = xds.as_ref().map(Xds::address);
+    let everywhere = Everywhere { files, xds };
+    let mut shipper = Shipper::new(follower, publisher, everywhere, config.min_interval, contact);
     shipper.ship_first(clocks())?;
     metrics.note(shipper.status());
+    if let Some(address) = xds_address {
+        info!("xDS at {address}");
+        config.xds_address_path.map_or(Ok(()), |path| write_address(path, address))?;
+    }
     starting.store(false, Ordering::Relaxed);
     let keeper = config.keeps_view.then(|| keep_view(Arc::clone(&log), view, Arc::clone(&metrics), Arc::clone(&stop)));
     let mut rebasing = None;
@@ -105,17 +120,45 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     // The keeper may be in the middle of a commit. A commit that does not complete is aborted.
     let _ended_or_late = keeper.map(|keeper| keeper.recv_timeout(PATIENCE));
     info!("stopped at {}", shipper.follower().fold.position());
+    if let Some(xds) = shipper.into_subscriber().xds {
+        xds.stop();
+    }
     Ok(())
+}
+
+/// Delivers to files and over gRPC.
+struct Everywhere {
+    files: Files,
+    xds: Option<Xds>,
+}
+
+impl Subscriber for Everywhere {
+    fn deliver(&mut self, shipment: &Arc<Shipment>) -> Result<u64, ShipError> {
+        // First what cannot fail: a full disk holds up no proxy.
+        let over_grpc = self.xds.as_mut().map_or(Ok(0), |xds| xds.deliver(shipment))?;
+        Ok(over_grpc + self.files.deliver(shipment)?)
+    }
+
+    fn repair(&mut self, shipment: &Arc<Shipment>) -> Result<bool, ShipError> {
+        self.files.repair(shipment)
+    }
+
+    fn note_covered(&mut self, next_offset: u64, oldest: Option<LogTime>) {
+        if let Some(xds) = &mut self.xds {
+            xds.note_covered(next_offset, oldest);
+        }
+    }
 }
 
 fn serve_metrics(address: SocketAddr, path: Option<PathBuf>, metrics: &Arc<Metrics>) -> Result<(), ServeError> {
     let address = admin::serve(address, Arc::clone(metrics)).map_err(|source| ServeError::Admin { address, source })?;
     info!("metrics at http://{address}/metrics");
-    if let Some(path) = path {
-        let written = replace_file(&path, address.to_string().as_bytes());
-        written.map_err(|source| ShipError::File { path, source })?;
-    }
-    Ok(())
+    path.map_or(Ok(()), |path| write_address(path, address))
+}
+
+fn write_address(path: PathBuf, address: SocketAddr) -> Result<(), ServeError> {
+    let written = replace_file(&path, address.to_string().as_bytes());
+    Ok(written.map_err(|source| ShipError::File { path, source })?)
 }
 
 /// Folds all commands that exist now, and says when the log confirmed that there were no more. A half-read log is never shipped,
@@ -143,7 +186,7 @@ fn start(log: &dyn Log) -> Result<(Follower, Contact), Error> {
 }
 
 /// Encodes a base on a thread of its own once one is due: meanwhile, changes are shipped.
-fn rebase(shipper: &mut Shipper<Files>, running: &mut Option<JoinHandle<Result<Vec<u8>, EncodeError>>>) {
+fn rebase(shipper: &mut Shipper<Everywhere>, running: &mut Option<JoinHandle<Result<Vec<u8>, EncodeError>>>) {
     if let Some(thread) = running.take_if(|thread| thread.is_finished()) {
         let outcome = thread.join().map_err(|_panic| error!("encoding a base has panicked, which is a bug"));
         shipper.rebased(outcome.ok());
@@ -208,6 +251,9 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// The xDS server cannot start.
+    #[error(transparent)]
+    Xds(#[from] XdsError),
     /// Signals cannot be handled.
     #[error("cannot handle signals: {0}")]
     Signal(io::Error),

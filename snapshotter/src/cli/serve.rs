@@ -15,12 +15,15 @@ use super::log_args::LogArgs;
 use super::settings_args::named;
 use super::snapshot_args::SnapshotContentArgs;
 use crate::serve::{ServeConfig, serve};
+use crate::net::TlsFiles;
 use crate::ship::ecds::FailurePolicy;
+use crate::xds::{Module, XdsConfig};
 
 const EXAMPLES: &str = "\
 Examples:
   edgefold serve --ecds-file /var/lib/edgefold/edgefold.pb
   edgefold serve --ecds-file /var/lib/edgefold/edgefold.pb --base-ecds-file /var/lib/edgefold/edgefold-base.pb
+  edgefold serve --xds 0.0.0.0:18000 --tls-cert tls.crt --tls-key tls.key --tls-client-ca ca.crt
   edgefold serve --ecds-file /var/lib/edgefold/edgefold.pb --mode shadow --admin 127.0.0.1:9464
 
 Run as many as you like on one log: all of them ship. One of them writes the view, the cache that makes startup fast, and another \
@@ -30,7 +33,7 @@ takes over if it goes away. Stops cleanly on SIGINT and SIGTERM.";
 #[derive(Args, Debug)]
 #[command(
     after_help = EXAMPLES,
-    group(ArgGroup::new("to").required(true).multiple(true).args(["ecds_file", "network_ecds_file"]))
+    group(ArgGroup::new("to").required(true).multiple(true).args(["ecds_file", "network_ecds_file", "xds"]))
 )]
 pub(super) struct ServeArgs {
     /// Ship the HTTP filter to this file, which Envoy watches; its name must end in .pb
@@ -46,6 +49,22 @@ pub(super) struct ServeArgs {
     /// Where Envoy sees the folder of --base-ecds-file, if at another path, as in a container
     #[arg(long, value_name = "FOLDER", requires = "base_ecds_file")]
     envoy_folder: Option<String>,
+    /// Ship to a fleet of Envoys over gRPC: listen here for their xDS streams, as in 127.0.0.1:18000. They ask for the resources edgefold,
+    /// edgefold-network and edgefold-base, as in envoy/envoy-xds.yaml
+    #[arg(long, value_name = "IP:PORT", help_heading = "A fleet over gRPC")]
+    xds: Option<SocketAddr>,
+    /// Write the address of the xDS server to this file; useful with port 0
+    #[arg(long, value_name = "FILE", requires = "xds", help_heading = "A fleet over gRPC")]
+    xds_address_path: Option<PathBuf>,
+    /// How Envoys get the wasm module: from here, when they do not have it (remote), inside each resource (inline), or from a file on their
+    /// host, given by its path
+    #[arg(long, value_name = "remote|inline|PATH", requires = "xds", default_value = "remote", help_heading = "A fleet over gRPC")]
+    xds_module: String,
+    /// The name that Envoys have for the cluster of xDS servers, from which they fetch the module
+    #[arg(long, value_name = "NAME", requires = "xds", default_value = "edgefold", help_heading = "A fleet over gRPC")]
+    xds_cluster: String,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Serve metrics for Prometheus at http://IP:PORT/metrics, as in 127.0.0.1:9464, and answer /live and /ready for probes
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
@@ -67,6 +86,42 @@ pub(super) struct ServeArgs {
     log: LogArgs,
     #[command(flatten)]
     content: SnapshotContentArgs,
+}
+
+/// TLS of the servers that others connect to.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "TLS")]
+struct TlsArgs {
+    /// The certificate of --xds, in PEM, with those between it and the root. This file and the next ones are read again when they change
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Let only clients connect whose certificate is from one of these authorities
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+    /// Listen without TLS on addresses other than loopback: whoever can connect can read all lists
+    #[arg(long, conflicts_with = "tls_cert")]
+    plaintext: bool,
+}
+
+impl TlsArgs {
+    fn files(&self) -> Option<TlsFiles> {
+        let (certificate, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        Some(TlsFiles { certificate, key, client_ca: self.tls_client_ca.clone() })
+    }
+
+    /// Checks that nobody listens to the world by accident.
+    fn check(&self, flag: &str, address: SocketAddr) -> Result<(), String> {
+        if address.ip().to_canonical().is_loopback() || self.tls_cert.is_some() || self.plaintext {
+            return Ok(());
+        }
+        Err(format!(
+            "{flag} {address} is not loopback: give it a certificate with --tls-cert and --tls-key, or say --plaintext if the network is \
+             trusted"
+        ))
+    }
 }
 
 /// As a ttl, but zero and milliseconds are allowed.
@@ -92,6 +147,15 @@ impl ServeArgs {
     pub(super) fn run(self) -> Result<ExitCode, CliError> {
         let settings = self.content.settings.read()?;
         self.check(&settings).map_err(|what| CliError::Usage(what.to_owned()))?;
+        if let Some(address) = self.xds {
+            self.tls.check("--xds", address).map_err(CliError::Usage)?;
+        }
+        let tls = self.tls.files();
+        let module = match self.xds_module.as_str() {
+            "remote" => Module::Remote { cluster: self.xds_cluster },
+            "inline" => Module::Inline,
+            path => Module::File(path.to_owned()),
+        };
         let config = ServeConfig {
             name: self.content.name,
             epoch: self.content.epoch,
@@ -100,6 +164,8 @@ impl ServeArgs {
             network_file: self.network_ecds_file,
             base_file: self.base_ecds_file,
             envoy_folder: self.envoy_folder,
+            xds: self.xds.map(|address| XdsConfig { address, tls, module }),
+            xds_address_path: self.xds_address_path,
             failure_policy: self.failure_policy,
             min_interval: self.min_interval,
             keeps_view: !self.no_view,
@@ -128,9 +194,16 @@ impl ServeArgs {
                 "--ecds-file, --network-ecds-file and --base-ecds-file must be different files: one file holds one resource",
             );
         }
+        let has_files = self.ecds_file.is_some() || self.network_ecds_file.is_some();
+        if self.xds.is_some() && has_files && self.base_ecds_file.is_none() {
+            return Err("with --xds, files need --base-ecds-file: what is shipped to both is the same");
+        }
+        if self.base_ecds_file.is_some() && !has_files {
+            return Err("--base-ecds-file is for those who read --ecds-file or --network-ecds-file: add one");
+        }
         let default = Settings::default();
         let only_http = (refusal, client_address, tag_header);
-        if self.ecds_file.is_none() && only_http != (&default.refusal, &default.client_address, &default.tag_header) {
+        if self.ecds_file.is_none() && self.xds.is_none() && only_http != (&default.refusal, &default.client_address, &default.tag_header) {
             return Err(
                 "--status, --body, --content-type, --header, --client-address and --tag-header apply to the HTTP filter: add \
                  --ecds-file",

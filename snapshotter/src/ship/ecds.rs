@@ -5,11 +5,12 @@ use edgefold_snapshot::Named;
 use prost::Message;
 
 use self::api::{
-    Any, AsyncDataSource, BytesValue, DataSource, DiscoveryResponse, PluginConfig, Specifier, TypedExtensionConfig,
-    VmConfig, Wasm,
+    Any, AsyncDataSource, BytesValue, DataSource, DiscoveryResponse, HttpUri, PluginConfig, RemoteDataSource, Specifier,
+    TypedExtensionConfig, VmConfig, Wasm,
 };
 
-const EXTENSION_CONFIG: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
+/// The type of each resource.
+pub const EXTENSION_CONFIG: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
 const HTTP_FILTER: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 const NETWORK_FILTER: &str = "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm";
 const BYTES_VALUE: &str = "type.googleapis.com/google.protobuf.BytesValue";
@@ -26,6 +27,9 @@ pub enum FilterKind {
 }
 
 impl FilterKind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Http, Self::Network, Self::Base];
+
     fn type_url(self) -> &'static str {
         match self {
             Self::Http | Self::Base => HTTP_FILTER,
@@ -43,10 +47,11 @@ impl FilterKind {
         }
     }
 
-    /// The name of the resource for the filter with this name.
+    /// The name of the resource for the filter with this name. Over gRPC, nothing else tells them apart.
     pub fn resource_name(self, filter: &str) -> String {
         match self {
-            Self::Http | Self::Network => filter.to_owned(),
+            Self::Http => filter.to_owned(),
+            Self::Network => format!("{filter}-network"),
             Self::Base => format!("{filter}-base"),
         }
     }
@@ -59,7 +64,20 @@ pub enum Code<'a> {
     Inline(&'static [u8]),
     /// From the file with this path, as Envoy sees it.
     File(&'a str),
+    /// From an HTTP server. Envoy refuses the resource until it has fetched the module: to take it before that would leave requests
+    /// without the filter.
+    Remote {
+        /// Where it is.
+        uri: &'a str,
+        /// The cluster in Envoy's configuration that has the server.
+        cluster: &'a str,
+        /// The SHA-256 of the module in hexadecimal.
+        sha256: &'a str,
+    },
 }
+
+/// How long Envoy may take to fetch the module.
+const FETCH_TIMEOUT_SECONDS: i64 = 10;
 
 /// What Envoy does if the filter crashes: `envoy.extensions.wasm.v3.FailurePolicy`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -100,17 +118,40 @@ pub struct Resource<'a> {
 impl Resource<'_> {
     /// The encoded `DiscoveryResponse` with this resource. The snapshot and the module are copied once, into the result.
     pub fn encode(&self) -> Vec<u8> {
-        let code = match self.code {
-            Code::Inline(module) => Specifier::InlineBytes(Bytes::from_static(module)),
-            Code::File(path) => Specifier::Filename(path.to_owned()),
+        DiscoveryResponse {
+            version_info: self.version.to_owned(),
+            resources: vec![self.any()],
+            type_url: EXTENSION_CONFIG.to_owned(),
+        }
+        .encode_to_vec()
+    }
+
+    /// The encoded `google.protobuf.Any` with this resource, which is what responses have in common. It has no version.
+    pub fn encode_any(&self) -> Vec<u8> {
+        self.any().encode_to_vec()
+    }
+
+    fn any(&self) -> Any<TypedExtensionConfig> {
+        let local = |specifier| {
+            AsyncDataSource { local: Some(DataSource { specifier: Some(specifier) }), ..AsyncDataSource::default() }
         };
-        let code = DataSource { specifier: Some(code) };
+        let code = match self.code {
+            Code::Inline(module) => local(Specifier::InlineBytes(Bytes::from_static(module))),
+            Code::File(path) => local(Specifier::Filename(path.to_owned())),
+            Code::Remote { uri, cluster, sha256 } => {
+                let timeout = Some(api::Duration { seconds: FETCH_TIMEOUT_SECONDS });
+                let http_uri = Some(HttpUri { uri: uri.to_owned(), cluster: cluster.to_owned(), timeout });
+                let remote = Some(RemoteDataSource { http_uri, sha256: sha256.to_owned() });
+                AsyncDataSource { remote, ..AsyncDataSource::default() }
+            }
+        };
         let vm = VmConfig {
             // Plugins with the same VM id and code share one VM on each worker: those of one name. The filter could tell
             // several lists in one VM apart, at the cost of one more call for each request.
             vm_id: self.name.to_owned(),
             runtime: "envoy.wasm.runtime.v8".to_owned(),
-            code: Some(AsyncDataSource { local: Some(code) }),
+            nack_on_code_cache_miss: code.remote.is_some(),
+            code: Some(code),
         };
         let plugin = PluginConfig {
             // Not that of the resource: the filter serves what has one name.
@@ -122,13 +163,7 @@ impl Resource<'_> {
         };
         let filter = Any::new(self.kind.type_url(), Wasm { config: Some(plugin) });
         let name = self.kind.resource_name(self.name);
-        let extension = TypedExtensionConfig { name, typed_config: Some(filter) };
-        DiscoveryResponse {
-            version_info: self.version.to_owned(),
-            resources: vec![Any::new(EXTENSION_CONFIG, extension)],
-            type_url: EXTENSION_CONFIG.to_owned(),
-        }
-        .encode_to_vec()
+        Any::new(EXTENSION_CONFIG, TypedExtensionConfig { name, typed_config: Some(filter) })
     }
 }
 
@@ -234,12 +269,40 @@ mod api {
         pub(super) runtime: String,
         #[prost(message, optional, tag = "3")]
         pub(super) code: Option<AsyncDataSource>,
+        #[prost(bool, tag = "6")]
+        pub(super) nack_on_code_cache_miss: bool,
     }
 
     #[derive(Clone, Message)]
     pub(super) struct AsyncDataSource {
         #[prost(message, optional, tag = "1")]
         pub(super) local: Option<DataSource>,
+        #[prost(message, optional, tag = "2")]
+        pub(super) remote: Option<RemoteDataSource>,
+    }
+
+    #[derive(Clone, Message)]
+    pub(super) struct RemoteDataSource {
+        #[prost(message, optional, tag = "1")]
+        pub(super) http_uri: Option<HttpUri>,
+        #[prost(string, tag = "2")]
+        pub(super) sha256: String,
+    }
+
+    #[derive(Clone, Message)]
+    pub(super) struct HttpUri {
+        #[prost(string, tag = "1")]
+        pub(super) uri: String,
+        #[prost(string, tag = "2")]
+        pub(super) cluster: String,
+        #[prost(message, optional, tag = "3")]
+        pub(super) timeout: Option<Duration>,
+    }
+
+    #[derive(Clone, Message)]
+    pub(super) struct Duration {
+        #[prost(int64, tag = "1")]
+        pub(super) seconds: i64,
     }
 
     #[derive(Clone, Message)]
@@ -270,7 +333,7 @@ mod tests {
     use envoy_types::pb::envoy::extensions::filters::network::wasm::v3::Wasm as NetworkWasm;
     use envoy_types::pb::envoy::extensions::wasm::v3 as wasm;
     use envoy_types::pb::envoy::service::discovery::v3 as discovery;
-    use envoy_types::pb::google::protobuf::Any;
+    use envoy_types::pb::google::protobuf::{Any, Duration};
 
     use super::*;
 
@@ -281,15 +344,31 @@ mod tests {
 
     /// The same resource by the whole Envoy API.
     fn by_the_whole_api(kind: FilterKind, code: Code<'_>, failure_policy: wasm::FailurePolicy) -> Vec<u8> {
-        let specifier = match code {
-            Code::Inline(module) => core::data_source::Specifier::InlineBytes(module.to_vec()),
-            Code::File(path) => core::data_source::Specifier::Filename(path.to_owned()),
+        let local = |specifier| {
+            let local = core::DataSource { specifier: Some(specifier), ..Default::default() };
+            core::async_data_source::Specifier::Local(local)
         };
-        let code = core::DataSource { specifier: Some(specifier), ..Default::default() };
+        let specifier = match code {
+            Code::Inline(module) => local(core::data_source::Specifier::InlineBytes(module.to_vec())),
+            Code::File(path) => local(core::data_source::Specifier::Filename(path.to_owned())),
+            Code::Remote { uri, cluster, sha256 } => {
+                let http_uri = core::HttpUri {
+                    uri: uri.to_owned(),
+                    timeout: Some(Duration { seconds: 10, nanos: 0 }),
+                    http_upstream_type: Some(core::http_uri::HttpUpstreamType::Cluster(cluster.to_owned())),
+                };
+                core::async_data_source::Specifier::Remote(core::RemoteDataSource {
+                    http_uri: Some(http_uri),
+                    sha256: sha256.to_owned(),
+                    ..Default::default()
+                })
+            }
+        };
         let vm = wasm::VmConfig {
             vm_id: "my.list".to_owned(),
             runtime: "envoy.wasm.runtime.v8".to_owned(),
-            code: Some(core::AsyncDataSource { specifier: Some(core::async_data_source::Specifier::Local(code)) }),
+            code: Some(core::AsyncDataSource { specifier: Some(specifier) }),
+            nack_on_code_cache_miss: matches!(code, Code::Remote { .. }),
             ..Default::default()
         };
         let plugin = wasm::PluginConfig {
@@ -305,7 +384,11 @@ mod tests {
             FilterKind::Network => NetworkWasm { config: Some(plugin) }.encode_to_vec(),
         };
         let filter = Any { type_url: kind.type_url().to_owned(), value };
-        let name = if kind == FilterKind::Base { "my.list-base" } else { "my.list" };
+        let name = match kind {
+            FilterKind::Http => "my.list",
+            FilterKind::Network => "my.list-network",
+            FilterKind::Base => "my.list-base",
+        };
         let extension = core::TypedExtensionConfig { name: name.to_owned(), typed_config: Some(filter) };
         discovery::DiscoveryResponse {
             version_info: "7".to_owned(),
@@ -318,7 +401,8 @@ mod tests {
 
     #[test]
     fn a_resource_is_what_the_whole_envoy_api_encodes_and_can_be_read_back() {
-        let codes = [Code::Inline(b"module"), Code::File("/folder/module.wasm")];
+        let remote = Code::Remote { uri: "http://edgefold/module.wasm", cluster: "edgefold", sha256: "0f" };
+        let codes = [Code::Inline(b"module"), Code::File("/folder/module.wasm"), remote];
         let kinds = [FilterKind::Http, FilterKind::Network, FilterKind::Base];
         for (kind, code) in kinds.into_iter().flat_map(|kind| codes.map(|code| (kind, code))) {
             for (policy, theirs) in [
@@ -328,6 +412,8 @@ mod tests {
             ] {
                 let response = Bytes::from(resource(kind, code, policy).encode());
                 assert_eq!(response, by_the_whole_api(kind, code, theirs));
+                let any = resource(kind, code, policy).encode_any();
+                assert!(discovery::DiscoveryResponse::decode(response.clone()).unwrap().resources[0].encode_to_vec() == any);
                 assert_eq!(snapshot_in(&response).as_deref(), Some(&b"snapshot"[..]));
                 assert_eq!(shipment_in(&response).as_deref(), Some("a b"));
             }

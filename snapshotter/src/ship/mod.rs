@@ -1,13 +1,14 @@
 //! What is shipped to Envoy, and where to.
 //!
 //! The [`Publisher`] holds one value, the [`Shipment`] that every Envoy should have now: a whole snapshot, or a base with an overlay.
-//! A [`Subscriber`] delivers it somewhere; [`files::Files`] is one.
+//! A [`Subscriber`] delivers it somewhere: [`files::Files`] to files, and [`Xds`](crate::xds::Xds) to proxies over gRPC.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use edgefold::LogTime;
 use edgefold_snapshot::{EncodeError, Generation, Snapshot};
 
 mod bases;
@@ -59,6 +60,10 @@ pub trait Subscriber {
     /// # Errors
     /// Those of [`Subscriber::deliver`].
     fn repair(&mut self, shipment: &Arc<Shipment>) -> Result<bool, ShipError>;
+
+    /// What was delivered last accounts for all commands below the offset `next_offset`. The oldest of those that came since the last time
+    /// was appended at `oldest`.
+    fn note_covered(&mut self, _next_offset: u64, _oldest: Option<LogTime>) {}
 }
 
 /// Why something could not be shipped.

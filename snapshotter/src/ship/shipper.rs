@@ -21,6 +21,8 @@ pub struct Status {
     pub ranges: u64,
     /// Its bytes.
     pub shipped_bytes: u64,
+    /// How long after the oldest command in it was appended it was shipped; `None` if no command has led to it.
+    pub shipped_after: Option<Duration>,
     /// How many shipments were delivered.
     pub shipped: u64,
     /// How many bases were among them.
@@ -55,6 +57,8 @@ pub struct Shipper<S> {
     log_retry: Retry,
     ship_retry: Retry,
     contact: Contact,
+    /// When the oldest of the commands was appended that are not accounted for by what was shipped.
+    oldest: Option<LogTime>,
     status: Status,
 }
 
@@ -88,6 +92,7 @@ impl<S: Subscriber> Shipper<S> {
             log_retry: Retry::default(),
             ship_retry: Retry::default(),
             contact,
+            oldest: None,
             status,
         }
     }
@@ -95,6 +100,11 @@ impl<S: Subscriber> Shipper<S> {
     /// What it has done so far.
     pub fn status(&self) -> &Status {
         &self.status
+    }
+
+    /// What delivers the shipments.
+    pub fn into_subscriber(self) -> S {
+        self.subscriber
     }
 
     /// What follows the log.
@@ -176,6 +186,7 @@ impl<S: Subscriber> Shipper<S> {
 
     fn take(&mut self, batch: &Batch, now: Now) {
         self.follower.fold(&batch.records);
+        self.oldest = batch.records.iter().filter_map(|record| record.timestamp).chain(self.oldest).min();
         self.status.next_offset = self.follower.fold.position().next_offset;
         (self.status.rejected, self.status.undated) = (self.follower.rejected, self.follower.undated);
         self.contact.note(batch.contact, now);
@@ -210,9 +221,12 @@ impl<S: Subscriber> Shipper<S> {
             self.delivered = Some(Arc::clone(shipment));
             self.delivered_at = Some(now.instant);
             self.status.shipped += 1;
+            self.status.shipped_after =
+                self.oldest.map(|oldest| Duration::from_millis(now.time.millis().saturating_sub(oldest.millis())));
             (self.status.ranges, self.status.shipped_bytes) = (shipment.ranges, bytes);
         }
         self.status.shipped_next_offset = position.next_offset;
+        self.subscriber.note_covered(position.next_offset, self.oldest.take());
         Ok(())
     }
 

@@ -1,0 +1,8 @@
+//! Listening for others: connections, with TLS or without, and limits on them.
+
+mod listener;
+mod tls;
+
+pub(crate) use listener::{Connection, Peer, accept};
+pub(crate) use tls::Acceptor;
+pub use tls::{TlsError, TlsFiles};

@@ -1,0 +1,389 @@
+//! One xDS stream, without its IO: what a proxy asks for, what it has, and what to send next.
+//!
+//! The rules are those of the [xDS protocol](https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol), with three of our own:
+//!
+//! - A resource is never removed, not even one that does not exist: with a resource Envoy drops its filter.
+//! - A response has one resource: Envoy's ECDS takes no more at a time.
+//! - Nothing more of a resource is sent until the proxy has answered what was sent before. So a slow proxy skips to the newest.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::resources::{Encoded, Offer, Resources};
+use crate::ship::ecds::{EXTENSION_CONFIG, FilterKind};
+
+/// Texts of a client are cut to this length before they are kept.
+const MOST_TEXT: usize = 512;
+/// How many names of resources that do not exist are kept, to tell people.
+const MOST_UNKNOWN: usize = 8;
+/// The requests that a client may send beside those that answer a response, and how many more each second.
+const BURST: f64 = 100.0;
+const PER_SECOND: f64 = 10.0;
+/// How soon a resource that was refused is sent again: twice as late each time, up to the second. An Envoy that has to fetch the
+/// module refuses the first time.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+/// How long a client may take to answer a response. What it has not answered stays in memory.
+const MOST_SILENCE: Duration = Duration::from_secs(300);
+
+/// The variants of the protocol.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Protocol {
+    /// The state of the world: each request names all resources.
+    Sotw,
+    /// Incremental: each request says what changes.
+    Delta,
+}
+
+/// A request of either protocol.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Request {
+    /// The id and the cluster of the proxy, in the first request at least.
+    pub(super) node: Option<(String, String)>,
+    pub(super) type_url: String,
+    /// The response that this is an answer to; empty if none.
+    pub(super) nonce: String,
+    /// Why the proxy refused that response.
+    pub(super) error: Option<String>,
+    pub(super) names: Names,
+}
+
+/// Which resources a client wants.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Names {
+    /// These, and it has this version of the last that it accepted.
+    All { names: Vec<String>, version: String },
+    /// These in addition, and these no more. It has these versions, if this is its first request.
+    Changes { subscribe: Vec<String>, unsubscribe: Vec<String>, has: HashMap<String, String> },
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::All { names: Vec::new(), version: String::new() }
+    }
+}
+
+/// Why a stream is ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(super) enum Violation {
+    #[error("the first request must have a node with an id: set `node` in Envoy's bootstrap")]
+    NoNode,
+    #[error("over ADS each request must have a type_url")]
+    NoType,
+    #[error("this service has resources of type {EXTENSION_CONFIG} only")]
+    OtherType,
+    #[error("too many requests that answer no response")]
+    TooMany,
+}
+
+/// What a request did.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Heard {
+    /// It answers nothing.
+    Nothing,
+    /// The proxy has accepted this version.
+    Ack { kind: FilterKind, version: String },
+    /// The proxy has refused this version.
+    Nack { kind: FilterKind, version: String, message: String },
+}
+
+/// A response to be sent.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) nonce: u64,
+    pub(super) offer: Arc<Offer>,
+    pub(super) encoded: Encoded,
+}
+
+/// What is known about a stream.
+#[derive(Debug)]
+pub(super) struct Session {
+    protocol: Protocol,
+    is_aggregated: bool,
+    node: Option<(String, String)>,
+    /// Whether a request for our type has come.
+    has_asked: bool,
+    /// Whether the client has ever named a resource, so that no names mean none and not all.
+    has_named: bool,
+    is_wildcard: bool,
+    slots: [Slot; FilterKind::ALL.len()],
+    unknown: BTreeSet<String>,
+    last_nonce: u64,
+    allowance: f64,
+    refilled_at: Instant,
+}
+
+/// What is known about one resource on a stream.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    is_named: bool,
+    /// Whether the client wants it.
+    pub(super) is_subscribed: bool,
+    /// The version that the client has.
+    pub(super) has: Option<String>,
+    /// What was sent, and is not answered yet.
+    pub(super) sent: Option<Sent>,
+    /// What the client has refused, until it accepts something.
+    pub(super) refused: Option<Refused>,
+}
+
+/// What was sent.
+#[derive(Debug)]
+pub(super) struct Sent {
+    nonce: u64,
+    at: Instant,
+    offer: Arc<Offer>,
+    encoded: Encoded,
+}
+
+/// What was refused.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) version: String,
+    pub(super) message: String,
+    pub(super) times: u32,
+    retry_at: Instant,
+}
+
+impl Session {
+    /// A stream that has just started. On one that `is_aggregated`, the client asks for resources of other types too.
+    pub(super) fn new(protocol: Protocol, is_aggregated: bool, now: Instant) -> Self {
+        Self {
+            protocol,
+            is_aggregated,
+            node: None,
+            has_asked: false,
+            has_named: false,
+            is_wildcard: false,
+            slots: Default::default(),
+            unknown: BTreeSet::new(),
+            last_nonce: 0,
+            allowance: BURST,
+            refilled_at: now,
+        }
+    }
+
+    /// The id and the cluster of the proxy, once it has said them.
+    pub(super) fn node(&self) -> Option<&(String, String)> {
+        self.node.as_ref()
+    }
+
+    /// What is known about the resource of this kind.
+    pub(super) fn slot(&self, kind: FilterKind) -> &Slot {
+        &self.slots[kind as usize]
+    }
+
+    /// Names that the client wants, and that do not exist.
+    pub(super) fn unknown(&self) -> &BTreeSet<String> {
+        &self.unknown
+    }
+
+    /// Takes a request that came at `now`.
+    ///
+    /// # Errors
+    /// [`Violation`]: the stream is to be ended.
+    pub(super) fn take(&mut self, request: Request, resources: &Resources, now: Instant) -> Result<Heard, Violation> {
+        if let Some((id, cluster)) = request.node.filter(|(id, _)| !id.is_empty()) {
+            self.node.get_or_insert_with(|| (shortened(id), shortened(cluster)));
+        }
+        if self.node.is_none() {
+            return Err(Violation::NoNode);
+        }
+        match request.type_url.as_str() {
+            EXTENSION_CONFIG => {}
+            "" if self.is_aggregated => return Err(Violation::NoType),
+            "" => {}
+            _ if self.is_aggregated => {
+                // It gets no answer: an empty one would take everything of that type from Envoy.
+                self.pay(now)?;
+                return Ok(Heard::Nothing);
+            }
+            _ => return Err(Violation::OtherType),
+        }
+        let heard = match self.answered(&request.nonce) {
+            Some(kind) => self.answer(kind, request.error, now),
+            None => {
+                self.pay(now)?;
+                Heard::Nothing
+            }
+        };
+        match request.names {
+            Names::All { names, version } => self.want_all(&names, &version, resources),
+            Names::Changes { subscribe, unsubscribe, has } => self.change(&subscribe, &unsubscribe, &has, resources),
+        }
+        self.has_asked = true;
+        Ok(heard)
+    }
+
+    /// Counts a request that answers nothing.
+    fn pay(&mut self, now: Instant) -> Result<(), Violation> {
+        let since = now.saturating_duration_since(self.refilled_at).as_secs_f64();
+        self.allowance = (self.allowance + since * PER_SECOND).min(BURST) - 1.0;
+        self.refilled_at = now;
+        if self.allowance < 0.0 { Err(Violation::TooMany) } else { Ok(()) }
+    }
+
+    /// The resource whose response this nonce is of, if that is still to be answered. Any other nonce is stale: what the request
+    /// says about a response is ignored, but not which resources it wants.
+    fn answered(&self, nonce: &str) -> Option<FilterKind> {
+        let nonce: u64 = nonce.parse().ok()?;
+        let is_of = |kind: &FilterKind| self.slot(*kind).sent.as_ref().is_some_and(|sent| sent.nonce == nonce);
+        FilterKind::ALL.into_iter().find(is_of)
+    }
+
+    /// Only `error` tells a refusal from an acceptance.
+    fn answer(&mut self, kind: FilterKind, error: Option<String>, now: Instant) -> Heard {
+        let slot = &mut self.slots[kind as usize];
+        let Some(sent) = slot.sent.take() else { return Heard::Nothing };
+        let version = sent.offer.version.clone();
+        let Some(message) = error.map(shortened) else {
+            (slot.has, slot.refused) = (Some(version.clone()), None);
+            return Heard::Ack { kind, version };
+        };
+        sent.offer.failed(&sent.encoded);
+        let times = slot.refused.as_ref().map_or(0, |refused| refused.times).saturating_add(1);
+        let wait = FIRST_RETRY.saturating_mul(1 << (times - 1).min(16)).min(LAST_RETRY);
+        slot.refused =
+            Some(Refused { version: version.clone(), message: message.clone(), times, retry_at: now + wait });
+        Heard::Nack { kind, version, message }
+    }
+
+    /// The state of the world: these are all names. On the first request without names, all resources are wanted.
+    fn want_all(&mut self, names: &[String], version: &str, resources: &Resources) {
+        self.has_named |= !names.is_empty();
+        self.is_wildcard = !self.has_named || names.iter().any(|name| name == "*");
+        self.unknown.clear();
+        self.slots.iter_mut().for_each(|slot| slot.is_named = false);
+        for name in names.iter().filter(|name| *name != "*") {
+            match resources.kind_of(name) {
+                Some(kind) => self.slots[kind as usize].is_named = true,
+                None => self.note_unknown(name),
+            }
+        }
+        // One version for all resources says nothing about each of several.
+        let has = (!self.has_asked && names.len() == 1 && !version.is_empty()).then(|| shortened(version.to_owned()));
+        for slot in &mut self.slots {
+            slot.subscribe(slot.is_named || self.is_wildcard, has.as_ref());
+        }
+    }
+
+    fn change(
+        &mut self,
+        subscribe: &[String],
+        unsubscribe: &[String],
+        has: &HashMap<String, String>,
+        resources: &Resources,
+    ) {
+        let is_first = !self.has_asked;
+        self.is_wildcard |= is_first && subscribe.is_empty();
+        for name in subscribe {
+            match resources.kind_of(name) {
+                _ if name == "*" => self.is_wildcard = true,
+                Some(kind) => {
+                    let slot = &mut self.slots[kind as usize];
+                    // Whoever subscribes again wants it again.
+                    if slot.is_subscribed && !is_first {
+                        slot.has = None;
+                    }
+                    slot.is_named = true;
+                }
+                None => self.note_unknown(name),
+            }
+        }
+        for name in unsubscribe {
+            match resources.kind_of(name) {
+                _ if name == "*" => self.is_wildcard = false,
+                Some(kind) => {
+                    let slot = &mut self.slots[kind as usize];
+                    slot.is_named = false;
+                    // As one of all resources it is still wanted, and the client has to be told so.
+                    slot.has = None;
+                }
+                None => drop(self.unknown.remove(name)),
+            }
+        }
+        for kind in FilterKind::ALL {
+            let has = has.get(&resources.get(kind).name).filter(|_| is_first).cloned().map(shortened);
+            let slot = &mut self.slots[kind as usize];
+            slot.subscribe(slot.is_named || self.is_wildcard, has.as_ref());
+        }
+    }
+
+    fn note_unknown(&mut self, name: &str) {
+        if self.unknown.len() < MOST_UNKNOWN {
+            self.unknown.insert(shortened(name.to_owned()));
+        }
+    }
+
+    /// The next response to send at `now`, if there is one. It counts as sent.
+    pub(super) fn next(&mut self, resources: &Resources, now: Instant) -> Option<Response> {
+        // With the state of the world, a newer nonce would make the one before it stale.
+        if self.protocol == Protocol::Sotw && self.slots.iter().any(|slot| slot.sent.is_some()) {
+            return None;
+        }
+        let kind = FilterKind::ALL.into_iter().find(|kind| {
+            let slot = self.slot(*kind);
+            slot.is_subscribed
+                && slot.sent.is_none()
+                && slot.has.as_ref() != Some(&resources.get(*kind).version)
+                && slot.refused.as_ref().is_none_or(|refused| refused.is_over(&resources.get(*kind).version, now))
+        })?;
+        let (offer, encoded) = (Arc::clone(resources.get(kind)), resources.get(kind).encoded());
+        self.last_nonce += 1;
+        let nonce = self.last_nonce;
+        let sent = Sent { nonce, at: now, offer: Arc::clone(&offer), encoded: encoded.clone() };
+        self.slots[kind as usize].sent = Some(sent);
+        Some(Response { nonce, offer, encoded })
+    }
+
+    /// How long after `now` something that was refused is due again.
+    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
+        let retries = self.slots.iter().filter(|slot| slot.is_subscribed && slot.sent.is_none());
+        retries
+            .filter_map(|slot| Some(slot.refused.as_ref()?.retry_at.saturating_duration_since(now)))
+            .filter(|wait| !wait.is_zero())
+            .min()
+    }
+
+    /// When a response is overdue to be answered.
+    pub(super) fn answer_deadline(&self) -> Option<Instant> {
+        self.slots.iter().filter_map(|slot| Some(slot.sent.as_ref()?.at + MOST_SILENCE)).min()
+    }
+
+    /// The stream has ended. What was not answered may have been refused.
+    pub(super) fn end(&mut self) {
+        for sent in self.slots.iter_mut().filter_map(|slot| slot.sent.take()) {
+            sent.offer.failed(&sent.encoded);
+        }
+    }
+}
+
+impl Slot {
+    /// Sets whether the client wants it. If that is new, it has the version `has`.
+    fn subscribe(&mut self, is_subscribed: bool, has: Option<&String>) {
+        if !is_subscribed {
+            if let Some(sent) = &self.sent {
+                sent.offer.failed(&sent.encoded);
+            }
+            *self = Self::default();
+        } else if !self.is_subscribed {
+            *self = Self { is_named: self.is_named, is_subscribed, has: has.cloned(), ..Self::default() };
+        }
+    }
+}
+
+impl Refused {
+    /// Whether it is time to send `version` at `now`. One that was not refused is sent at once, unless most are refused.
+    fn is_over(&self, version: &str, now: Instant) -> bool {
+        self.retry_at <= now || (self.version != version && self.times < 3)
+    }
+}
+
+/// Cuts a text of a client to what is kept.
+fn shortened(mut text: String) -> String {
+    if text.len() > MOST_TEXT {
+        text.truncate(text.floor_char_boundary(MOST_TEXT));
+    }
+    text
+}
