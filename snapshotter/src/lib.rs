@@ -12,7 +12,7 @@ mod admin;
 pub mod cli;
 pub mod keeper;
 pub mod modules;
-mod net;
+pub mod net;
 mod retry;
 pub mod serve;
 pub mod ship;

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use edgefold::{Contact, Error, Follower, FoundView, Log, LogTime, clocks};
 use edgefold_snapshot::{EncodeError, Settings};
+use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tracing::{error, info, warn};
 
-use crate::admin::{self, Metrics};
+use crate::admin::{self, Known, Metrics, Shipped};
 use crate::keeper::{Keeper, MOST_JITTER, PATIENCE, Role};
 use crate::modules::module_for;
 use crate::retry::Retry;
@@ -74,9 +75,11 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
         flag::register_conditional_default(signal, Arc::clone(&starting)).map_err(ServeError::Signal)?;
         flag::register(signal, Arc::clone(&stop)).map_err(ServeError::Signal)?;
     }
-    let (metrics, fleet) = (Arc::new(Metrics::default()), Arc::new(Fleet::default()));
+    let fleet = Arc::new(Fleet::default());
+    let (metrics, shipped) = (Arc::new(Metrics::new(&fleet)), Arc::new(Shipped::default()));
     if let Some(address) = config.admin {
-        serve_metrics(address, config.admin_address_path, &metrics)?;
+        let (metrics, fleet, shipped) = (Arc::clone(&metrics), Arc::clone(&fleet), Arc::clone(&shipped));
+        serve_admin(address, config.admin_address_path, Known { metrics, fleet, shipped })?;
     }
     let module = module_for(config.settings.open_connections);
     let mut publisher = Publisher::new(&config.name, config.epoch, config.settings, module);
@@ -93,7 +96,7 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     // Not earlier: an Envoy that finds nobody here tries another replica.
     let xds = config.xds.map(|xds| Xds::start(xds, module, config.failure_policy, Arc::clone(&fleet))).transpose()?;
     let xds_address = xds.as_ref().map(Xds::address);
-    let everywhere = Everywhere { files, xds };
+    let everywhere = Everywhere { files, xds, shipped, fleet };
     let mut shipper = Shipper::new(follower, publisher, everywhere, config.min_interval, contact);
     shipper.ship_first(clocks())?;
     metrics.note(shipper.status());
@@ -126,17 +129,22 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Delivers to files and over gRPC.
+/// Delivers to files and over gRPC, and tells whoever asks the admin server.
 struct Everywhere {
     files: Files,
     xds: Option<Xds>,
+    shipped: Arc<Shipped>,
+    fleet: Arc<Fleet>,
 }
 
 impl Subscriber for Everywhere {
     fn deliver(&mut self, shipment: &Arc<Shipment>) -> Result<u64, ShipError> {
         // First what cannot fail: a full disk holds up no proxy.
         let over_grpc = self.xds.as_mut().map_or(Ok(0), |xds| xds.deliver(shipment))?;
-        Ok(over_grpc + self.files.deliver(shipment)?)
+        let bytes = over_grpc + self.files.deliver(shipment)?;
+        self.shipped.set(shipment);
+        self.fleet.tell(|| json!({ "event": "shipped", "version": shipment.version, "ranges": shipment.ranges }));
+        Ok(bytes)
     }
 
     fn repair(&mut self, shipment: &Arc<Shipment>) -> Result<bool, ShipError> {
@@ -147,11 +155,14 @@ impl Subscriber for Everywhere {
         if let Some(xds) = &mut self.xds {
             xds.note_covered(next_offset, oldest);
         }
+        if oldest.is_some() {
+            self.fleet.tell(|| json!({ "event": "folded", "next_offset": next_offset }));
+        }
     }
 }
 
-fn serve_metrics(address: SocketAddr, path: Option<PathBuf>, metrics: &Arc<Metrics>) -> Result<(), ServeError> {
-    let address = admin::serve(address, Arc::clone(metrics)).map_err(|source| ServeError::Admin { address, source })?;
+fn serve_admin(address: SocketAddr, path: Option<PathBuf>, known: Known) -> Result<(), ServeError> {
+    let address = admin::serve(address, known).map_err(|source| ServeError::Admin { address, source })?;
     info!("metrics at http://{address}/metrics");
     path.map_or(Ok(()), |path| write_address(path, address))
 }

@@ -1,5 +1,6 @@
 //! The real `edgefold` binary, with a log to use and a folder to write to.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, LazyLock, mpsc};
@@ -10,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::envoy::{Envoy, EnvoyOptions};
+use crate::envoy::{Envoy, EnvoyOptions, FleetOptions};
 use crate::eventually;
 #[cfg(feature = "kafka")]
 use crate::kafka::Kafka;
@@ -184,10 +185,38 @@ impl Edgefold {
         let files = tempfile::Builder::new().prefix("serve-").tempdir_in(self.directory.path()).expect("a folder");
         let admin_address_path = files.path().join("admin-address");
         let mut command = Command::new(&self.binary);
-        command.env("EDGEFOLD_LOG", &self.log).arg("serve").arg("--ecds-file").arg(self.ecds_file());
-        command.args(["--admin", "127.0.0.1:0", "--admin-address-path"]).arg(&admin_address_path).args(args);
+        let xds_address_path = files.path().join("xds-address");
+        command.env("EDGEFOLD_LOG", &self.log).arg("serve").args(args);
+        command.args(["--admin", "127.0.0.1:0", "--admin-address-path"]).arg(&admin_address_path);
+        if args.contains(&"--xds") {
+            command.arg("--xds-address-path").arg(&xds_address_path);
+        } else {
+            command.arg("--ecds-file").arg(self.ecds_file());
+        }
         let process = Process::start("edgefold serve", &mut command, &files.path().join("serve.log"));
-        Serve { process, admin_address_path, _files: files, _directory: Arc::clone(&self.directory) }
+        let _directory = Arc::clone(&self.directory);
+        Serve { process, admin_address_path, xds_address_path, _files: files, _directory }
+    }
+
+    /// Starts `serve` for a fleet over gRPC, on a free port and without files, and waits until it has shipped its first snapshot. `args` may
+    /// say where it listens.
+    #[track_caller]
+    pub fn serve_xds(&self, args: &[&str]) -> Serve {
+        let address: &[&str] = if args.contains(&"--xds") { &[] } else { &["--xds", "127.0.0.1:0"] };
+        let mut serve = self.start_any_serve(&[address, args].concat());
+        serve.wait_for_first_snapshot();
+        serve
+    }
+
+    /// Another host with the same log, and a folder of its own.
+    pub fn replica(&self) -> Self {
+        Self { directory: Arc::new(temporary_directory()), ..self.clone() }
+    }
+
+    /// Starts Envoy as one of a fleet, and waits until it listens. See [`FleetOptions`].
+    #[track_caller]
+    pub fn envoy_over_xds(&self, options: FleetOptions<'_>) -> Envoy {
+        Envoy::start_over_xds(&self.directory, options)
     }
 
     /// Starts Envoy with the files that `serve` ships to, and waits until it listens.
@@ -241,6 +270,7 @@ fn binary() -> PathBuf {
 pub struct Serve {
     process: Process,
     admin_address_path: PathBuf,
+    xds_address_path: PathBuf,
     // Removed after the process has ended.
     _files: TempDir,
     _directory: Arc<TempDir>,
@@ -255,6 +285,26 @@ impl Serve {
     /// What it has logged so far. Only for tests of the log lines themselves: state is in the metrics.
     pub fn output(&self) -> String {
         self.process.output()
+    }
+
+    /// Where its xDS server listens.
+    #[track_caller]
+    pub fn xds_address(&self) -> SocketAddr {
+        let address = || std::fs::read_to_string(&self.xds_address_path).ok()?.parse().ok();
+        eventually("the address of the xDS server", address)
+    }
+
+    /// Where its admin server listens, as `--admin-url` takes it.
+    #[track_caller]
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", std::fs::read_to_string(&self.admin_address_path).expect("an admin address"))
+    }
+
+    /// What its admin server answers for this path.
+    #[track_caller]
+    pub fn admin(&self, path: &str) -> Value {
+        let response = CLIENT.get(format!("{}{path}", self.admin_url())).send().expect("an answer");
+        serde_json::from_str(&response.text().expect("text")).expect("JSON")
     }
 
     /// The value of a metric; `None` if it does not answer, because it has not started to listen, hangs or has ended.

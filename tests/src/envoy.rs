@@ -62,6 +62,32 @@ impl EnvoyOptions {
     pub const BOTH: Self = Self { example: Example::Both, ..Self::BEHIND_A_PROXY };
 }
 
+/// How an Envoy of a fleet gets its snapshots.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Xds {
+    /// A stream for each resource, as in the example.
+    DeltaEcds,
+    /// The same, with the state of the world.
+    SotwEcds,
+    /// One stream for all resources.
+    DeltaAds,
+    /// The same, with the state of the world.
+    SotwAds,
+}
+
+/// An Envoy of a fleet, by the example `envoy-xds.yaml`. A client behind one trusted proxy is the last entry of X-Forwarded-For.
+#[derive(Clone, Copy, Debug)]
+pub struct FleetOptions<'a> {
+    /// The id of its node.
+    pub id: &'a str,
+    /// How it gets snapshots.
+    pub xds: Xds,
+    /// The replicas of `serve`, two in the example.
+    pub replicas: &'a [SocketAddr],
+    /// The folder with `ca.crt`, `client.crt` and `client.key`; `None` for no TLS.
+    pub tls: Option<&'a Path>,
+}
+
 /// A running Envoy.
 #[derive(Debug)]
 pub struct Envoy {
@@ -131,6 +157,71 @@ impl Envoy {
         let envoy = Self::start_with(files.path(), &configuration, 2);
         let rest =
             Rest { socket, _upstream: Some(upstream), _files: Some(files), _directory: Some(Arc::clone(directory)) };
+        Self { rest, ..envoy }
+    }
+
+    /// Starts Envoy as one of a fleet, in front of an upstream of its own, and waits until it listens.
+    #[track_caller]
+    pub(crate) fn start_over_xds(directory: &Arc<TempDir>, options: FleetOptions<'_>) -> Self {
+        let FleetOptions { id, xds, replicas, tls } = options;
+        let files = files_in(directory);
+        let upstream = Upstream::start();
+        let path = workspace().join("envoy/envoy-xds.yaml");
+        let mut configuration = std::fs::read_to_string(&path).expect("the example");
+        let mut replace = |count: usize, shipped: &str, here: &str| {
+            assert_eq!(configuration.matches(shipped).count(), count, "{shipped:?} in {}", path.display());
+            configuration = configuration.replace(shipped, here);
+        };
+        replace(1, "id: edge-1", &format!("id: {id}"));
+        replace(1, "port_value: 9901", "port_value: 0");
+        replace(1, "port_value: 10000", "port_value: 0");
+        replace(1, "port_value: 8080", &format!("port_value: {}", upstream.address().port()));
+        replace(1, "xff_num_trusted_hops: 0", "xff_num_trusted_hops: 1");
+        replace(1, "type: STRICT_DNS", "type: STATIC");
+        // Every test has to notice sooner that a host is cut off.
+        replace(1, "{ interval: 30s, timeout: 10s }", "{ interval: 1s, timeout: 1s }");
+        let endpoint = |host: &str, port: u16| {
+            format!("- endpoint: {{ address: {{ socket_address: {{ address: {host}, port_value: {port} }} }} }}")
+        };
+        replace(1, &format!("        {} # yours\n", endpoint("edgefold-2.example.com", 18000)), "");
+        let endpoints: Vec<String> =
+            replicas.iter().map(|replica| endpoint(&replica.ip().to_string(), replica.port())).collect();
+        let endpoints = endpoints.join("\n        ");
+        replace(1, &endpoint("edgefold-1.example.com", 18000), &endpoints);
+        let grpc = "api_config_source:
+                  api_type: DELTA_GRPC
+                  transport_api_version: V3
+                  grpc_services:
+                  - envoy_grpc: { cluster_name: edgefold }";
+        let ads = |api_type: &str| {
+            let service = "grpc_services: [{ envoy_grpc: { cluster_name: edgefold } }]";
+            let config = format!("ads_config: {{ api_type: {api_type}, transport_api_version: V3, {service} }}");
+            format!("dynamic_resources:\n  {config}\n\nstatic_resources:")
+        };
+        match xds {
+            Xds::DeltaEcds => {}
+            Xds::SotwEcds => replace(2, "api_type: DELTA_GRPC", "api_type: GRPC"),
+            Xds::DeltaAds | Xds::SotwAds => {
+                replace(2, grpc, "ads: {}");
+                let api_type = if xds == Xds::DeltaAds { "DELTA_GRPC" } else { "GRPC" };
+                replace(1, "static_resources:", &ads(api_type));
+            }
+        }
+        match tls {
+            Some(tls) => replace(3, "/etc/edgefold/", &format!("{}/", tls.display())),
+            None => {
+                let (before, _tls) = configuration.split_once("    transport_socket:\n").expect("TLS");
+                let (_, upstream) = configuration.split_once("  - name: upstream\n").expect("the upstream");
+                configuration = format!("{before}  - name: upstream\n{upstream}");
+            }
+        }
+        let envoy = Self::start_with(files.path(), &configuration, 2);
+        let rest = Rest {
+            _upstream: Some(upstream),
+            _files: Some(files),
+            _directory: Some(Arc::clone(directory)),
+            ..Rest::default()
+        };
         Self { rest, ..envoy }
     }
 

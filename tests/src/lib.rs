@@ -30,7 +30,7 @@ mod process;
 mod relay;
 
 pub use crate::edgefold::{Edgefold, Outcome, Serve};
-pub use crate::envoy::{Envoy, EnvoyOptions, Example, http_manager};
+pub use crate::envoy::{Envoy, EnvoyOptions, Example, FleetOptions, Xds, http_manager};
 pub use crate::http::{Answer, Client, Upstream, raw};
 #[cfg(feature = "kafka")]
 pub use crate::kafka::{Kafka, StoppedKafka, TopicRecord, java};

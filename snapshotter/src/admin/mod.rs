@@ -1,60 +1,181 @@
-//! The admin server: metrics for Prometheus, and whether the process is alive and ready.
+//! The admin server: metrics, probes, what was shipped, and who enforces it. `docs/admin.md` is the authority for what it answers.
 
+use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use axum::Router;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use axum::{Router, serve as serve_http};
+use edgefold::parse_address;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_stream::{Stream, StreamExt};
 
 mod metrics;
+mod shipped;
 
-pub(crate) use metrics::Metrics;
+pub(crate) use metrics::{Metrics, histogram};
+pub(crate) use shipped::Shipped;
+
+use crate::xds::Fleet;
 
 /// How long the loop that ships may take for one round. A call to an unreachable broker takes up to 10 seconds.
 const STUCK: Duration = Duration::from_secs(60);
+/// How long `/wait` may wait.
+const MOST_WAIT: Duration = Duration::from_secs(600);
 
-/// Serves `/metrics`, `/live` and `/ready` on `address` until the process ends, and returns the address it listens on. Port 0 picks
-/// a free port.
-///
-/// - `/live` returns 503 if a restart would help: the loop that ships is stuck. It is 200 during the start, which may wait long
-///   for a log that cannot be reached.
-/// - `/ready` returns 503 until the first snapshot is shipped.
+/// What the admin server knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) shipped: Arc<Shipped>,
+}
+
+/// Serves `/metrics`, `/live`, `/ready`, `/check`, `/lists`, `/fleet`, `/wait` and `/events` on `address` until the process ends, and returns
+/// the address it listens on. Port 0 picks a free port.
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub(crate) fn serve(address: SocketAddr, metrics: Arc<Metrics>) -> io::Result<SocketAddr> {
+pub(crate) fn serve(address: SocketAddr, known: Known) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let verdict = |is_well: bool| if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let (for_live, for_ready) = (Arc::clone(&metrics), Arc::clone(&metrics));
-    let live = move || {
-        let is_well = for_live.shipped.get() == 0 || for_live.stuck_for() < STUCK;
-        async move { verdict(is_well) }
-    };
-    let ready = move || {
-        let is_well = for_ready.shipped.get() > 0;
-        async move { verdict(is_well) }
-    };
-    let text = move || {
-        let metrics = Arc::clone(&metrics);
-        async move {
-            let text = metrics.text().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-            Ok::<_, StatusCode>(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
-        }
-    };
-    let app = Router::new().route("/metrics", get(text)).route("/live", get(live)).route("/ready", get(ready));
+    let app = Router::new()
+        .route("/metrics", get(metrics_text))
+        .route("/live", get(live))
+        .route("/ready", get(ready))
+        .route("/check", get(check))
+        .route("/lists", get(lists))
+        .route("/fleet", get(fleet))
+        .route("/wait", get(wait))
+        .route("/events", get(events))
+        .with_state(known);
     thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            axum::serve(listener, app).await
+            serve_http(listener, app).await
         })
     })?;
     Ok(address)
+}
+
+/// What was wrong with a request, in words.
+pub(crate) fn refused(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({ "error": error }))).into_response()
+}
+
+/// Before the first shipment there is nothing to ask.
+fn not_ready() -> Response {
+    refused(StatusCode::SERVICE_UNAVAILABLE, "nothing has been shipped yet: see /ready")
+}
+
+async fn metrics_text(State(known): State<Known>) -> Response {
+    let text = blocking(move || known.metrics.text(&known.fleet, &known.shipped)).await;
+    match text {
+        Some(Ok(text)) => {
+            ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn verdict(is_well: bool) -> StatusCode {
+    if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+/// 503 if a restart would help: the loop that ships is stuck. It is 200 during the start, which may wait long for a log that cannot be
+/// reached.
+async fn live(State(known): State<Known>) -> StatusCode {
+    verdict(known.metrics.shipped.get() == 0 || known.metrics.stuck_for() < STUCK)
+}
+
+/// 503 until the first snapshot is shipped.
+async fn ready(State(known): State<Known>) -> StatusCode {
+    verdict(known.metrics.shipped.get() > 0)
+}
+
+#[derive(Deserialize)]
+struct CheckQuery {
+    ip: Option<String>,
+}
+
+async fn check(State(known): State<Known>, Query(query): Query<CheckQuery>) -> Response {
+    let ip: Option<IpAddr> = query.ip.as_deref().and_then(|ip| parse_address(ip).ok());
+    let Some(ip) = ip else {
+        return refused(StatusCode::BAD_REQUEST, "give one address, as in /check?ip=10.0.0.7");
+    };
+    match blocking(move || known.shipped.open().map(|shipped| shipped.check_json(ip))).await {
+        Some(Some(json)) => Json(json).into_response(),
+        _ => not_ready(),
+    }
+}
+
+async fn lists(State(known): State<Known>) -> Response {
+    match blocking(move || known.shipped.open().map(|shipped| shipped.lists_json())).await {
+        Some(Some(json)) => Json(json).into_response(),
+        _ => not_ready(),
+    }
+}
+
+/// Does what takes long for large lists beside everything else.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
+async fn fleet(State(known): State<Known>) -> Json<Value> {
+    Json(known.fleet.report().json())
+}
+
+#[derive(Deserialize)]
+struct WaitQuery {
+    next_offset: Option<u64>,
+    timeout_ms: Option<u64>,
+}
+
+async fn wait(State(known): State<Known>, Query(query): Query<WaitQuery>) -> Response {
+    let Some(next_offset) = query.next_offset else {
+        return refused(StatusCode::BAD_REQUEST, "give the offset after the last command, as in /wait?next_offset=1042");
+    };
+    let most = query.timeout_ms.map_or(Duration::from_secs(30), Duration::from_millis).min(MOST_WAIT);
+    Json(wait_for(&known.fleet, next_offset, most).await).into_response()
+}
+
+/// Waits until proxies are connected, and all of them enforce all commands below an offset, but not longer than `most`.
+pub(crate) async fn wait_for(fleet: &Fleet, next_offset: u64, most: Duration) -> Value {
+    let mut changes = fleet.watch();
+    let enforced = async {
+        while !fleet.report().is_enforced(next_offset) {
+            if changes.changed().await.is_err() {
+                break;
+            }
+        }
+    };
+    let _in_time = timeout(most, enforced).await;
+    let report = fleet.report();
+    let mut json = report.json();
+    json["enforced"] = report.is_enforced(next_offset).into();
+    json
+}
+
+async fn events(State(known): State<Known>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let events = BroadcastStream::new(known.fleet.events()).map(|event| {
+        Ok(Event::default().data(match event {
+            Ok(event) => event,
+            Err(BroadcastStreamRecvError::Lagged(missed)) => json!({ "event": "missed", "count": missed }).to_string(),
+        }))
+    });
+    Sse::new(events).keep_alive(KeepAlive::default())
 }

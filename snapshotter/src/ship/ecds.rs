@@ -37,9 +37,9 @@ impl FilterKind {
         }
     }
 
-    /// What [`PluginConfig::root_id`] begins with. The kinds have configurations of their own, because they arrive at different times
-    /// and the last one serves.
-    fn root_id(self) -> &'static str {
+    /// Its name, which is what [`PluginConfig::root_id`] begins with. The kinds have configurations of their own, because they arrive at
+    /// different times and the last one serves.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Network => "network",
@@ -156,7 +156,7 @@ impl Resource<'_> {
         let plugin = PluginConfig {
             // Not that of the resource: the filter serves what has one name.
             name: self.name.to_owned(),
-            root_id: format!("{} {}", self.kind.root_id(), self.shipment),
+            root_id: format!("{} {}", self.kind.word(), self.shipment),
             vm_config: Some(vm),
             configuration: Some(Any::new(BYTES_VALUE, BytesValue { value: self.snapshot.clone() })),
             failure_policy: self.failure_policy as i32,

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use edgefold::{LogTime, now};
+use prometheus_client::metrics::histogram::Histogram;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 
 use super::session::{Heard, Session};
+use crate::admin::histogram;
 use crate::ship::ecds::FilterKind;
 
 /// Events that a slow listener has not read yet. It misses what is more.
@@ -21,6 +24,8 @@ pub(crate) struct Fleet {
     /// Changes whenever anything does.
     changed: watch::Sender<u64>,
     events: broadcast::Sender<String>,
+    /// How long after a command was appended a proxy had accepted it.
+    pub(crate) command_to_ack: Histogram,
 }
 
 #[derive(Debug, Default)]
@@ -102,7 +107,12 @@ pub(crate) struct Report {
 
 impl Default for Fleet {
     fn default() -> Self {
-        Self { state: Mutex::default(), changed: watch::Sender::new(0), events: broadcast::Sender::new(MOST_EVENTS) }
+        Self {
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+            events: broadcast::Sender::new(MOST_EVENTS),
+            command_to_ack: histogram(),
+        }
     }
 }
 
@@ -150,10 +160,10 @@ impl Fleet {
         }
     }
 
-    /// What was counted since the start, and how many proxies and streams there are.
-    pub(crate) fn counts(&self) -> (Counts, usize, usize) {
+    /// What was counted since the start, and how many streams there are.
+    pub(crate) fn counts(&self) -> (Counts, usize) {
         let state = self.state();
-        (state.counts.clone(), state.proxies().len(), state.streams.len())
+        (state.counts.clone(), state.streams.len())
     }
 
     pub(super) fn connect(&self, peer: SocketAddr) -> u64 {
@@ -175,18 +185,17 @@ impl Fleet {
         self.changed();
     }
 
-    pub(super) fn note_sent(&self, _id: u64, kind: FilterKind, _version: &str, bytes: usize) {
+    pub(super) fn note_sent(&self, kind: FilterKind, bytes: usize) {
         let mut state = self.state();
         state.counts.pushes[kind as usize] += 1;
         state.counts.pushed_bytes[kind as usize] += bytes as u64;
     }
 
-    /// A request has come, and `heard` is what it did. Returns the time of the oldest command that came with the version that was just
-    /// accepted, if that is what every proxy should have.
-    pub(super) fn note(&self, id: u64, session: &Session, heard: Heard) -> Option<LogTime> {
+    /// A request has come, and `heard` is what it did.
+    pub(super) fn note(&self, id: u64, session: &Session, heard: Heard) {
         let mut guard = self.state();
         let state = &mut *guard;
-        let stream = state.streams.get_mut(&id)?;
+        let Some(stream) = state.streams.get_mut(&id) else { return };
         if stream.node.is_none() {
             stream.node = session.node().cloned();
             let node = stream.node.clone().unwrap_or_default();
@@ -206,15 +215,16 @@ impl Fleet {
             }
         }
         let (node, peer) = (stream.node.clone().unwrap_or_default().0, stream.peer);
-        let mut commanded_at = None;
         match heard {
             Heard::Nothing => {}
             Heard::Ack { kind, version } => {
                 if let Some(held) = &mut stream.resources[kind as usize] {
                     held.accepted_at = Some(now());
                 }
-                if state.target.versions[kind as usize] == version && kind != FilterKind::Base {
-                    commanded_at = state.target.commanded_at;
+                let is_target = state.target.versions[kind as usize] == version && kind != FilterKind::Base;
+                if let Some(at) = state.target.commanded_at.filter(|_| is_target) {
+                    let took = Duration::from_millis(now().millis().saturating_sub(at.millis()));
+                    self.command_to_ack.observe(took.as_secs_f64());
                 }
                 self.tell(|| json!({ "event": "ack", "node": node, "address": peer, "version": version }));
             }
@@ -231,7 +241,6 @@ impl Fleet {
         }
         drop(guard);
         self.changed();
-        commanded_at
     }
 
     /// Who has what now.
@@ -306,7 +315,7 @@ impl Proxy {
     }
 
     /// Whether it has a filter, rather than only a base.
-    pub(crate) fn has_filter(&self) -> bool {
+    fn has_filter(&self) -> bool {
         [FilterKind::Http, FilterKind::Network].iter().any(|kind| self.resources[*kind as usize].is_some())
     }
 
@@ -350,6 +359,13 @@ impl Report {
         let mut with_filter = self.proxies.iter().filter(|proxy| proxy.has_filter()).peekable();
         with_filter.peek().is_some()
             && with_filter.all(|proxy| proxy.enforces(&self.target).is_some_and(|offset| offset >= next_offset))
+    }
+
+    /// How many proxies with a filter do not enforce everything yet that is shipped.
+    pub(crate) fn behind(&self) -> usize {
+        let is_behind =
+            |proxy: &&Proxy| proxy.has_filter() && proxy.enforces(&self.target).is_none_or(|of| of < self.target.covers);
+        self.proxies.iter().filter(is_behind).count()
     }
 
     /// As `/fleet` returns it.

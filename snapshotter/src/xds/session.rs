@@ -140,8 +140,7 @@ pub(super) struct Sent {
 /// What was refused.
 #[derive(Clone, Debug)]
 pub(super) struct Refused {
-    pub(super) version: String,
-    pub(super) message: String,
+    version: String,
     pub(super) times: u32,
     retry_at: Instant,
 }
@@ -244,8 +243,7 @@ impl Session {
         sent.offer.failed(&sent.encoded);
         let times = slot.refused.as_ref().map_or(0, |refused| refused.times).saturating_add(1);
         let wait = FIRST_RETRY.saturating_mul(1 << (times - 1).min(16)).min(LAST_RETRY);
-        slot.refused =
-            Some(Refused { version: version.clone(), message: message.clone(), times, retry_at: now + wait });
+        slot.refused = Some(Refused { version: version.clone(), times, retry_at: now + wait });
         Heard::Nack { kind, version, message }
     }
 

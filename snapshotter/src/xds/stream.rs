@@ -116,7 +116,7 @@ async fn serve<M: Into<Request>>(
         let now = Instant::now();
         while let Some(response) = session.next(&current, now.into_std()) {
             let offer = &response.offer;
-            shared.fleet.note_sent(id, offer.kind, &offer.version, response.encoded.any.len());
+            shared.fleet.note_sent(offer.kind, response.encoded.any.len());
             let message =
                 proto::response(protocol, response.nonce, &offer.name, &offer.version, &response.encoded.any);
             if messages.try_send(Part::Message(message)).is_err() {
