@@ -57,6 +57,14 @@ fn each_protocol_takes_a_base_and_changes_over_it() {
         assert_eq!(proxy["enforces_below"], next_offset, "{proxy}");
         println!("{xds:?} {proxy:#}");
         println!("{}", serve.output());
-        println!("{}", envoy.output().lines().filter(|line| line.contains("warn") || line.contains("reject")).collect::<Vec<_>>().join("\n"));
+        println!(
+            "{}",
+            envoy
+                .output()
+                .lines()
+                .filter(|line| line.contains("warn") || line.contains("reject"))
+                .collect::<Vec<_>>()
+                .join("\n")
+        );
     }
 }

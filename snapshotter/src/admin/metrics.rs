@@ -126,7 +126,10 @@ impl Metrics {
         };
         let proxies = gauge("xds_connected_proxies", "Proxies that have a stream to this process");
         let streams = gauge("xds_streams", "Streams that proxies have to this process");
-        let behind = gauge("xds_proxies_behind", "Proxies that do not enforce yet what was shipped last, as far as they have said");
+        let behind = gauge(
+            "xds_proxies_behind",
+            "Proxies that do not enforce yet what was shipped last, as far as they have said",
+        );
         let (pushes, pushed_bytes) = (Family::default(), Family::default());
         registry.register("xds_pushes", "Resources sent to proxies", Family::clone(&pushes));
         registry.register("xds_pushed_bytes", "Bytes of these resources", Family::clone(&pushed_bytes));

@@ -28,7 +28,7 @@ mod shipped;
 pub(crate) use metrics::{Metrics, histogram};
 pub(crate) use shipped::Shipped;
 
-use crate::xds::Fleet;
+use crate::xds::{Fleet, Report};
 
 /// How long the loop that ships may take for one round. A call to an unreachable broker takes up to 10 seconds.
 const STUCK: Duration = Duration::from_secs(60);
@@ -143,21 +143,27 @@ async fn fleet(State(known): State<Known>) -> Json<Value> {
 struct WaitQuery {
     next_offset: Option<u64>,
     timeout_ms: Option<u64>,
+    allow_none: Option<bool>,
 }
 
 async fn wait(State(known): State<Known>, Query(query): Query<WaitQuery>) -> Response {
     let Some(next_offset) = query.next_offset else {
-        return refused(StatusCode::BAD_REQUEST, "give the offset after the last command, as in /wait?next_offset=1042");
+        return refused(
+            StatusCode::BAD_REQUEST,
+            "give the offset after the last command, as in /wait?next_offset=1042",
+        );
     };
     let most = query.timeout_ms.map_or(Duration::from_secs(30), Duration::from_millis).min(MOST_WAIT);
-    Json(wait_for(&known.fleet, next_offset, most).await).into_response()
+    Json(wait_for(&known.fleet, next_offset, query.allow_none == Some(true), most).await).into_response()
 }
 
-/// Waits until proxies are connected, and all of them enforce all commands below an offset, but not longer than `most`.
-pub(crate) async fn wait_for(fleet: &Fleet, next_offset: u64, most: Duration) -> Value {
+/// Waits until all proxies enforce all commands below an offset, but not longer than `most`. If none is connected, it waits for one, unless
+/// `allow_none`.
+pub(crate) async fn wait_for(fleet: &Fleet, next_offset: u64, allow_none: bool, most: Duration) -> Value {
     let mut changes = fleet.watch();
+    let is_done = |report: &Report| report.is_enforced(next_offset) && (allow_none || report.has_proxies());
     let enforced = async {
-        while !fleet.report().is_enforced(next_offset) {
+        while !is_done(&fleet.report()) {
             if changes.changed().await.is_err() {
                 break;
             }
@@ -166,7 +172,7 @@ pub(crate) async fn wait_for(fleet: &Fleet, next_offset: u64, most: Duration) ->
     let _in_time = timeout(most, enforced).await;
     let report = fleet.report();
     let mut json = report.json();
-    json["enforced"] = report.is_enforced(next_offset).into();
+    json["enforced"] = is_done(&report).into();
     json
 }
 

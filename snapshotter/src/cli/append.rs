@@ -16,13 +16,15 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tracing::warn;
 
+use super::admin_args::WaitArgs;
 use super::{CliError, UNKNOWN, output};
 
 /// The end of the help of each of them.
 pub(super) const APPENDS: &str = "\
 Prints the offset and the text of each command, separated by a tab, once the log has them.
 
-Exit status: 0 if everything was appended, 2 if what is not printed was not, 3 if it may have been, 64 for a usage error.";
+Exit status: 0 if everything was appended (and, with --wait, confirmed), 2 if what is not printed was not, 3 if it may have been, 4 if \
+everything was appended, but not every proxy has confirmed it, 64 for a usage error.";
 
 /// How soon a signal is noticed.
 const POLL: Duration = Duration::from_millis(50);
@@ -39,6 +41,8 @@ pub(super) struct AppendArgs {
     /// The time of the command, as in 2016-09-12T15:32:00Z [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<LogTime>,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 /// The ranges that commands are about.
@@ -116,8 +120,9 @@ impl AppendArgs {
         let commands: Vec<NewCommand> = actions.into_iter().map(command).collect::<Result<_, CliError>>()?;
         match append_or_be_interrupted(log, &commands)? {
             Ok(offsets) => {
+                let next_offset = offsets.iter().max().map_or(0, |last| last + 1);
                 print_appended(&offsets.into_iter().zip(&commands).collect::<Vec<_>>())?;
-                Ok(ExitCode::SUCCESS)
+                Ok(self.wait.wait(next_offset).into())
             }
             Err(Error::Partly { outcomes, why }) => {
                 let appended: Vec<(u64, &NewCommand)> = outcomes

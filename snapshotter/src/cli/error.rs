@@ -42,6 +42,10 @@ pub(super) enum CliError {
          one that is not needed"
     )]
     TooManyLists { name: ListName },
+    #[error("{url}: {source}: is `serve --admin` there? --admin-url or EDGEFOLD_ADMIN says where")]
+    NoAdmin { url: String, source: Box<ureq::Error> },
+    #[error("{url}: that is not the admin server of edgefold serve: {source}")]
+    NotAnAdmin { url: String, source: serde_json::Error },
     #[error("cannot handle signals: {0}")]
     Signal(io::Error),
     #[error("interrupted: the commands may or may not have been appended; to append them twice does no harm")]

@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod admin_args;
 mod allow;
 mod append;
 mod block;
 mod check;
 mod error;
+mod fleet;
 mod init;
 mod inspect;
 mod list;
@@ -36,13 +38,16 @@ const USAGE_ERROR: u8 = 64;
 const ERROR: u8 = 2;
 /// The exit status if it is unknown whether a command was appended.
 const UNKNOWN: u8 = 3;
+/// The exit status if everything was appended, but not every proxy has confirmed it.
+const NOT_CONFIRMED: u8 = 4;
 
 const EXIT_STATUS: &str = "\
 Exit status:
   0   success
-  1   check: at least one address is refused; verify: the view differs from the commands
+  1   check: at least one address is refused; verify: the view differs from the commands; fleet: a proxy is behind
   2   an error, described on stderr; block, allow, add, remove, lists: what is not printed was not appended
   3   block, allow, add, remove, lists: of what is not printed, some may have been appended
+  4   with --wait: everything was appended, but not every proxy has confirmed it, as stderr says
   64  a usage error, which names the flag and the value";
 
 /// An event-sourced IP blocklist for Envoy
@@ -68,6 +73,7 @@ enum Subcommand {
     Lists(lists::ListsArgs),
     Check(check::CheckArgs),
     Serve(serve::ServeArgs),
+    Fleet(fleet::FleetArgs),
     Snapshot(snapshot::SnapshotArgs),
     Rejects(rejects::RejectsArgs),
     Verify(verify::VerifyArgs),
@@ -107,6 +113,7 @@ impl Subcommand {
             Self::Lists(args) => args.run(),
             Self::Check(args) => args.run(),
             Self::Serve(args) => args.run(),
+            Self::Fleet(args) => args.run(),
             Self::Snapshot(args) => args.run(),
             Self::Rejects(args) => args.run(),
             Self::Verify(args) => args.run(),

@@ -30,8 +30,13 @@ pub(super) fn print(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Res
 
 /// Prints on stderr what went wrong.
 pub(super) fn complain(error: &dyn std::error::Error) {
+    say(&error.to_string());
+}
+
+/// Prints a message for people on stderr.
+pub(super) fn say(text: &str) {
     // If stderr is closed, there is nobody to tell.
-    let _written = writeln!(io::stderr(), "edgefold: {error}");
+    let _written = writeln!(io::stderr(), "edgefold: {text}");
 }
 
 /// When a block ends, for people: `until TIME` or `forever`.

@@ -14,8 +14,8 @@ use super::CliError;
 use super::log_args::LogArgs;
 use super::settings_args::named;
 use super::snapshot_args::SnapshotContentArgs;
-use crate::serve::{ServeConfig, serve};
 use crate::net::TlsFiles;
+use crate::serve::{ServeConfig, serve};
 use crate::ship::ecds::FailurePolicy;
 use crate::xds::{Module, XdsConfig};
 
@@ -58,7 +58,13 @@ pub(super) struct ServeArgs {
     xds_address_path: Option<PathBuf>,
     /// How Envoys get the wasm module: from here, when they do not have it (remote), inside each resource (inline), or from a file on their
     /// host, given by its path
-    #[arg(long, value_name = "remote|inline|PATH", requires = "xds", default_value = "remote", help_heading = "A fleet over gRPC")]
+    #[arg(
+        long,
+        value_name = "remote|inline|PATH",
+        requires = "xds",
+        default_value = "remote",
+        help_heading = "A fleet over gRPC"
+    )]
     xds_module: String,
     /// The name that Envoys have for the cluster of xDS servers, from which they fetch the module
     #[arg(long, value_name = "NAME", requires = "xds", default_value = "edgefold", help_heading = "A fleet over gRPC")]
@@ -203,7 +209,10 @@ impl ServeArgs {
         }
         let default = Settings::default();
         let only_http = (refusal, client_address, tag_header);
-        if self.ecds_file.is_none() && self.xds.is_none() && only_http != (&default.refusal, &default.client_address, &default.tag_header) {
+        if self.ecds_file.is_none()
+            && self.xds.is_none()
+            && only_http != (&default.refusal, &default.client_address, &default.tag_header)
+        {
             return Err(
                 "--status, --body, --content-type, --header, --client-address and --tag-header apply to the HTTP filter: add \
                  --ecds-file",

@@ -144,8 +144,7 @@ impl TlsFiles {
             what: "a private key",
             source,
         })?;
-        let pair =
-            |source| TlsError::Pair { certificate: self.certificate.clone(), key: self.key.clone(), source };
+        let pair = |source| TlsError::Pair { certificate: self.certificate.clone(), key: self.key.clone(), source };
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder.with_safe_default_protocol_versions().map_err(pair)?;
         let builder = match (&self.client_ca, &content.client_ca) {

@@ -5,8 +5,8 @@ use edgefold_snapshot::Named;
 use prost::Message;
 
 use self::api::{
-    Any, AsyncDataSource, BytesValue, DataSource, DiscoveryResponse, HttpUri, PluginConfig, RemoteDataSource, Specifier,
-    TypedExtensionConfig, VmConfig, Wasm,
+    Any, AsyncDataSource, BytesValue, DataSource, DiscoveryResponse, HttpUri, PluginConfig, RemoteDataSource,
+    Specifier, TypedExtensionConfig, VmConfig, Wasm,
 };
 
 /// The type of each resource.
@@ -132,8 +132,9 @@ impl Resource<'_> {
     }
 
     fn any(&self) -> Any<TypedExtensionConfig> {
-        let local = |specifier| {
-            AsyncDataSource { local: Some(DataSource { specifier: Some(specifier) }), ..AsyncDataSource::default() }
+        let local = |specifier| AsyncDataSource {
+            local: Some(DataSource { specifier: Some(specifier) }),
+            ..AsyncDataSource::default()
         };
         let code = match self.code {
             Code::Inline(module) => local(Specifier::InlineBytes(Bytes::from_static(module))),
@@ -413,7 +414,9 @@ mod tests {
                 let response = Bytes::from(resource(kind, code, policy).encode());
                 assert_eq!(response, by_the_whole_api(kind, code, theirs));
                 let any = resource(kind, code, policy).encode_any();
-                assert!(discovery::DiscoveryResponse::decode(response.clone()).unwrap().resources[0].encode_to_vec() == any);
+                assert!(
+                    discovery::DiscoveryResponse::decode(response.clone()).unwrap().resources[0].encode_to_vec() == any
+                );
                 assert_eq!(snapshot_in(&response).as_deref(), Some(&b"snapshot"[..]));
                 assert_eq!(shipment_in(&response).as_deref(), Some("a b"));
             }

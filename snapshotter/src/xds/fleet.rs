@@ -170,8 +170,7 @@ impl Fleet {
         let mut state = self.state();
         state.last_id += 1;
         let id = state.last_id;
-        let stream =
-            Stream { peer, since: now(), node: None, resources: Default::default(), unknown: Vec::new() };
+        let stream = Stream { peer, since: now(), node: None, resources: Default::default(), unknown: Vec::new() };
         state.streams.insert(id, stream);
         id
     }
@@ -354,17 +353,22 @@ impl Proxy {
 }
 
 impl Report {
-    /// Whether proxies with a filter are connected, and all of them enforce all commands below this offset.
+    /// Whether all proxies that have a filter enforce all commands below this offset, and what is shipped accounts for these.
     pub(crate) fn is_enforced(&self, next_offset: u64) -> bool {
-        let mut with_filter = self.proxies.iter().filter(|proxy| proxy.has_filter()).peekable();
-        with_filter.peek().is_some()
-            && with_filter.all(|proxy| proxy.enforces(&self.target).is_some_and(|offset| offset >= next_offset))
+        let enforces = |proxy: &Proxy| proxy.enforces(&self.target).is_some_and(|offset| offset >= next_offset);
+        self.target.covers >= next_offset && self.proxies.iter().all(|proxy| !proxy.has_filter() || enforces(proxy))
+    }
+
+    /// Whether a proxy with a filter is connected.
+    pub(crate) fn has_proxies(&self) -> bool {
+        self.proxies.iter().any(Proxy::has_filter)
     }
 
     /// How many proxies with a filter do not enforce everything yet that is shipped.
     pub(crate) fn behind(&self) -> usize {
-        let is_behind =
-            |proxy: &&Proxy| proxy.has_filter() && proxy.enforces(&self.target).is_none_or(|of| of < self.target.covers);
+        let is_behind = |proxy: &&Proxy| {
+            proxy.has_filter() && proxy.enforces(&self.target).is_none_or(|of| of < self.target.covers)
+        };
         self.proxies.iter().filter(is_behind).count()
     }
 

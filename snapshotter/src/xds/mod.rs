@@ -21,7 +21,8 @@ mod server;
 mod session;
 mod stream;
 
-pub(crate) use fleet::{Fleet, Target};
+use fleet::Target;
+pub(crate) use fleet::{Fleet, Report};
 pub use resources::Module;
 use resources::{Common, Resources};
 use stream::Shared;
@@ -85,7 +86,8 @@ impl Xds {
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let threads = thread::available_parallelism().map_or(1, |count| count.get().min(4));
-        let runtime = runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("xds").enable_all().build();
+        let runtime =
+            runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("xds").enable_all().build();
         let runtime = runtime.map_err(failed)?;
         let sha256: String = Sha256::digest(module).iter().map(|byte| format!("{byte:02x}")).collect();
         let path = format!("/edgefold-filter-{sha256}.wasm");

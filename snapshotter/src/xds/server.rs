@@ -44,7 +44,8 @@ pub(super) fn start(
     module_path: String,
     module: &'static [u8],
 ) -> Result<watch::Receiver<bool>, XdsError> {
-    let address = listener.local_addr().map_err(|source| XdsError::Listen { address: ([0, 0, 0, 0], 0).into(), source })?;
+    let address =
+        listener.local_addr().map_err(|source| XdsError::Listen { address: ([0, 0, 0, 0], 0).into(), source })?;
     let listener =
         tokio::net::TcpListener::from_std(listener).map_err(|source| XdsError::Listen { address, source })?;
     let acceptor = tls.map(|files| Acceptor::start(files, &["h2"])).transpose()?;

@@ -52,10 +52,7 @@ impl Body for Messages {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Some(rest) = self.rest.take() {
             return Poll::Ready(Some(Ok(Frame::data(rest))));
         }
@@ -117,8 +114,7 @@ async fn serve<M: Into<Request>>(
         while let Some(response) = session.next(&current, now.into_std()) {
             let offer = &response.offer;
             shared.fleet.note_sent(offer.kind, response.encoded.any.len());
-            let message =
-                proto::response(protocol, response.nonce, &offer.name, &offer.version, &response.encoded.any);
+            let message = proto::response(protocol, response.nonce, &offer.name, &offer.version, &response.encoded.any);
             if messages.try_send(Part::Message(message)).is_err() {
                 return Status::cancelled("the client has closed the stream");
             }

@@ -1,0 +1,192 @@
+//! Asking the admin servers of `serve`: who enforces what.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use edgefold::parse_ttl;
+use serde::Deserialize;
+use serde_json::Value;
+use ureq::Agent;
+
+use super::output;
+use super::{CliError, NOT_CONFIRMED};
+
+/// How much longer than it was told to wait a server may take to answer.
+const GRACE: Duration = Duration::from_secs(5);
+/// The most bytes of an answer: 100,000 proxies have less.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// Where the admin servers are.
+#[derive(Args, Clone, Debug)]
+pub(super) struct AdminArgs {
+    /// The admin servers of all replicas of `serve --xds`, separated by commas: each knows only the proxies that are connected to it
+    #[arg(
+        long = "admin-url",
+        value_name = "URL",
+        env = "EDGEFOLD_ADMIN",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:9464"
+    )]
+    urls: Vec<String>,
+}
+
+/// Whether to wait until proxies enforce a command.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Waiting for proxies")]
+pub(super) struct WaitArgs {
+    /// Return when every proxy that is connected to `serve --xds` has confirmed what was appended, or after this long [default if no
+    /// duration is given: 30s]. docs/admin.md says what that promises
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "30s", value_parser = parse_ttl)]
+    wait: Option<Duration>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// What `/fleet` and `/wait` return.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Fleet {
+    pub(super) next_offset: u64,
+    #[serde(default)]
+    enforced: bool,
+    pub(super) proxies: Vec<Proxy>,
+}
+
+/// A proxy, as the admin server describes it.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Proxy {
+    pub(super) node: String,
+    pub(super) cluster: String,
+    pub(super) address: String,
+    pub(super) connected_at: String,
+    pub(super) enforces_below: Option<u64>,
+    pub(super) resources: Vec<Resource>,
+    pub(super) unknown_resources: Vec<String>,
+}
+
+/// What a proxy has of a resource.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Resource {
+    pub(super) name: String,
+    pub(super) version: Option<String>,
+    pub(super) accepted_at: Option<String>,
+    pub(super) nack: Option<Nack>,
+}
+
+/// What a proxy has refused.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Nack {
+    pub(super) version: String,
+    pub(super) message: String,
+    pub(super) times: u32,
+}
+
+impl AdminArgs {
+    /// What each of them answers for `path`, as its URL and JSON.
+    pub(super) fn get(&self, path: &str, most: Duration) -> Vec<(&str, Result<Value, CliError>)> {
+        let agent: Agent = Agent::config_builder().timeout_global(Some(most + GRACE)).build().into();
+        let get = |url: &str| {
+            let failed = |source: ureq::Error| CliError::NoAdmin { url: url.to_owned(), source: Box::new(source) };
+            let mut response = agent.get(format!("{}{path}", url.trim_end_matches('/'))).call().map_err(failed)?;
+            response.body_mut().with_config().limit(MOST_BYTES).read_json().map_err(failed)
+        };
+        thread::scope(|scope| {
+            let asked: Vec<_> = self.urls.iter().map(|url| (url.as_str(), scope.spawn(move || get(url)))).collect();
+            let answer = |(url, thread): (&'_ str, thread::ScopedJoinHandle<'_, Result<Value, CliError>>)| {
+                let panicked = |_| Err(CliError::Usage(format!("{url}: asking it has panicked, which is a bug")));
+                thread.join().unwrap_or_else(panicked)
+            };
+            self.urls.iter().map(String::as_str).zip(asked.into_iter().map(answer)).collect()
+        })
+    }
+
+    /// What is known about all proxies, of all replicas.
+    pub(super) fn fleet(&self, path: &str, most: Duration) -> Result<Vec<(&str, Fleet)>, CliError> {
+        let answers = self.get(path, most).into_iter();
+        answers
+            .map(|(url, answer)| {
+                let fleet = serde_json::from_value(answer?)
+                    .map_err(|source| CliError::NotAnAdmin { url: url.to_owned(), source })?;
+                Ok((url, fleet))
+            })
+            .collect()
+    }
+}
+
+impl WaitArgs {
+    /// Waits until all commands below `next_offset` are enforced, if that is asked for, and returns the exit status.
+    pub(super) fn wait(&self, next_offset: u64) -> u8 {
+        let Some(most) = self.wait else { return 0 };
+        let (began, several) = (Instant::now(), self.admin.urls.len() > 1);
+        let path = format!("/wait?next_offset={next_offset}&timeout_ms={}&allow_none={several}", most.as_millis());
+        let fleets = match self.admin.fleet(&path, most) {
+            Ok(fleets) => fleets,
+            Err(error) => {
+                output::say(&format!("everything was appended, but it is not known who enforces it: {error}"));
+                return NOT_CONFIRMED;
+            }
+        };
+        let proxies: Vec<&Proxy> =
+            fleets.iter().flat_map(|(_, fleet)| &fleet.proxies).filter(|proxy| proxy.has_filter()).collect();
+        if fleets.iter().all(|(_, fleet)| fleet.enforced) && !proxies.is_empty() {
+            let took = began.elapsed().as_millis();
+            let who = if proxies.len() == 1 {
+                "1 proxy enforces".to_owned()
+            } else {
+                format!("{} proxies enforce", proxies.len())
+            };
+            output::say(&format!("{who} it, {took} ms after it was appended"));
+            return 0;
+        }
+        let mut text = "everything was appended, but not every proxy has confirmed it".to_owned();
+        if proxies.is_empty() {
+            text += ": no proxy is connected";
+        }
+        for (url, fleet) in &fleets {
+            if fleet.next_offset < next_offset {
+                text += &format!("\n  {url} has shipped the commands below {} only", fleet.next_offset);
+            }
+            let late = |proxy: &&Proxy| proxy.has_filter() && proxy.enforces_below.is_none_or(|of| of < next_offset);
+            for proxy in fleet.proxies.iter().filter(late) {
+                text += &format!("\n  {}: {}", proxy.name(), proxy.state(next_offset));
+            }
+        }
+        output::say(&text);
+        NOT_CONFIRMED
+    }
+}
+
+impl Proxy {
+    /// Who it is, for people.
+    pub(super) fn name(&self) -> String {
+        output::one_line(&format!("{} at {}", self.node, self.address))
+    }
+
+    /// Whether it has a filter, rather than only a base.
+    pub(super) fn has_filter(&self) -> bool {
+        self.resources.iter().any(|resource| !resource.name.ends_with("-base"))
+    }
+
+    /// What it enforces of the commands below `next_offset`, for people.
+    pub(super) fn state(&self, next_offset: u64) -> String {
+        let mut text = match self.enforces_below {
+            _ if !self.has_filter() => "has no filter".to_owned(),
+            Some(offset) if offset >= next_offset => "enforces all".to_owned(),
+            Some(offset) => format!("behind: enforces the commands below {offset} of {next_offset}"),
+            None if self.resources.iter().any(|resource| resource.version.is_some()) => {
+                "behind: waits for the rest of a base and an overlay".to_owned()
+            }
+            None => "behind: has nothing yet".to_owned(),
+        };
+        for resource in &self.resources {
+            if let Some(Nack { version, message, times }) = &resource.nack {
+                let times = if *times == 1 { String::new() } else { format!(" {times} times") };
+                text += &format!("; it refused {} {version}{times}: {message}", resource.name);
+            }
+        }
+        for name in &self.unknown_resources {
+            text += &format!("; it asks for {name}, which does not exist");
+        }
+        output::one_line(&text)
+    }
+}
