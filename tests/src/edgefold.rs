@@ -208,6 +208,16 @@ impl Edgefold {
         serve
     }
 
+    /// A host with a copy of the SQLite log, which does not get any later commands.
+    #[track_caller]
+    pub fn copy_of_log(&self) -> Self {
+        let copy = Self::uninitialized();
+        let path = |log: &str| log.strip_prefix("sqlite:").expect("a SQLite log").to_owned();
+        let statement = format!("VACUUM INTO '{}'", path(&copy.log));
+        rusqlite::Connection::open(path(&self.log)).and_then(|log| log.execute(&statement, ())).expect("a copy");
+        copy
+    }
+
     /// Another host with the same log, and a folder of its own.
     pub fn replica(&self) -> Self {
         Self { directory: Arc::new(temporary_directory()), ..self.clone() }
@@ -303,7 +313,9 @@ impl Serve {
     /// What its admin server answers for this path.
     #[track_caller]
     pub fn admin(&self, path: &str) -> Value {
-        let response = CLIENT.get(format!("{}{path}", self.admin_url())).send().expect("an answer");
+        // `/wait` takes up to 30 s.
+        let request = CLIENT.get(format!("{}{path}", self.admin_url())).timeout(Duration::from_secs(40));
+        let response = request.send().expect("an answer");
         serde_json::from_str(&response.text().expect("text")).expect("JSON")
     }
 

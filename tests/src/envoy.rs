@@ -65,11 +65,11 @@ impl EnvoyOptions {
 /// How an Envoy of a fleet gets its snapshots.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Xds {
-    /// A stream for each resource, as in the example.
+    /// A stream for each resource.
     DeltaEcds,
     /// The same, with the state of the world.
     SotwEcds,
-    /// One stream for all resources.
+    /// One stream for all resources, as in the example.
     DeltaAds,
     /// The same, with the state of the world.
     SotwAds,
@@ -188,27 +188,30 @@ impl Envoy {
             replicas.iter().map(|replica| endpoint(&replica.ip().to_string(), replica.port())).collect();
         let endpoints = endpoints.join("\n        ");
         replace(1, &endpoint("edgefold-1.example.com", 18000), &endpoints);
-        let grpc = "api_config_source:
-                  api_type: DELTA_GRPC
-                  transport_api_version: V3
-                  grpc_services:
-                  - envoy_grpc: { cluster_name: edgefold }";
-        let ads = |api_type: &str| {
-            let service = "grpc_services: [{ envoy_grpc: { cluster_name: edgefold } }]";
-            let config = format!("ads_config: {{ api_type: {api_type}, transport_api_version: V3, {service} }}");
-            format!("dynamic_resources:\n  {config}\n\nstatic_resources:")
+        let (dynamic, statics) = ("dynamic_resources:\n", "static_resources:\n");
+        let (head, rest) = configuration.split_once(dynamic).expect("ADS");
+        let (ads, rest) = rest.split_once(statics).expect("static resources");
+        let config = if matches!(xds, Xds::SotwEcds | Xds::SotwAds) {
+            assert_eq!(ads.matches("DELTA_GRPC").count(), 1);
+            ads.replace("DELTA_GRPC", "GRPC")
+        } else {
+            ads.to_owned()
         };
-        match xds {
-            Xds::DeltaEcds => {}
-            Xds::SotwEcds => replace(2, "api_type: DELTA_GRPC", "api_type: GRPC"),
-            Xds::DeltaAds | Xds::SotwAds => {
-                replace(2, grpc, "ads: {}");
-                let api_type = if xds == Xds::DeltaAds { "DELTA_GRPC" } else { "GRPC" };
-                replace(1, "static_resources:", &ads(api_type));
+        configuration = match xds {
+            Xds::DeltaAds | Xds::SotwAds => format!("{head}{dynamic}{config}{statics}{rest}"),
+            Xds::DeltaEcds | Xds::SotwEcds => {
+                // A stream of its own for each resource, to the same service.
+                let source = config.trim().replace("ads_config:", "api_config_source:");
+                let source = source.replace('\n', "\n              ");
+                assert_eq!(rest.matches("ads: {}").count(), 2);
+                format!("{head}{statics}{}", rest.replace("ads: {}", &source))
             }
-        }
+        };
         match tls {
-            Some(tls) => replace(3, "/etc/edgefold/", &format!("{}/", tls.display())),
+            Some(tls) => {
+                assert_eq!(configuration.matches("/etc/edgefold/").count(), 3);
+                configuration = configuration.replace("/etc/edgefold/", &format!("{}/", tls.display()));
+            }
             None => {
                 let (before, _tls) = configuration.split_once("    transport_socket:\n").expect("TLS");
                 let (_, upstream) = configuration.split_once("  - name: upstream\n").expect("the upstream");

@@ -1,7 +1,7 @@
 //! A TCP relay in front of a server, which can fail as a network does.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
@@ -39,7 +39,7 @@ enum Link {
 
 impl Relay {
     /// Relays to `target` from a free port.
-    pub(crate) fn start(target: u16) -> Self {
+    pub fn start(target: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port for the relay");
         let port = listener.local_addr().expect("its address").port();
         let state = Mutex::new(State { link: Link::Up, connections: Vec::new() });
@@ -60,6 +60,11 @@ impl Relay {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// The URL of the log with `prefix`, through the relay.

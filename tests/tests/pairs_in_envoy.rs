@@ -2,32 +2,19 @@
 #![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
 mod commands;
+mod load;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use edgefold_tests::{Client, Edgefold, Envoy, EnvoyOptions, Example, Serve, eventually, seed};
 use fastrand::Rng;
 
-use crate::commands::append;
+use crate::commands::{MANY, append, large, singles};
+use crate::load::under_load;
 
-/// So many single addresses, none beside another, that their table takes more than 64 KiB.
-const MANY: u32 = 30_000;
 /// The hosts of the random tests.
 const HOSTS: u8 = 30;
-
-/// Every third address of 20.0.0.0/8, from the place `from` on.
-fn singles(verb: &str, from: u32, count: u32) -> impl Iterator<Item = String> {
-    (from..from + count).map(move |place| format!("{verb} {}", std::net::Ipv4Addr::from((20 << 24) + 3 * place)))
-}
-
-fn large() -> Edgefold {
-    let edgefold = Edgefold::sqlite();
-    append(&edgefold, singles("BLACKLIST", 0, MANY));
-    edgefold
-}
 
 /// Waits until Envoy enforces all commands below `next_offset`.
 fn wait_for_generation(envoy: &Envoy, next_offset: u64) {
@@ -60,35 +47,6 @@ fn each_example_takes_a_change_over_a_base_that_stays() {
         let passes = |client: &str| envoy.client(client).status() == Some(200);
         assert!(passes("127.0.0.70") && !passes("127.0.0.7") && !passes("127.0.0.71"), "after a restart");
         assert_eq!(serve.metric("edgefold_bases_shipped_total"), Some(1));
-    }
-}
-
-/// Clients that get answers without a break, until they are stopped: one that is refused, and one that is not.
-fn under_load(envoy: &Envoy, act: impl FnOnce()) -> u64 {
-    let (stop, count) = (AtomicBool::new(false), std::sync::atomic::AtomicU64::new(0));
-    thread::scope(|scope| {
-        for (client, status) in [("10.0.0.1", 403), ("192.0.2.1", 200)] {
-            let (stop, count) = (&stop, &count);
-            scope.spawn(move || {
-                let connection = envoy.client("127.0.0.1");
-                while !stop.load(Ordering::Relaxed) {
-                    assert_eq!(connection.status_for(client), status, "{client}");
-                    count.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        let _stopped = Stop(&stop);
-        act();
-    });
-    count.into_inner()
-}
-
-/// Stops the clients, also after a panic.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

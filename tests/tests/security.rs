@@ -2,50 +2,13 @@
 //! rights that `docs/log.md` names, or all of them but one.
 #![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
-use std::path::Path;
+mod certificates;
 
 use edgefold_tests::{Edgefold, Kafka, Outcome, Serve, java};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use crate::certificates::Certificates;
 
 const ERROR: i32 = 2;
-
-/// A CA, and certificates in PEM files of a folder.
-struct Certificates {
-    ca: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Certificates {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        Self { ca: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
-    }
-
-    /// The certificate of the CA, in a file.
-    fn ca_file(&self, folder: &Path, name: &str) -> String {
-        let file = folder.join(name);
-        std::fs::write(&file, self.ca.pem()).unwrap();
-        file.to_str().unwrap().to_owned()
-    }
-
-    /// A certificate of `name` for 127.0.0.1, and its key, in two files.
-    fn issue(&self, folder: &Path, name: &str) -> [String; 2] {
-        self.issue_for("127.0.0.1", folder, name)
-    }
-
-    fn issue_for(&self, host: &str, folder: &Path, name: &str) -> [String; 2] {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        let certificate = params.signed_by(&key, &self.ca).unwrap();
-        [("crt", certificate.pem()), ("key", key.serialize_pem())].map(|(suffix, pem)| {
-            let file = folder.join(format!("{name}.{suffix}"));
-            std::fs::write(&file, pem).unwrap();
-            file.to_str().unwrap().to_owned()
-        })
-    }
-}
 
 #[test]
 fn tls_with_a_ca_of_its_own_and_client_certificates() {

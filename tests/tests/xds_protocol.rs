@@ -239,9 +239,12 @@ impl Client {
 /// A log with one block, and what serves it.
 fn world() -> (Edgefold, Serve) {
     let edgefold = Edgefold::sqlite().block(&["10.0.0.1"]);
-    let serve = edgefold.serve_xds(&[]);
+    // With a module that has to be fetched, more is sent: a test of its own has that.
+    let serve = edgefold.serve_xds(&INLINE);
     (edgefold, serve)
 }
+
+const INLINE: [&str; 2] = ["--xds-module", "inline"];
 
 /// The offset in a version.
 fn offset(got: &Got) -> u64 {
@@ -430,7 +433,7 @@ fn the_node_is_needed_once() {
 fn a_client_that_has_the_version_does_not_get_it_again_on_any_replica() {
     for variant in ALL {
         let (edgefold, serve) = world();
-        let replica = edgefold.replica().serve_xds(&[]);
+        let replica = edgefold.replica().serve_xds(&INLINE);
         let mut client = Client::connect(&serve, variant, &["edgefold"], &[]);
         let first = client.take(1)["edgefold"].clone();
         for serve in [&serve, &replica] {
@@ -453,7 +456,7 @@ fn other_settings_are_another_version() {
     let version = |serve: &Serve| Client::connect(serve, Variant::DeltaEcds, &["edgefold"], &[]).next().version;
     let (before, again) = (version(&serve), version(&serve));
     assert_eq!(before, again);
-    for args in [["--mode", "shadow"], ["--failure-policy", "fail-closed"], ["--xds-module", "inline"]] {
+    for args in [["--mode", "shadow"], ["--failure-policy", "fail-closed"], ["--xds-module", "/filter.wasm"]] {
         let other = version(&edgefold.replica().serve_xds(&args));
         assert_ne!(before, other, "{args:?}: it must get to the proxies");
     }
@@ -497,7 +500,7 @@ fn a_client_that_never_reads_holds_up_nobody() {
         let singles =
             (0..100_000).map(|place| format!("BLACKLIST {}", std::net::Ipv4Addr::from((20 << 24) + 3 * place)));
         commands::append(&edgefold, singles);
-        let serve = edgefold.serve_xds(&[]);
+        let serve = edgefold.serve_xds(&INLINE);
         let never: Vec<Client> = (0..20).map(|_| Client::connect(&serve, variant, &["edgefold-base"], &[])).collect();
         let streams = || serve.admin("/fleet")["proxies"][0]["resources"].as_array().map(|_| ());
         eventually("their requests", streams);
@@ -594,16 +597,56 @@ fn a_stop_ends_the_streams_so_that_clients_go_elsewhere() {
     }
 }
 
-#[test]
-fn the_module_comes_from_the_same_server() {
-    let (edgefold, serve) = world();
-    let got = Client::connect(&serve, Variant::DeltaEcds, &["edgefold"], &[]).next();
+/// The path of the module in a resource; `None` if the module is not to be fetched.
+fn module_path(got: &Got) -> Option<String> {
     let text = String::from_utf8_lossy(&got.resource.value).into_owned();
-    let start = text.find("/edgefold-filter-").unwrap();
-    let path = &text[start..start + text[start..].find(".wasm").unwrap() + 5];
-    let http = reqwest::blocking::Client::builder().http2_prior_knowledge().build().unwrap();
-    let module = http.get(format!("http://{}{path}", serve.xds_address())).send().unwrap().bytes().unwrap();
-    let file = edgefold.path("filter.wasm");
-    edgefold.run(&["module", "-o", &file]);
-    assert!(module == std::fs::read(file).unwrap());
+    let start = text.find("/edgefold-filter-")?;
+    Some(text[start..start + text[start..].find(".wasm")? + 5].to_owned())
+}
+
+#[test]
+fn the_module_comes_with_the_first_resource_and_then_from_the_same_server() {
+    for variant in ALL {
+        let edgefold = Edgefold::sqlite().block(&["10.0.0.1"]);
+        let serve = edgefold.serve_xds(&[]);
+        let mut client = Client::connect(&serve, variant, &["edgefold"], &[]);
+        let first = client.next();
+        assert_eq!(module_path(&first), None, "{variant:?}: a proxy with nothing must not have to refuse it");
+        client.ack(&first);
+        // The same again, so that it fetches the module before the next change. It refuses that once.
+        let cold = client.next();
+        assert_eq!(cold.version, first.version, "{variant:?}");
+        let path = module_path(&cold).unwrap();
+        client.answer_as(&cold.nonce, &first.version, Some("Unable to create Wasm plugin edgefold"));
+        let warm = client.next();
+        assert_eq!((&warm.version, module_path(&warm)), (&first.version, Some(path.clone())), "{variant:?}");
+        assert_ne!(warm.resource, cold.resource, "{variant:?}");
+        client.ack(&warm);
+        edgefold.block(&["10.0.0.3"]);
+        let next = client.next();
+        assert!(offset(&next) == 2 && module_path(&next).is_some(), "{variant:?}");
+        assert_eq!(serve.metric("edgefold_xds_nacks_total"), Some(0), "{variant:?}: that was expected");
+
+        let http = reqwest::blocking::Client::builder().http2_prior_knowledge().build().unwrap();
+        let module = http.get(format!("http://{}{path}", serve.xds_address())).send().unwrap().bytes().unwrap();
+        let file = edgefold.path("filter.wasm");
+        edgefold.run(&["module", "-o", &file]);
+        assert!(module == std::fs::read(file).unwrap());
+    }
+}
+
+#[test]
+fn a_proxy_that_cannot_fetch_the_module_gets_it_inside_the_resource() {
+    for variant in ALL {
+        let edgefold = Edgefold::sqlite().block(&["10.0.0.1"]);
+        let serve = edgefold.serve_xds(&[]);
+        let mut client = Client::connect(&serve, variant, &["edgefold"], &[("edgefold", "0#77")]);
+        let refuse = |client: &mut Client| {
+            let got = client.next();
+            client.answer_as(&got.nonce, "0#77", Some("no"));
+            module_path(&got).is_some()
+        };
+        let has_to_fetch: Vec<bool> = (0..5).map(|_| refuse(&mut client)).collect();
+        assert_eq!(has_to_fetch, [true, true, true, true, false], "{variant:?}");
+    }
 }

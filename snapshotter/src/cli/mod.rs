@@ -72,7 +72,7 @@ enum Subcommand {
     List(list::ListArgs),
     Lists(lists::ListsArgs),
     Check(check::CheckArgs),
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     Fleet(fleet::FleetArgs),
     Snapshot(snapshot::SnapshotArgs),
     Rejects(rejects::RejectsArgs),

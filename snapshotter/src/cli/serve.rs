@@ -150,7 +150,7 @@ fn ecds_path(text: &str) -> Result<PathBuf, String> {
 }
 
 impl ServeArgs {
-    pub(super) fn run(self) -> Result<ExitCode, CliError> {
+    pub(super) fn run(self: Box<Self>) -> Result<ExitCode, CliError> {
         let settings = self.content.settings.read()?;
         self.check(&settings).map_err(|what| CliError::Usage(what.to_owned()))?;
         if let Some(address) = self.xds {

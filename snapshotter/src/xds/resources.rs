@@ -1,5 +1,6 @@
 //! The resources that all streams deliver, each encoded once.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +14,8 @@ use crate::ship::{Shipment, cut};
 /// How Envoy gets the wasm module over gRPC.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Module {
-    /// From the server of the resources, by its SHA-256.
+    /// From the server of the resources, by its SHA-256. A proxy that has nothing yet gets it inside the resource: it opens its listener even if
+    /// it refuses the first resource, and has to refuse one with a module that it has to fetch.
     Remote {
         /// The cluster in Envoy's configuration that has that server.
         cluster: String,
@@ -51,8 +53,17 @@ pub(super) struct Offer {
     common: Arc<Common>,
     /// The number of times that a proxy refused it, or was cut off before it answered.
     failures: AtomicU32,
-    /// The encoding after that many failures.
-    encoded: Mutex<Option<Encoded>>,
+    /// The encodings after the latest number of failures.
+    encoded: Mutex<HashMap<Form, Encoded>>,
+}
+
+/// The forms in which a resource can be sent.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Form {
+    /// As [`XdsConfig`](super::XdsConfig) says.
+    Usual,
+    /// With the module in it.
+    Inline,
 }
 
 /// What is sent of a resource.
@@ -60,6 +71,7 @@ pub(super) struct Offer {
 pub(super) struct Encoded {
     /// The encoded `Any`.
     pub(super) any: Bytes,
+    pub(super) form: Form,
     failures: u32,
 }
 
@@ -128,13 +140,17 @@ impl Offer {
 
     /// What to send now: the same for all proxies, until one of them has [failed](Offer::failed) to take it. Envoy remembers the bytes that it
     /// refused last: if it gets the same again, it accepts them, and does nothing with them.
-    pub(super) fn encoded(&self) -> Encoded {
+    pub(super) fn encoded(&self, form: Form) -> Encoded {
         let failures = self.failures.load(Ordering::Relaxed);
         let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*encoded {
-            Some(encoded) if encoded.failures == failures => encoded.clone(),
-            _ => encoded.insert(Encoded { any: self.encode(failures), failures }).clone(),
-        }
+        encoded.retain(|_, encoded| encoded.failures == failures);
+        let encode = || Encoded { any: self.encode(form, failures), form, failures };
+        encoded.entry(form).or_insert_with(encode).clone()
+    }
+
+    /// Whether the module is fetched if it is sent in the usual form.
+    pub(super) fn is_remote(&self) -> bool {
+        matches!(self.common.module, Module::Remote { .. })
     }
 
     /// A proxy has refused what was sent, or was cut off, so that it may have refused it. It gets other bytes next time.
@@ -142,9 +158,10 @@ impl Offer {
         self.failures.fetch_max(sent.failures.saturating_add(1), Ordering::Relaxed);
     }
 
-    fn encode(&self, failures: u32) -> Bytes {
+    fn encode(&self, form: Form, failures: u32) -> Bytes {
         let Common { failure_policy, module, sha256, uri } = &*self.common;
         let code = match module {
+            _ if form == Form::Inline => Code::Inline(self.shipment.module),
             Module::Remote { cluster } => Code::Remote { uri, cluster, sha256 },
             Module::File(path) => Code::File(path),
             Module::Inline => Code::Inline(self.shipment.module),

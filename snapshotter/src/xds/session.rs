@@ -1,16 +1,18 @@
 //! One xDS stream, without its IO: what a proxy asks for, what it has, and what to send next.
 //!
-//! The rules are those of the [xDS protocol](https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol), with three of our own:
+//! The rules are those of the [xDS protocol](https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol), with four of our own:
 //!
 //! - A resource is never removed, not even one that does not exist: with a resource Envoy drops its filter.
 //! - A response has one resource: Envoy's ECDS takes no more at a time.
+//! - A module that has to be fetched is refused the first time. So a proxy that has nothing yet gets it inside the resource, and then the
+//!   resource once more without it: then it has fetched the module before the next change.
 //! - Nothing more of a resource is sent until the proxy has answered what was sent before. So a slow proxy skips to the newest.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::resources::{Encoded, Offer, Resources};
+use super::resources::{Encoded, Form, Offer, Resources};
 use crate::ship::ecds::{EXTENSION_CONFIG, FilterKind};
 
 /// Texts of a client are cut to this length before they are kept.
@@ -24,6 +26,8 @@ const PER_SECOND: f64 = 10.0;
 /// module refuses the first time.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(60);
+/// A proxy that refuses a resource this many times may not be able to fetch the module.
+const MOST_FETCHES: u32 = 4;
 /// How long a client may take to answer a response. What it has not answered stays in memory.
 const MOST_SILENCE: Duration = Duration::from_secs(300);
 
@@ -122,6 +126,8 @@ pub(super) struct Slot {
     pub(super) is_subscribed: bool,
     /// The version that the client has.
     pub(super) has: Option<String>,
+    /// Whether it has only accepted resources with the module in them.
+    is_cold: bool,
     /// What was sent, and is not answered yet.
     pub(super) sent: Option<Sent>,
     /// What the client has refused, until it accepts something.
@@ -238,13 +244,15 @@ impl Session {
         let version = sent.offer.version.clone();
         let Some(message) = error.map(shortened) else {
             (slot.has, slot.refused) = (Some(version.clone()), None);
+            slot.is_cold = sent.offer.is_remote() && sent.encoded.form == Form::Inline;
             return Heard::Ack { kind, version };
         };
         sent.offer.failed(&sent.encoded);
+        let has_to_fetch = slot.refused.is_none() && sent.offer.is_remote() && sent.encoded.form == Form::Usual;
         let times = slot.refused.as_ref().map_or(0, |refused| refused.times).saturating_add(1);
         let wait = FIRST_RETRY.saturating_mul(1 << (times - 1).min(16)).min(LAST_RETRY);
         slot.refused = Some(Refused { version: version.clone(), times, retry_at: now + wait });
-        Heard::Nack { kind, version, message }
+        if has_to_fetch { Heard::Nothing } else { Heard::Nack { kind, version, message } }
     }
 
     /// The state of the world: these are all names. On the first request without names, all resources are wanted.
@@ -320,14 +328,16 @@ impl Session {
         if self.protocol == Protocol::Sotw && self.slots.iter().any(|slot| slot.sent.is_some()) {
             return None;
         }
-        let kind = FilterKind::ALL.into_iter().find(|kind| {
-            let slot = self.slot(*kind);
-            slot.is_subscribed
-                && slot.sent.is_none()
-                && slot.has.as_ref() != Some(&resources.get(*kind).version)
-                && slot.refused.as_ref().is_none_or(|refused| refused.is_over(&resources.get(*kind).version, now))
-        })?;
-        let (offer, encoded) = (Arc::clone(resources.get(kind)), resources.get(kind).encoded());
+        // What a proxy has to fetch it refuses at first, and an Envoy that starts waits for no resource any more once it has refused one.
+        let has_all = self.slots.iter().all(|slot| !slot.is_subscribed || slot.has.is_some());
+        let is_due = |kind: &FilterKind| self.slot(*kind).is_due(resources.get(*kind), has_all, now);
+        // The base first: without it, nothing else serves.
+        let kind = [FilterKind::Base, FilterKind::Http, FilterKind::Network].into_iter().find(is_due)?;
+        let (slot, offer) = (self.slot(kind), Arc::clone(resources.get(kind)));
+        let needs_module =
+            slot.has.is_none() || slot.refused.as_ref().is_some_and(|refused| refused.times >= MOST_FETCHES);
+        let form = if needs_module && offer.is_remote() { Form::Inline } else { Form::Usual };
+        let encoded = offer.encoded(form);
         self.last_nonce += 1;
         let nonce = self.last_nonce;
         let sent = Sent { nonce, at: now, offer: Arc::clone(&offer), encoded: encoded.clone() };
@@ -358,6 +368,17 @@ impl Session {
 }
 
 impl Slot {
+    /// Whether this resource is to be sent at `now`, if only so that the proxy fetches the module.
+    fn is_due(&self, offer: &Offer, may_fetch: bool, now: Instant) -> bool {
+        // A base is not sent again for the module: it is large, and the others need the same module.
+        let is_cold = self.is_cold && offer.kind != FilterKind::Base;
+        let is_wanted = self.has.as_ref() != Some(&offer.version) || (is_cold && may_fetch);
+        self.is_subscribed
+            && self.sent.is_none()
+            && is_wanted
+            && self.refused.as_ref().is_none_or(|refused| refused.is_over(&offer.version, now))
+    }
+
     /// Sets whether the client wants it. If that is new, it has the version `has`.
     fn subscribe(&mut self, is_subscribed: bool, has: Option<&String>) {
         if !is_subscribed {
