@@ -6,9 +6,10 @@
 //!   [ECDS resource](ship::ecds), and is written to [files](ship::files).
 //! - [`xds`] delivers it to a fleet of Envoys over gRPC, and knows who has what.
 //! - [`keeper`] keeps the view of ranges in step with the commands, as one of any number of snapshotters.
-//! - `admin` serves metrics.
+//! - `admin` answers who has what, `api` takes commands over HTTP, and `net` is what servers have in common.
 
 mod admin;
+pub mod api;
 pub mod cli;
 pub mod keeper;
 pub mod modules;

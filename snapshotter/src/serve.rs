@@ -18,6 +18,7 @@ use signal_hook::flag;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Known, Metrics, Shipped};
+use crate::api::{self, ApiConfig, ApiError};
 use crate::keeper::{Keeper, MOST_JITTER, PATIENCE, Role};
 use crate::modules::module_for;
 use crate::retry::Retry;
@@ -51,6 +52,10 @@ pub struct ServeConfig {
     pub xds: Option<XdsConfig>,
     /// The file that receives the address of that server.
     pub xds_address_path: Option<PathBuf>,
+    /// Where to take commands over HTTP.
+    pub api: Option<ApiConfig>,
+    /// The file that receives the address of that server.
+    pub api_address_path: Option<PathBuf>,
     /// What Envoy does if the filter crashes.
     pub failure_policy: FailurePolicy,
     /// How long to wait after a shipment before the next.
@@ -77,9 +82,9 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     }
     let fleet = Arc::new(Fleet::default());
     let (metrics, shipped) = (Arc::new(Metrics::new(&fleet)), Arc::new(Shipped::default()));
+    let known = Known { metrics: Arc::clone(&metrics), fleet: Arc::clone(&fleet), shipped: Arc::clone(&shipped) };
     if let Some(address) = config.admin {
-        let (metrics, fleet, shipped) = (Arc::clone(&metrics), Arc::clone(&fleet), Arc::clone(&shipped));
-        serve_admin(address, config.admin_address_path, Known { metrics, fleet, shipped })?;
+        serve_admin(address, config.admin_address_path, known.clone())?;
     }
     let module = module_for(config.settings.open_connections);
     let mut publisher = Publisher::new(&config.name, config.epoch, config.settings, module);
@@ -103,6 +108,11 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     if let Some(address) = xds_address {
         info!("xDS at {address}");
         config.xds_address_path.map_or(Ok(()), |path| write_address(path, address))?;
+    }
+    if let Some(api) = config.api {
+        let address = api::serve(api, Arc::clone(&log), known)?;
+        info!("commands at http://{address}/commands");
+        config.api_address_path.map_or(Ok(()), |path| write_address(path, address))?;
     }
     starting.store(false, Ordering::Relaxed);
     let keeper = config.keeps_view.then(|| keep_view(Arc::clone(&log), view, Arc::clone(&metrics), Arc::clone(&stop)));
@@ -265,6 +275,9 @@ pub enum ServeError {
     /// The xDS server cannot start.
     #[error(transparent)]
     Xds(#[from] XdsError),
+    /// The API cannot start.
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// Signals cannot be handled.
     #[error("cannot handle signals: {0}")]
     Signal(io::Error),

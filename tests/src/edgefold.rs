@@ -193,9 +193,13 @@ impl Edgefold {
         } else {
             command.arg("--ecds-file").arg(self.ecds_file());
         }
+        let api_address_path = files.path().join("api-address");
+        if args.contains(&"--api") {
+            command.arg("--api-address-path").arg(&api_address_path);
+        }
         let process = Process::start("edgefold serve", &mut command, &files.path().join("serve.log"));
         let _directory = Arc::clone(&self.directory);
-        Serve { process, admin_address_path, xds_address_path, _files: files, _directory }
+        Serve { process, admin_address_path, xds_address_path, api_address_path, _files: files, _directory }
     }
 
     /// Starts `serve` for a fleet over gRPC, on a free port and without files, and waits until it has shipped its first snapshot. `args` may
@@ -281,6 +285,7 @@ pub struct Serve {
     process: Process,
     admin_address_path: PathBuf,
     xds_address_path: PathBuf,
+    api_address_path: PathBuf,
     // Removed after the process has ended.
     _files: TempDir,
     _directory: Arc<TempDir>,
@@ -300,8 +305,13 @@ impl Serve {
     /// Where its xDS server listens.
     #[track_caller]
     pub fn xds_address(&self) -> SocketAddr {
-        let address = || std::fs::read_to_string(&self.xds_address_path).ok()?.parse().ok();
-        eventually("the address of the xDS server", address)
+        address_in(&self.xds_address_path)
+    }
+
+    /// Where it takes commands over HTTP.
+    #[track_caller]
+    pub fn api_address(&self) -> SocketAddr {
+        address_in(&self.api_address_path)
     }
 
     /// Where its admin server listens, as `--admin-url` takes it.
@@ -402,6 +412,11 @@ static CLIENT: LazyLock<reqwest::blocking::Client> = LazyLock::new(|| {
     let builder = reqwest::blocking::Client::builder().timeout(Duration::from_secs(3)).pool_max_idle_per_host(0);
     builder.build().expect("an HTTP client")
 });
+
+#[track_caller]
+fn address_in(path: &Path) -> SocketAddr {
+    eventually("the address of a server", || std::fs::read_to_string(path).ok()?.parse().ok())
+}
 
 fn metric(admin_address_path: &Path, name: &str) -> Option<u64> {
     let address = std::fs::read_to_string(admin_address_path).ok()?;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
-use edgefold::{IpRange, ListAction, ListActionText};
+use edgefold::{IpRange, ListAction, ListActionText, ListName};
 use edgefold_snapshot::{Fingerprint, Layers, ListSet, Mode, Ruling, Snapshot};
 use serde_json::{Value, json};
 
@@ -61,6 +61,16 @@ impl Shipped {
 }
 
 impl Opened {
+    /// Whether there is a list with this name.
+    pub(crate) fn has_list(&self, name: &ListName) -> bool {
+        self.layers.header().lists.iter().any(|list| list.name == *name)
+    }
+
+    /// The number of lists, with the default list.
+    pub(crate) fn lists_count(&self) -> usize {
+        self.layers.header().lists.len()
+    }
+
     /// What is on each list. It takes as long as the lists are large, but only once.
     pub(crate) fn lists(&self) -> Arc<Vec<ListCount>> {
         let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,7 @@ use super::CliError;
 use super::log_args::LogArgs;
 use super::settings_args::named;
 use super::snapshot_args::SnapshotContentArgs;
+use crate::api::ApiConfig;
 use crate::net::TlsFiles;
 use crate::serve::{ServeConfig, serve};
 use crate::ship::ecds::FailurePolicy;
@@ -69,6 +70,15 @@ pub(super) struct ServeArgs {
     /// The name that Envoys have for the cluster of xDS servers, from which they fetch the module
     #[arg(long, value_name = "NAME", requires = "xds", default_value = "edgefold", help_heading = "A fleet over gRPC")]
     xds_cluster: String,
+    /// Take commands over HTTP: listen here for POST /commands, as in 127.0.0.1:18001. docs/admin.md says how
+    #[arg(long, value_name = "IP:PORT", requires = "api_tokens", help_heading = "Commands over HTTP")]
+    api: Option<SocketAddr>,
+    /// The tokens of --api, and what each may append: a TOML file, which is read again when it changes
+    #[arg(long, value_name = "FILE", requires = "api", help_heading = "Commands over HTTP")]
+    api_tokens: Option<PathBuf>,
+    /// Write the address of that server to this file; useful with port 0
+    #[arg(long, value_name = "FILE", requires = "api", help_heading = "Commands over HTTP")]
+    api_address_path: Option<PathBuf>,
     #[command(flatten)]
     tls: TlsArgs,
     /// Serve metrics for Prometheus at http://IP:PORT/metrics, as in 127.0.0.1:9464, and answer /live and /ready for probes
@@ -98,7 +108,7 @@ pub(super) struct ServeArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "TLS")]
 struct TlsArgs {
-    /// The certificate of --xds, in PEM, with those between it and the root. This file and the next ones are read again when they change
+    /// The certificate of --xds and --api, in PEM, with those between it and the root. This file and the next ones are read again when they change
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// Its private key, in PEM
@@ -107,7 +117,8 @@ struct TlsArgs {
     /// Let only clients connect whose certificate is from one of these authorities
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
-    /// Listen without TLS on addresses other than loopback: whoever can connect can read all lists
+    /// Listen without TLS on addresses other than loopback: whoever can connect can read all lists, and whoever sees the
+    /// traffic can read the tokens of --api
     #[arg(long, conflicts_with = "tls_cert")]
     plaintext: bool,
 }
@@ -156,6 +167,9 @@ impl ServeArgs {
         if let Some(address) = self.xds {
             self.tls.check("--xds", address).map_err(CliError::Usage)?;
         }
+        if let Some(address) = self.api {
+            self.tls.check("--api", address).map_err(CliError::Usage)?;
+        }
         let tls = self.tls.files();
         let module = match self.xds_module.as_str() {
             "remote" => Module::Remote { cluster: self.xds_cluster },
@@ -170,6 +184,8 @@ impl ServeArgs {
             network_file: self.network_ecds_file,
             base_file: self.base_ecds_file,
             envoy_folder: self.envoy_folder,
+            api: self.api.zip(self.api_tokens).map(|(address, tokens)| ApiConfig { address, tokens, tls: tls.clone() }),
+            api_address_path: self.api_address_path,
             xds: self.xds.map(|address| XdsConfig { address, tls, module }),
             xds_address_path: self.xds_address_path,
             failure_policy: self.failure_policy,

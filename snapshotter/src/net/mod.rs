@@ -3,6 +3,6 @@
 mod listener;
 mod tls;
 
-pub(crate) use listener::{Peer, accept};
+pub(crate) use listener::{Connection, Peer, accept};
 pub(crate) use tls::Acceptor;
 pub use tls::{TlsError, TlsFiles};

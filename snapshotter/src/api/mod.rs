@@ -1,0 +1,259 @@
+//! Commands over HTTP, for whoever has no Kafka client. `docs/admin.md` is the authority for what it takes and answers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::post;
+use axum::serve::Listener;
+use axum::{Router, serve as serve_http};
+use edgefold::{Action, Appended, Command, Error, Log, MAX_NAMED_LISTS, NewCommand, now, parse_ttl};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::oneshot;
+
+mod appender;
+mod tokens;
+
+use appender::Appender;
+pub use tokens::TokensError;
+use tokens::{Token, Tokens};
+
+use crate::admin::{Known, wait_for};
+use crate::net::{Acceptor, Connection, TlsError, TlsFiles, accept};
+
+/// The most bytes of a request.
+const MOST_BYTES: usize = 4 << 20;
+/// The most commands in a request.
+const MOST_COMMANDS: usize = 10_000;
+/// How many connections there may be at a time.
+const MOST_CONNECTIONS: usize = 1_000;
+/// How long a request may wait for proxies.
+const MOST_WAIT: Duration = Duration::from_secs(600);
+
+/// Where commands are taken, and from whom.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// The address; port 0 picks a free port.
+    pub address: SocketAddr,
+    /// The file with the tokens.
+    pub tokens: PathBuf,
+    /// Its certificate; `None` for no TLS.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Why the API cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// It cannot listen.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is something wrong with the tokens.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// There is something wrong with its certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// What a request needs.
+#[derive(Clone)]
+struct Api {
+    tokens: Arc<Tokens>,
+    appender: Arc<Appender>,
+    known: Known,
+}
+
+/// Takes commands until the process ends, and returns the address it listens on.
+///
+/// # Errors
+/// [`ApiError`].
+pub(crate) fn serve(config: ApiConfig, log: Arc<dyn Log>, known: Known) -> Result<SocketAddr, ApiError> {
+    let failed = |source| ApiError::Listen { address: config.address, source };
+    let listener = std::net::TcpListener::bind(config.address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let tokens = Arc::new(Tokens::read(config.tokens)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let (listener, acceptor) = {
+        let _entered = runtime.enter();
+        let acceptor = config.tls.map(|files| Acceptor::start(files, &["http/1.1"])).transpose()?;
+        (TcpListener::from_std(listener).map_err(failed)?, acceptor)
+    };
+    let appender = Arc::new(Appender::start(log));
+    let app = Router::new().route("/commands", post(commands)).with_state(Api { tokens, appender, known });
+    let thread = thread::Builder::new().name("api".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            let connections = accept(listener, acceptor, MOST_CONNECTIONS);
+            serve_http(Accepted { connections, address }, app).await
+        })
+    });
+    thread.map_err(failed)?;
+    Ok(address)
+}
+
+/// Connections for axum.
+struct Accepted {
+    connections: Receiver<Connection>,
+    address: SocketAddr,
+}
+
+impl Listener for Accepted {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        match self.connections.recv().await {
+            Some(connection) => {
+                let peer = connection.peer;
+                (connection, peer)
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+/// What was wrong with a request.
+fn refused(status: StatusCode, error: impl Into<String>) -> Response {
+    (status, Json(json!({ "error": error.into() }))).into_response()
+}
+
+async fn commands(State(api): State<Api>, request: Request) -> Response {
+    // First of all: nobody else learns anything.
+    let presented = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let Some(token) = presented.and_then(|presented| api.tokens.find(presented)) else {
+        let mut response =
+            refused(StatusCode::UNAUTHORIZED, "give a token of this server, as in authorization: Bearer TOKEN");
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        return response;
+    };
+    let wait = match wait_in(request.uri().query().unwrap_or_default()) {
+        Ok(wait) => wait,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, error),
+    };
+    let Ok(body) = to_bytes(request.into_body(), MOST_BYTES).await else {
+        return refused(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is longer than {MOST_BYTES} bytes, or was cut off"),
+        );
+    };
+    let commands = match parse(&body, &token, &api.known) {
+        Ok(commands) => commands,
+        Err((status, error)) => return refused(status, error),
+    };
+    let (sender, outcome) = oneshot::channel();
+    if !api.appender.append(commands, sender) {
+        return refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many commands are waiting for the log; nothing was appended",
+        );
+    }
+    match outcome.await {
+        Ok(Ok(offsets)) => appended(&api, &offsets, wait).await,
+        Ok(Err(error)) => not_appended(&error),
+        Err(_gone) => refused(StatusCode::INTERNAL_SERVER_ERROR, "it is not known whether the commands were appended"),
+    }
+}
+
+/// How long to wait for proxies: the query `wait=30s`, or just `wait`.
+fn wait_in(query: &str) -> Result<Option<Duration>, String> {
+    let mut wait = None;
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, "30s"));
+        if name != "wait" {
+            return Err(format!("unknown parameter {name:?}: there is only wait, as in /commands?wait=30s"));
+        }
+        wait = Some(parse_ttl(value).map_err(|error| format!("wait={value}: {error}"))?.min(MOST_WAIT));
+    }
+    Ok(wait)
+}
+
+/// The commands in a body, one on each line. All of them must be valid and allowed, or none is appended.
+fn parse(body: &Bytes, token: &Token, known: &Known) -> Result<Vec<NewCommand>, (StatusCode, String)> {
+    let bad = |error: String| (StatusCode::BAD_REQUEST, error);
+    let text = std::str::from_utf8(body).map_err(|error| bad(format!("the body is not UTF-8: {error}")))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let time = now();
+    let mut commands = Vec::new();
+    for (index, line) in lines {
+        let number = index + 1;
+        if commands.len() == MOST_COMMANDS {
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, format!("there are more than {MOST_COMMANDS} commands")));
+        }
+        let mut command = Command::parse(line).map_err(|error| bad(format!("line {number}: {error}")))?;
+        let forbidden = |error: String| (StatusCode::FORBIDDEN, format!("line {number}: {error}"));
+        token.check(&command).map_err(forbidden)?;
+        check_room(&command.action, known)
+            .map_err(|error| (StatusCode::CONFLICT, format!("line {number}: {error}")))?;
+        // Whoever looks at the log later sees whose token it was.
+        command.origin = Some(token.name().to_owned());
+        let text = command.to_string();
+        Command::parse(&text)
+            .map_err(|error| bad(format!("line {number}, with the origin {}: {error}", token.name())))?;
+        commands.push(NewCommand { time, text });
+    }
+    if commands.is_empty() {
+        return Err(bad(
+            "the body has no command: write one on each line, as in BLACKLIST 10.0.0.0/24 ttl=4h".to_owned()
+        ));
+    }
+    Ok(commands)
+}
+
+/// Checks that a command does not create one list too many: every reader would reject it.
+fn check_room(action: &Action, known: &Known) -> Result<(), String> {
+    let (Action::Blacklist { list, .. } | Action::List { list, .. }) = action else { return Ok(()) };
+    let Some(shipped) = known.shipped.open() else { return Ok(()) };
+    if shipped.has_list(list) || shipped.lists_count() <= MAX_NAMED_LISTS {
+        return Ok(());
+    }
+    Err(format!("list {list} does not exist, and there are {MAX_NAMED_LISTS} lists already"))
+}
+
+async fn appended(api: &Api, offsets: &[u64], wait: Option<Duration>) -> Response {
+    let next_offset = offsets.iter().max().map_or(0, |last| last + 1);
+    let mut json = json!({ "offsets": offsets, "next_offset": next_offset });
+    let Some(most) = wait else { return Json(json).into_response() };
+    let fleet = wait_for(&api.known.fleet, next_offset, false, most).await;
+    let is_enforced = fleet["enforced"] == true;
+    let is_behind = |proxy: &&Value| proxy["enforces_below"].as_u64().is_none_or(|below| below < next_offset);
+    let behind: Vec<&Value> = fleet["proxies"].as_array().into_iter().flatten().filter(is_behind).collect();
+    json["enforced"] = is_enforced.into();
+    json["proxies"] = fleet["proxies"].as_array().map_or(0, Vec::len).into();
+    json["behind"] = json!(behind);
+    let status = if is_enforced { StatusCode::OK } else { StatusCode::ACCEPTED };
+    (status, Json(json)).into_response()
+}
+
+fn not_appended(error: &Error) -> Response {
+    match error {
+        Error::Partly { outcomes, .. } => {
+            let offsets: Vec<Option<u64>> = outcomes.iter().map(|outcome| outcome.offset()).collect();
+            let unknown = outcomes.iter().filter(|outcome| **outcome == Appended::Unknown).count();
+            let json = json!({ "error": error.to_string(), "offsets": offsets, "unknown": unknown });
+            (StatusCode::BAD_GATEWAY, Json(json)).into_response()
+        }
+        Error::Unacknowledged(_) => {
+            refused(StatusCode::GATEWAY_TIMEOUT, format!("{error}; to append it twice does no harm"))
+        }
+        error => refused(StatusCode::BAD_GATEWAY, format!("{error}; nothing was appended")),
+    }
+}
