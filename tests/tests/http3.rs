@@ -187,7 +187,7 @@ fn a_quic_connection_that_moves_is_looked_up_by_the_address_that_opened_it() {
 }
 
 const NETWORK_FILTER: &str = r"
-      - name: edgefold
+      - name: edgefold-network
         config_discovery:
           config_source: { resource_api_version: V3, path_config_source: { path: NETWORK_PB } }
           type_urls: [ type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm ]";

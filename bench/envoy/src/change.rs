@@ -73,7 +73,8 @@ impl World {
             thread::sleep(Duration::from_millis(100));
         }
         let http = discovered(NAME, WASM, &edgefold.ecds_file());
-        let network_filters = if network { vec![discovered(NAME, NETWORK_WASM, &network_file)] } else { Vec::new() };
+        let network_filters =
+            if network { vec![discovered("edgefold-network", NETWORK_WASM, &network_file)] } else { Vec::new() };
         let base = edgefold.base_ecds_file();
         let base = (form == Form::Pair).then_some(base.as_path());
         let envoy = edgefold.envoy_with(&configuration(vec![http], network_filters, base).to_string());

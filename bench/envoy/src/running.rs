@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::contenders::{Contender, EcdsFilter};
 use crate::list::{List, Lists, canary};
 use crate::load::{Connection, DENIED};
-use crate::resources::{NAME, WASM};
+use crate::resources::{NAME, NETWORK_WASM, WASM};
 
 /// The file that Envoy watches, and the one that will replace it.
 const FILE: &str = "edgefold.pb";
@@ -37,7 +37,8 @@ impl Running {
         let mut base_file = None;
         if let Some(EcdsFilter { type_url, network, encode, base }) = &contender.filter {
             fs::write(&file, encode(&list, 0)).unwrap();
-            let filter = discovered(NAME, type_url, &file);
+            let name = if *type_url == NETWORK_WASM { "edgefold-network" } else { NAME };
+            let filter = discovered(name, type_url, &file);
             if *network {
                 network_filters.push(filter)
             } else {

@@ -184,6 +184,15 @@ impl Fleet {
         self.changed();
     }
 
+    /// Whether the proxy with this id and cluster, at this address, asks for a base on any stream.
+    pub(super) fn has_base(&self, node: Option<&(String, String)>, address: IpAddr) -> bool {
+        self.state().streams.values().any(|stream| {
+            stream.node.as_ref() == node
+                && stream.peer.ip() == address
+                && stream.resources[FilterKind::Base as usize].is_some()
+        })
+    }
+
     pub(super) fn note_sent(&self, kind: FilterKind, bytes: usize) {
         let mut state = self.state();
         state.counts.pushes[kind as usize] += 1;
@@ -284,7 +293,7 @@ fn offset_in(version: &str) -> Option<u64> {
 }
 
 /// The fingerprint of the base in a version.
-fn base_in(version: &str) -> Option<&str> {
+pub(super) fn base_in(version: &str) -> Option<&str> {
     let before_hash = version.split_once('#').map_or(version, |(version, _)| version);
     before_hash.rsplit_once('/').map(|(_, base)| base)
 }

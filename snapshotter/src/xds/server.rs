@@ -10,6 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{self, HeaderValue, Response};
 use axum::routing::{MethodRouter, get, post};
 use prost::Message;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,7 +20,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
-use tracing::error;
+use tracing::{error, info, warn};
 
 use super::XdsError;
 use super::proto::{DeltaDiscoveryRequest, DiscoveryRequest};
@@ -36,6 +37,18 @@ const MOST_REQUEST_BYTES: usize = 1 << 20;
 /// How often a connection is asked whether it is alive, and how long it may take to answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
+/// Lets this process have as many open files as its hard limit says: each connection is one.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if let Err(error) = raised {
+        warn!("cannot raise the limit of open files: {error}");
+    }
+    if let Some(most) = limit.maximum.filter(|most| *most < 2 * MOST_CONNECTIONS as u64) {
+        info!("up to {most} open files, so fewer than {most} proxies: raise the hard limit (LimitNOFILE) for more");
+    }
+}
+
 /// Starts to serve on this Tokio runtime. Returns what becomes true when, after a stop, the last connection is closed.
 pub(super) fn start(
     listener: TcpListener,
@@ -48,6 +61,7 @@ pub(super) fn start(
         listener.local_addr().map_err(|source| XdsError::Listen { address: ([0, 0, 0, 0], 0).into(), source })?;
     let listener =
         tokio::net::TcpListener::from_std(listener).map_err(|source| XdsError::Listen { address, source })?;
+    raise_file_limit();
     let acceptor = tls.map(|files| Acceptor::start(files, &["h2"])).transpose()?;
     let connections = net::accept(listener, acceptor, MOST_CONNECTIONS);
     let ecds = "/envoy.service.extension.v3.ExtensionConfigDiscoveryService";

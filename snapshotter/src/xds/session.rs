@@ -12,6 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::fleet::base_in;
 use super::resources::{Encoded, Form, Offer, Resources};
 use crate::ship::ecds::{EXTENSION_CONFIG, FilterKind};
 
@@ -352,6 +353,12 @@ impl Session {
             .filter_map(|slot| Some(slot.refused.as_ref()?.retry_at.saturating_duration_since(now)))
             .filter(|wait| !wait.is_zero())
             .min()
+    }
+
+    /// Whether the client has a filter that needs a base, and does not ask for that on this stream.
+    pub(super) fn waits_for_base(&self) -> bool {
+        let needs_base = |kind| self.slot(kind).has.as_deref().and_then(base_in).is_some();
+        !self.slot(FilterKind::Base).is_subscribed && (needs_base(FilterKind::Http) || needs_base(FilterKind::Network))
     }
 
     /// When a response is overdue to be answered.

@@ -21,6 +21,8 @@ use crate::net::Peer;
 
 /// How long a client may take for its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// How often a stream that carries only a part of what a proxy needs is checked for the rest. An Envoy may take half a minute to connect.
+const REST_CHECK: Duration = Duration::from_secs(60);
 /// What waits to be sent: one response for each resource, and the end.
 const MOST_WAITING: usize = 4;
 
@@ -106,6 +108,7 @@ async fn serve<M: Into<Request>>(
 ) -> Status {
     let (mut resources, mut stop) = (shared.resources.clone(), shared.stop.clone());
     let started = Instant::now();
+    let (mut next_check, mut was_missing) = (started + REST_CHECK, false);
     // A client that comes before the first shipment waits for it.
     let Ok(_) = resources.wait_for(Option::is_some).await else { return stopping() };
     loop {
@@ -124,7 +127,7 @@ async fn serve<M: Into<Request>>(
             None => Some((started + FIRST_REQUEST, "no request has come")),
             Some(_) => session.answer_deadline().map(|at| (at.into(), "a response was not answered")),
         };
-        let due = retry.into_iter().chain(deadline.map(|(at, _)| at)).min();
+        let due = retry.into_iter().chain(deadline.map(|(at, _)| at)).chain([next_check]).min();
         tokio::select! {
             request = requests.message() => match request {
                 Ok(Some(request)) => match session.take(request.into(), &current, std::time::Instant::now()) {
@@ -141,10 +144,22 @@ async fn serve<M: Into<Request>>(
                 if let Some((_, why)) = deadline.filter(|(at, _)| *at <= Instant::now()) {
                     return Status::deadline_exceeded(why);
                 }
+                if next_check <= Instant::now() {
+                    let is_missing = session.waits_for_base() && !shared.fleet.has_base(session.node(), peer.0.ip());
+                    if is_missing && was_missing {
+                        warn!("{}: {NO_BASE}", peer.0);
+                        return Status::unavailable(NO_BASE);
+                    }
+                    (next_check, was_missing) = (next_check + REST_CHECK, is_missing);
+                }
             }
         }
     }
 }
+
+/// Bases of different replicas differ. On the next attempt, both may get to the same one.
+const NO_BASE: &str = "the proxy has changes over a base, but does not ask this replica for the base: use ADS, or send all its streams to \
+                       one replica, and see that its configuration has the resource that ends in -base";
 
 fn stopping() -> Status {
     Status::unavailable("this server is stopping: connect to another one")
