@@ -93,7 +93,8 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
         files = files.with_base(path.clone(), config.envoy_folder.as_deref(), module)?;
     }
     if config.base_file.is_some() || config.xds.is_some() {
-        publisher = publisher.with_bases(BaseLimits::default(), files.found_base()).map_err(ShipError::from)?;
+        let limits = if config.xds.is_some() { BaseLimits::FOR_A_FLEET } else { BaseLimits::default() };
+        publisher = publisher.with_bases(limits, files.found_base()).map_err(ShipError::from)?;
     }
     let (mut follower, contact) = start(&*log)?;
     let view = follower.view.take();

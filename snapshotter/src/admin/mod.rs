@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -17,7 +17,7 @@ use axum::{Router, serve as serve_http};
 use edgefold::parse_address;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt};
@@ -163,9 +163,15 @@ pub(crate) async fn wait_for(fleet: &Fleet, next_offset: u64, allow_none: bool, 
     let mut changes = fleet.watch();
     let is_done = |report: &Report| report.is_enforced(next_offset) && (allow_none || report.has_proxies());
     let enforced = async {
-        while !is_done(&fleet.report()) {
+        loop {
+            let start = Instant::now();
+            if is_done(&fleet.report()) {
+                return;
+            }
+            // A report takes as long as the fleet is large, and each answer of a proxy is a change.
+            sleep(4 * start.elapsed()).await;
             if changes.changed().await.is_err() {
-                break;
+                return;
             }
         }
     };

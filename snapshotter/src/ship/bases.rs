@@ -21,6 +21,11 @@ pub struct BaseLimits {
     pub most_bytes: usize,
 }
 
+impl BaseLimits {
+    /// Over gRPC each byte goes to each proxy: a small list is shipped as a base too, so that a change takes less than a kilobyte.
+    pub const FOR_A_FLEET: Self = Self { least_bytes: 4 << 10, most_bytes: MAX_SNAPSHOT_BYTES };
+}
+
 impl Default for BaseLimits {
     fn default() -> Self {
         Self { least_bytes: 64 << 10, most_bytes: MAX_SNAPSHOT_BYTES }

@@ -284,12 +284,15 @@ impl State {
     }
 }
 
-/// The offset in a version: the proxy that has it accounts for all commands below. It follows the epoch, if that is not 0.
-fn offset_in(version: &str) -> Option<u64> {
-    let generation = version.split_once(':').filter(|(epoch, _)| epoch.parse::<u32>().is_ok());
-    let rest = generation.map_or(version, |(_, rest)| rest);
+/// The epoch and the offset in a version: whoever has it accounts for all commands below the offset.
+fn generation_in(version: &str) -> Option<(u32, u64)> {
+    let (epoch, rest) = match version.split_once(':').map(|(epoch, rest)| (epoch.parse(), rest)) {
+        Some((Ok(epoch), rest)) => (epoch, rest),
+        // The other colons are those of times.
+        _ => (0, version),
+    };
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    rest[..digits].parse().ok()
+    Some((epoch, rest[..digits].parse().ok()?))
 }
 
 /// The fingerprint of the base in a version.
@@ -315,11 +318,24 @@ impl Proxy {
             if base.is_some() && base != self.version(FilterKind::Base).and_then(base_in) {
                 return None;
             }
-            let is_target = version == target.versions[kind as usize];
-            let offset = if is_target { target.covers } else { offset_in(version)?.min(target.covers) };
+            let wanted = &target.versions[kind as usize];
+            let (epoch, offset) = generation_in(version)?;
+            // Offsets of another epoch may be those of another log.
+            if epoch != generation_in(wanted)?.0 {
+                return None;
+            }
+            let offset = if version == wanted { target.covers } else { offset.min(target.covers) };
             enforces = Some(enforces.map_or(offset, |enforces: u64| enforces.min(offset)));
         }
         enforces
+    }
+
+    /// Whether it has all that it should have. Blocks that have ended since are a new version of the same offset.
+    fn is_current(&self, target: &Target) -> bool {
+        let is_current = |kind: FilterKind| {
+            self.resources[kind as usize].is_none() || self.version(kind) == Some(&target.versions[kind as usize])
+        };
+        is_current(FilterKind::Http) && is_current(FilterKind::Network) && self.enforces(target).is_some()
     }
 
     /// Whether it has a filter, rather than only a base.
@@ -375,9 +391,7 @@ impl Report {
 
     /// How many proxies with a filter do not enforce everything yet that is shipped.
     pub(crate) fn behind(&self) -> usize {
-        let is_behind = |proxy: &&Proxy| {
-            proxy.has_filter() && proxy.enforces(&self.target).is_none_or(|of| of < self.target.covers)
-        };
+        let is_behind = |proxy: &&Proxy| proxy.has_filter() && !proxy.is_current(&self.target);
         self.proxies.iter().filter(is_behind).count()
     }
 
@@ -385,5 +399,57 @@ impl Report {
     pub(crate) fn json(&self) -> Value {
         let proxies: Vec<Value> = self.proxies.iter().map(|proxy| proxy.json(&self.target)).collect();
         json!({ "next_offset": self.target.covers, "proxies": proxies })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxy(http: Option<&str>, base: Option<&str>) -> Proxy {
+        let held = |version: Option<&str>| Some(Held { version: version.map(str::to_owned), ..Held::default() });
+        Proxy {
+            node: "edge-1".to_owned(),
+            cluster: "edge".to_owned(),
+            address: IpAddr::from([127, 0, 0, 1]),
+            since: now(),
+            resources: [held(http), None, base.and_then(|base| held(Some(base)))],
+            unknown: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_version_says_which_commands_it_accounts_for_and_which_base_it_needs() {
+        for (version, generation, base) in [
+            ("1042#00ff", Some((0, 1042)), None),
+            ("1042/b0cc6707ae634e46#00ff", Some((0, 1042)), Some("b0cc6707ae634e46")),
+            ("7@2026-11-23T03:00:00Z#00ff", Some((0, 7)), None),
+            ("2:7@2026-11-23T03:00:00Z+2026-11-23T03:15:00Z/b0cc#00ff", Some((2, 7)), Some("b0cc")),
+            ("", None, None),
+            ("forged", None, None),
+        ] {
+            assert_eq!((generation_in(version), base_in(version)), (generation, base), "{version}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_enforces_what_it_has_in_full() {
+        let versions = ["9/b1#1", "9/b1#2", "5/b1#3"].map(str::to_owned);
+        let target = Target { versions, covers: 12, ..Target::default() };
+        let enforces = |http, base| proxy(http, base).enforces(&target);
+        assert_eq!(enforces(Some("9/b1#1"), Some("5/b1#3")), Some(12), "nothing has changed since");
+        assert_eq!(enforces(Some("7/b1#9"), Some("5/b1#3")), Some(7));
+        assert_eq!(enforces(Some("9/b1#1"), Some("3/b0#3")), None, "it waits for the base");
+        assert_eq!(enforces(Some("9/b1#1"), None), None, "it does not ask for the base");
+        assert_eq!(enforces(Some("7#9"), None), Some(7), "a whole snapshot needs none");
+        assert_eq!(enforces(None, Some("5/b1#3")), None, "it has no snapshot yet");
+        assert_eq!(enforces(Some("99#9"), None), Some(12), "it cannot know more than there is");
+        assert_eq!(enforces(Some("1:99#9"), None), None, "that is another log");
+        let report = |proxies| Report { target: target.clone(), proxies };
+        let current = || proxy(Some("9/b1#1"), Some("5/b1#3"));
+        assert!(report(vec![current()]).is_enforced(12) && !report(vec![current()]).is_enforced(13));
+        assert!(!report(vec![current(), proxy(Some("7#9"), None)]).is_enforced(8));
+        assert!(report(vec![]).is_enforced(12) && !report(vec![]).has_proxies());
+        assert_eq!(report(vec![current(), proxy(None, None), proxy(Some("7#9"), None)]).behind(), 2);
     }
 }
