@@ -131,12 +131,14 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
         metrics.note(shipper.status());
         metrics.is_alive();
     }
-    // The keeper may be in the middle of a commit. A commit that does not complete is aborted.
-    let _ended_or_late = keeper.map(|keeper| keeper.recv_timeout(PATIENCE));
-    info!("stopped at {}", shipper.follower().fold.position());
+    let position = shipper.follower().fold.position();
+    // Proxies look for another replica first of all.
     if let Some(xds) = shipper.into_subscriber().xds {
         xds.stop();
     }
+    // The keeper may be in the middle of a commit. A commit that does not complete is aborted.
+    let _ended_or_late = keeper.map(|keeper| keeper.recv_timeout(PATIENCE));
+    info!("stopped at {position}");
     Ok(())
 }
 

@@ -32,6 +32,8 @@ use crate::net::{self, Acceptor, Peer, TlsFiles};
 const MOST_CONNECTIONS: usize = 20_000;
 /// How many streams one connection may have at a time. An Envoy has one for each resource, and one while it fetches the module.
 const MOST_STREAMS: u32 = 32;
+/// The most bytes of the headers of a request.
+const MOST_HEADER_BYTES: u32 = 16 << 10;
 /// The most bytes of a request. An Envoy that uses ADS for everything names all its resources.
 const MOST_REQUEST_BYTES: usize = 1 << 20;
 /// How often a connection is asked whether it is alive, and how long it may take to answer.
@@ -78,6 +80,7 @@ pub(super) fn start(
     tokio::spawn(async move {
         let outcome = Server::builder()
             .max_concurrent_streams(MOST_STREAMS)
+            .http2_max_header_list_size(MOST_HEADER_BYTES)
             .http2_keepalive_interval(Some(KEEPALIVE.0))
             .http2_keepalive_timeout(Some(KEEPALIVE.1))
             .serve_with_incoming_shutdown(

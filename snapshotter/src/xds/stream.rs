@@ -179,10 +179,9 @@ fn note(shared: &Shared, session: &Session, peer: Peer, id: u64, heard: Heard) {
     let node = session.node().map_or("", |(id, _)| id);
     match &heard {
         Heard::Nothing => {}
-        Heard::Ack { version, .. } => debug!("{node} at {}: accepted {version}", peer.0),
-        Heard::Nack { version, message, .. } => {
-            info!("{node} at {}: refused {version}: {message}", peer.0);
-        }
+        // What others say is escaped: it may have line feeds.
+        Heard::Ack { version, .. } => debug!("{node:?} at {}: accepted {version}", peer.0),
+        Heard::Nack { version, message, .. } => info!("{node:?} at {}: refused {version}: {message:?}", peer.0),
     }
     shared.fleet.note(id, session, heard);
 }
