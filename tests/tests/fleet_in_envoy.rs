@@ -165,10 +165,8 @@ fn no_accident_lets_a_request_fail_or_a_command_get_lost() {
             relay.mend();
 
             // Very many changes, one after the other.
-            let removed = (0..500).flat_map(|_| ["BLACKLIST 10.0.2.1", "WHITELIST 10.0.2.1"]);
-            let mut next_offset = 0;
-            for text in removed {
-                next_offset = append(&edgefold, [text]);
+            for text in (0..500).flat_map(|_| ["BLACKLIST 10.0.2.1", "WHITELIST 10.0.2.1"]) {
+                append(&edgefold, [text]);
             }
             let (blocked, next_offset) = block_another();
             wait_until_enforced(&second, next_offset);

@@ -37,7 +37,7 @@ impl FilterKind {
         }
     }
 
-    /// Its name, which is what [`PluginConfig::root_id`] begins with. The kinds have configurations of their own, because they arrive at
+    /// Its name, which is what the `root_id` of the plugin begins with. The kinds have configurations of their own, because they arrive at
     /// different times and the last one serves.
     pub fn word(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 //! The xDS server: ships to a fleet of Envoys over gRPC.
 //!
 //! It serves the extension config discovery service (ECDS), by itself and aggregated with others (ADS), the state of the world and incremental,
-//! as <https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol> says. A [`Session`](session::Session) is the protocol without IO.
+//! as <https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol> says. `session` is the protocol without IO.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
