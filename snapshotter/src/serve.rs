@@ -10,8 +10,9 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use edgefold::{Contact, Error, Follower, FoundView, Log, LogTime, clocks};
-use edgefold_snapshot::{EncodeError, Settings};
+use edgefold_snapshot::{EncodeError, Settings, Snapshot};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -26,7 +27,7 @@ use crate::ship::ecds::FailurePolicy;
 use crate::ship::files::{Files, replace_file};
 use crate::ship::shipper::Shipper;
 use crate::ship::{BaseLimits, Publisher, ShipError, Shipment, Subscriber};
-use crate::xds::{Fleet, Xds, XdsConfig, XdsError};
+use crate::xds::{Fleet, Peers, Xds, XdsConfig, XdsError};
 
 /// How long to wait for commands before looking for signals.
 const POLL: Duration = Duration::from_millis(100);
@@ -92,9 +93,17 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     if let Some(path) = &config.base_file {
         files = files.with_base(path.clone(), config.envoy_folder.as_deref(), module)?;
     }
+    let peers = match &config.xds {
+        Some(xds) if !xds.peers.is_empty() => {
+            Some(Peers::new(xds.peers.clone(), xds.tls.as_ref()).map_err(XdsError::from)?)
+        }
+        _ => None,
+    };
     if config.base_file.is_some() || config.xds.is_some() {
         let limits = if config.xds.is_some() { BaseLimits::FOR_A_FLEET } else { BaseLimits::default() };
-        publisher = publisher.with_bases(limits, files.found_base()).map_err(ShipError::from)?;
+        // That of another replica first: a proxy that comes from there has it.
+        let found = peers.as_ref().and_then(Peers::newest_base).or_else(|| files.found_base());
+        publisher = publisher.with_bases(limits, found).map_err(ShipError::from)?;
     }
     let (mut follower, contact) = start(&*log)?;
     let view = follower.view.take();
@@ -119,7 +128,9 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     let keeper = config.keeps_view.then(|| keep_view(Arc::clone(&log), view, Arc::clone(&metrics), Arc::clone(&stop)));
     let mut rebasing = None;
     while !stop.load(Ordering::Relaxed) {
-        rebase(&mut shipper, &mut rebasing);
+        // The writer of the view makes the bases, if replicas know each other.
+        let from_peers = peers.as_ref().filter(|_| metrics.writer.get() == 0);
+        rebase(&mut shipper, &mut rebasing, from_peers);
         let timeout = shipper.poll_timeout(clocks(), POLL);
         let read = if shipper.can_read(clocks()) {
             Some(shipper.read(&*log, timeout))
@@ -209,14 +220,33 @@ fn start(log: &dyn Log) -> Result<(Follower, Contact), Error> {
     }
 }
 
-/// Encodes a base on a thread of its own once one is due: meanwhile, changes are shipped.
-fn rebase(shipper: &mut Shipper<Everywhere>, running: &mut Option<JoinHandle<Result<Vec<u8>, EncodeError>>>) {
+/// A base that has taken a while to get.
+enum NextBase {
+    /// What encoding it has come to.
+    Encoded(Result<Vec<u8>, EncodeError>),
+    /// That of another replica.
+    Adopted(Snapshot<Bytes>),
+}
+
+/// Encodes a base on a thread of its own once one is due, or gets that of a peer: meanwhile, changes are shipped.
+fn rebase(shipper: &mut Shipper<Everywhere>, running: &mut Option<JoinHandle<NextBase>>, peers: Option<&Peers>) {
     if let Some(thread) = running.take_if(|thread| thread.is_finished()) {
-        let outcome = thread.join().map_err(|_panic| error!("encoding a base has panicked, which is a bug"));
-        shipper.rebased(outcome.ok());
+        match thread.join() {
+            Ok(NextBase::Encoded(outcome)) => shipper.rebased(Some(outcome)),
+            Ok(NextBase::Adopted(base)) => shipper.adopt(base),
+            Err(_panic) => {
+                error!("encoding a base has panicked, which is a bug");
+                shipper.rebased(None);
+            }
+        }
     } else if running.is_none() {
         let Some(work) = shipper.rebase() else { return };
-        match thread::Builder::new().spawn(move || work.run()) {
+        let peers = peers.cloned();
+        let run = move || {
+            let adopted = peers.and_then(|peers| peers.wait_for_base(work.base().header().generation));
+            adopted.map_or_else(|| NextBase::Encoded(work.run()), NextBase::Adopted)
+        };
+        match thread::Builder::new().spawn(run) {
             Ok(thread) => *running = Some(thread),
             Err(error) => {
                 warn!("cannot start a thread to encode a base: {error}");

@@ -70,6 +70,10 @@ pub(super) struct ServeArgs {
     /// The name that Envoys have for the cluster of xDS servers, from which they fetch the module
     #[arg(long, value_name = "NAME", requires = "xds", default_value = "edgefold", help_heading = "A fleet over gRPC")]
     xds_cluster: String,
+    /// The xDS server of another replica, as in https://edgefold-2:18000; may be repeated. Replicas that know each other ship the same bases,
+    /// so that a proxy that changes its replica gets none again. Over TLS, their certificates must be of --tls-client-ca
+    #[arg(long = "xds-peer", value_name = "URL", requires = "xds", value_parser = peer_url, help_heading = "A fleet over gRPC")]
+    xds_peers: Vec<String>,
     /// Take commands over HTTP: listen here for POST /commands, as in 127.0.0.1:18001. docs/admin.md says how
     #[arg(long, value_name = "IP:PORT", requires = "api_tokens", help_heading = "Commands over HTTP")]
     api: Option<SocketAddr>,
@@ -151,6 +155,11 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn peer_url(text: &str) -> Result<String, String> {
+    let is_url = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
+    if is_url { Ok(text.to_owned()) } else { Err("write a URL, as in https://edgefold-2:18000".to_owned()) }
+}
+
 /// Envoy picks the parser of a file by its extension.
 fn ecds_path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
@@ -170,7 +179,12 @@ impl ServeArgs {
         if let Some(address) = self.api {
             self.tls.check("--api", address).map_err(CliError::Usage)?;
         }
-        let tls = self.tls.files();
+        let (tls, peers) = (self.tls.files(), self.xds_peers);
+        if peers.iter().any(|url| url.starts_with("https://")) && self.tls.tls_client_ca.is_none() {
+            return Err(CliError::Usage(
+                "--xds-peer over TLS needs --tls-client-ca, whose authority it trusts".to_owned(),
+            ));
+        }
         let module = match self.xds_module.as_str() {
             "remote" => Module::Remote { cluster: self.xds_cluster },
             "inline" => Module::Inline,
@@ -186,7 +200,7 @@ impl ServeArgs {
             envoy_folder: self.envoy_folder,
             api: self.api.zip(self.api_tokens).map(|(address, tokens)| ApiConfig { address, tokens, tls: tls.clone() }),
             api_address_path: self.api_address_path,
-            xds: self.xds.map(|address| XdsConfig { address, tls, module }),
+            xds: self.xds.map(|address| XdsConfig { address, tls, module, peers }),
             xds_address_path: self.xds_address_path,
             failure_policy: self.failure_policy,
             min_interval: self.min_interval,

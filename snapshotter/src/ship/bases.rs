@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use edgefold::{Edits, Fold, LogTime};
 use edgefold_snapshot::{
-    EncodeError, Fingerprint, Generation, Layers, ListAction, ListName, MAX_SNAPSHOT_BYTES, NewList, NewSnapshot,
+    EncodeError, Fingerprint, Generation, Layers, ListAction, ListName, MAX_SNAPSHOT_BYTES, NewList, NewSnapshot, Role,
     Settings, Snapshot, make_base, table_bytes,
 };
 
@@ -37,7 +37,7 @@ impl Default for BaseLimits {
 pub(super) struct Bases {
     /// What is there beside a whole snapshot, because Envoy does not start without the resource.
     empty: Arc<Snapshot<Bytes>>,
-    /// What was there before the first shipment.
+    /// A base of another process, to go on with.
     found: Option<Snapshot<Bytes>>,
     limits: BaseLimits,
     /// `None` as long as a whole snapshot is smaller.
@@ -54,6 +54,11 @@ pub struct Rebase {
 }
 
 impl Rebase {
+    /// The base that the next one takes the place of.
+    pub fn base(&self) -> &Snapshot<Bytes> {
+        &self.base
+    }
+
     /// Encodes the base that has what the last base and the overlay have.
     ///
     /// # Errors
@@ -78,8 +83,20 @@ impl Bases {
         let new = NewSnapshot { name, generation: Generation::default(), as_of: 0, settings: &settings, cut_at: 0 };
         let empty = new.encode_base([NewList { name: ListName::DEFAULT, action: &action, ranges: [] }])?;
         let empty = Arc::new(opened(empty.into()).ok_or(EncodeError::Header)?);
-        let found = found.filter(|base| base.header().name == name && table_bytes(base.bytes()) >= limits.least_bytes);
-        Ok(Self { empty, found, limits, pair: None, is_small_again: false })
+        let mut this = Self { empty, found: None, limits, pair: None, is_small_again: false };
+        if let Some(found) = found {
+            this.adopt(found);
+        }
+        Ok(this)
+    }
+
+    /// As [`Publisher::adopt`](super::Publisher::adopt).
+    pub(super) fn adopt(&mut self, base: Snapshot<Bytes>) {
+        let is_ours = base.header().name == self.empty.header().name && base.header().role == Role::Base;
+        self.found = Some(base).filter(|base| is_ours && table_bytes(base.bytes()) >= self.limits.least_bytes);
+        if let (None, Some(pair)) = (&self.found, &mut self.pair) {
+            pair.end_rebase(None);
+        }
     }
 
     /// What is to be shipped for the lists of `fold` at `now`. `edits` are those since the last time.
@@ -154,6 +171,6 @@ impl Bases {
 
     /// Whether something is to be cut even if nothing has changed.
     pub(super) fn is_cut_due(&self) -> bool {
-        self.is_small_again || self.pair.as_ref().is_some_and(Pair::has_new_base)
+        self.is_small_again || self.found.is_some() || self.pair.as_ref().is_some_and(Pair::has_new_base)
     }
 }

@@ -95,6 +95,14 @@ impl Publisher {
         self.bases.as_mut().map_or(Ok(()), |bases| bases.rebased(outcome))
     }
 
+    /// Goes on with the base of another process, which may have any content, at the next shipment, which is due at once. If it is of no use,
+    /// it changes nothing.
+    pub fn adopt(&mut self, base: Snapshot<Bytes>) {
+        if let Some(bases) = &mut self.bases {
+            bases.adopt(base);
+        }
+    }
+
     fn cut(&mut self, fold: &Fold, edits: &Edits, now: LogTime, fresh_from: u64) -> Result<Current, ShipError> {
         // The time tells shipments of different processes apart. Two of one process may be cut in the same millisecond.
         self.last_id = now.millis().max(self.last_id + 1);

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use edgefold::{Batch, Contact, Error, Follower, Log, LogTime, Now};
-use edgefold_snapshot::EncodeError;
+use edgefold_snapshot::{EncodeError, Snapshot};
 use tracing::{info, warn};
 
 use super::{Publisher, Rebase, ShipError, Shipment, Subscriber};
@@ -252,6 +253,11 @@ impl<S: Subscriber> Shipper<S> {
             warn!("changes are still shipped over the last base, because there is no new one: {error}");
             self.status.ship_failures += 1;
         }
+    }
+
+    /// Goes on with the base of another replica instead of one of its own.
+    pub fn adopt(&mut self, base: Snapshot<Bytes>) {
+        self.publisher.adopt(base);
     }
 
     fn note_shipped(&mut self, outcome: Result<(), ShipError>, now: Now) {

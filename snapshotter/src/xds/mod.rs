@@ -15,6 +15,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 
 mod fleet;
+mod peers;
 mod proto;
 mod resources;
 mod server;
@@ -23,6 +24,7 @@ mod stream;
 
 use fleet::Target;
 pub(crate) use fleet::{Fleet, Report};
+pub(crate) use peers::Peers;
 pub use resources::Module;
 use resources::{Common, Resources};
 use stream::Shared;
@@ -43,6 +45,8 @@ pub struct XdsConfig {
     pub tls: Option<TlsFiles>,
     /// How Envoy gets the wasm module.
     pub module: Module,
+    /// The URLs of the xDS servers of other replicas.
+    pub peers: Vec<String>,
 }
 
 /// Why the xDS server cannot start.

@@ -92,6 +92,12 @@ impl Resources {
         &self.by_kind[kind as usize]
     }
 
+    /// The base; `None` if the lists are small, so that it has nothing in it.
+    pub(super) fn base(&self) -> Option<Bytes> {
+        let shipment = &self.get(FilterKind::Http).shipment;
+        shipment.base.as_ref().filter(|_| shipment.is_overlay).map(|base| base.bytes().clone())
+    }
+
     /// The kind of the resource with this name.
     pub(super) fn kind_of(&self, name: &str) -> Option<FilterKind> {
         FilterKind::ALL.into_iter().find(|kind| self.get(*kind).name == name)

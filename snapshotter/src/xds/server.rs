@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{self, HeaderValue, Response};
+use axum::http::{self, HeaderValue, Response, StatusCode};
 use axum::routing::{MethodRouter, get, post};
 use prost::Message;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -22,10 +23,10 @@ use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
 use tracing::{error, info, warn};
 
-use super::XdsError;
 use super::proto::{DeltaDiscoveryRequest, DiscoveryRequest};
 use super::session::{Protocol, Request};
 use super::stream::{self, Shared};
+use super::{XdsError, peers};
 use crate::net::{self, Acceptor, Peer, TlsFiles};
 
 /// How many connections there may be at a time.
@@ -64,8 +65,9 @@ pub(super) fn start(
     let listener =
         tokio::net::TcpListener::from_std(listener).map_err(|source| XdsError::Listen { address, source })?;
     raise_file_limit();
-    let acceptor = tls.map(|files| Acceptor::start(files, &["h2"])).transpose()?;
+    let acceptor = tls.map(|files| Acceptor::start(files, &["h2", "http/1.1"])).transpose()?;
     let connections = net::accept(listener, acceptor, MOST_CONNECTIONS);
+    let for_base = Arc::clone(&shared);
     let ecds = "/envoy.service.extension.v3.ExtensionConfigDiscoveryService";
     let ads = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
     let app = Router::new()
@@ -74,11 +76,14 @@ pub(super) fn start(
         .route(&format!("{ads}/StreamAggregatedResources"), on::<DiscoveryRequest>(&shared, Protocol::Sotw, true))
         .route(&format!("{ads}/DeltaAggregatedResources"), on::<DeltaDiscoveryRequest>(&shared, Protocol::Delta, true))
         .route(&module_path, get(move || async move { ([(CONTENT_TYPE, "application/wasm")], module) }))
+        .route(peers::PATH, get(move || async move { base(&for_base) }))
         .fallback(|| async { Status::unimplemented("this server has ECDS and ADS only").into_http::<Body>() });
     let (ended, stopped) = watch::channel(false);
     let mut stop = shared.stop.clone();
     tokio::spawn(async move {
         let outcome = Server::builder()
+            // For the other replicas.
+            .accept_http1(true)
             .max_concurrent_streams(MOST_STREAMS)
             .http2_max_header_list_size(MOST_HEADER_BYTES)
             .http2_keepalive_interval(Some(KEEPALIVE.0))
@@ -95,6 +100,12 @@ pub(super) fn start(
         ended.send_replace(true);
     });
     Ok(stopped)
+}
+
+/// The base that is shipped now, for other replicas.
+fn base(shared: &Shared) -> Result<Bytes, StatusCode> {
+    let resources = shared.resources.borrow();
+    resources.as_ref().and_then(|resources| resources.base()).ok_or(StatusCode::NOT_FOUND)
 }
 
 /// Streams of requests `M`. The path of a gRPC method is all that its generated code adds to this, beside a copy of each resource for each
