@@ -111,7 +111,7 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     // Not earlier: an Envoy that finds nobody here tries another replica.
     let xds = config.xds.map(|xds| Xds::start(xds, module, config.failure_policy, Arc::clone(&fleet))).transpose()?;
     let xds_address = xds.as_ref().map(Xds::address);
-    let everywhere = Everywhere { files, xds, shipped, fleet };
+    let everywhere = Everywhere { files, files_retry: Retry::default(), xds, shipped, fleet };
     let mut shipper = Shipper::new(follower, publisher, everywhere, config.min_interval, contact);
     shipper.ship_first(clocks())?;
     metrics.note(shipper.status());
@@ -119,9 +119,9 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
         info!("xDS at {address}");
         config.xds_address_path.map_or(Ok(()), |path| write_address(path, address))?;
     }
-    if let Some(api) = config.api {
-        let address = api::serve(api, Arc::clone(&log), known)?;
-        info!("commands at http://{address}/commands");
+    let api = config.api.map(|api| api::serve(api, Arc::clone(&log), known)).transpose()?;
+    if let Some(address) = api.as_ref().map(|api| api.address) {
+        info!("commands at {address}");
         config.api_address_path.map_or(Ok(()), |path| write_address(path, address))?;
     }
     starting.store(false, Ordering::Relaxed);
@@ -142,6 +142,9 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
         metrics.note(shipper.status());
         metrics.is_alive();
     }
+    if let Some(api) = api {
+        api.stop();
+    }
     let position = shipper.follower().fold.position();
     // Proxies look for another replica first of all.
     if let Some(xds) = shipper.into_subscriber().xds {
@@ -156,6 +159,8 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
 /// Delivers to files and over gRPC, and tells whoever asks the admin server.
 struct Everywhere {
     files: Files,
+    /// When files that could not be written are tried again. Only if there are proxies, which they must not hold up.
+    files_retry: Retry,
     xds: Option<Xds>,
     shipped: Arc<Shipped>,
     fleet: Arc<Fleet>,
@@ -163,16 +168,34 @@ struct Everywhere {
 
 impl Subscriber for Everywhere {
     fn deliver(&mut self, shipment: &Arc<Shipment>) -> Result<u64, ShipError> {
-        // First what cannot fail: a full disk holds up no proxy.
         let over_grpc = self.xds.as_mut().map_or(Ok(0), |xds| xds.deliver(shipment))?;
-        let bytes = over_grpc + self.files.deliver(shipment)?;
+        let to_files = match self.files.deliver(shipment) {
+            Err(error) if self.xds.is_some() && error.is_transient() => {
+                self.files_retry.report(&error, Instant::now());
+                0
+            }
+            outcome => {
+                self.files_retry = Retry::default();
+                outcome?
+            }
+        };
+        let bytes = over_grpc + to_files;
         self.shipped.set(shipment);
         self.fleet.tell(|| json!({ "event": "shipped", "version": shipment.version, "ranges": shipment.ranges }));
         Ok(bytes)
     }
 
     fn repair(&mut self, shipment: &Arc<Shipment>) -> Result<bool, ShipError> {
-        self.files.repair(shipment)
+        if !self.files_retry.has_failed() {
+            return self.files.repair(shipment);
+        }
+        if self.files_retry.wait(Instant::now()).is_none() {
+            match self.files.deliver(shipment) {
+                Ok(_bytes) => self.files_retry = Retry::default(),
+                Err(error) => _ = self.files_retry.report(&error, Instant::now()),
+            }
+        }
+        Ok(false)
     }
 
     fn note_covered(&mut self, next_offset: u64, oldest: Option<LogTime>) {
@@ -225,7 +248,7 @@ enum NextBase {
     /// What encoding it has come to.
     Encoded(Result<Vec<u8>, EncodeError>),
     /// That of another replica.
-    Adopted(Snapshot<Bytes>),
+    Adopted(Box<Snapshot<Bytes>>),
 }
 
 /// Encodes a base on a thread of its own once one is due, or gets that of a peer: meanwhile, changes are shipped.
@@ -233,7 +256,7 @@ fn rebase(shipper: &mut Shipper<Everywhere>, running: &mut Option<JoinHandle<Nex
     if let Some(thread) = running.take_if(|thread| thread.is_finished()) {
         match thread.join() {
             Ok(NextBase::Encoded(outcome)) => shipper.rebased(Some(outcome)),
-            Ok(NextBase::Adopted(base)) => shipper.adopt(base),
+            Ok(NextBase::Adopted(base)) => shipper.adopt(*base),
             Err(_panic) => {
                 error!("encoding a base has panicked, which is a bug");
                 shipper.rebased(None);
@@ -244,7 +267,7 @@ fn rebase(shipper: &mut Shipper<Everywhere>, running: &mut Option<JoinHandle<Nex
         let peers = peers.cloned();
         let run = move || {
             let adopted = peers.and_then(|peers| peers.wait_for_base(work.base().header().generation));
-            adopted.map_or_else(|| NextBase::Encoded(work.run()), NextBase::Adopted)
+            adopted.map_or_else(|| NextBase::Encoded(work.run()), |base| NextBase::Adopted(Box::new(base)))
         };
         match thread::Builder::new().spawn(run) {
             Ok(thread) => *running = Some(thread),

@@ -106,6 +106,8 @@ fn what_is_not_valid_or_not_allowed_is_refused_as_a_whole() {
         ("WHITELIST 10.0.0.1 list=*", 403, "may not append WHITELIST"),
         ("LIST waf action=exempt", 403, "may not append LIST"),
         ("BLACKLIST 10.0.0.1 origin=ops", 403, "leave origin=ops out"),
+        // Found by a review: every reader would reject it.
+        ("BLACKLIST 10.0.0.1 ttl=253000000000s", 400, "line 1"),
         (&"BLACKLIST 10.0.0.1\n".repeat(10_001), 413, "more than 10000 commands"),
         (&"x".repeat(5 << 20), 413, "longer than"),
     ] {
@@ -115,6 +117,9 @@ fn what_is_not_valid_or_not_allowed_is_refused_as_a_whole() {
     }
     let (status, json) = api.post("/commands?wiat=3s", Some(SECRET), "BLACKLIST 10.0.0.1");
     assert!(status == 400 && json["error"].as_str().unwrap().contains("wait"), "{json}");
+    let lists: String = (0..100).map(|number| format!("ADD 10.0.0.1 list=l{number}\n")).collect();
+    let (status, json) = api.post("/commands", Some("another"), &lists);
+    assert!(status == 409 && json["error"].as_str().unwrap().starts_with("line "), "{status} {json}");
     assert_eq!(api.in_log(), Vec::<String>::new());
     // The other token may do all of that.
     for text in ["ADD 10.0.0.1 list=monitoring", "LIST monitoring action=exempt", "WHITELIST 10.0.0.1 list=*"] {

@@ -1,14 +1,18 @@
 //! Appends the commands of many requests together: to open a connection to the log for each would take most of the time.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
 use edgefold::{Appended, Error, Log, NewCommand};
 use tokio::sync::oneshot;
+use tracing::error;
 
-/// How many requests may wait.
+/// How many requests may wait, and how many bytes of commands.
 const MOST_WAITING: usize = 1_000;
+const MOST_WAITING_BYTES: usize = 64 << 20;
 /// How many commands are appended together, unless one request has more.
 const MOST_TOGETHER: usize = 10_000;
 
@@ -24,34 +28,53 @@ struct Job {
 /// A thread that appends.
 pub(super) struct Appender {
     jobs: SyncSender<Job>,
+    /// The bytes of the commands that wait.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Appender {
     pub(super) fn start(log: Arc<dyn Log>) -> Self {
-        let (jobs, waiting) = mpsc::sync_channel(MOST_WAITING);
+        let (jobs, received) = mpsc::sync_channel(MOST_WAITING);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let for_thread = Arc::clone(&waiting);
         // It ends with the process. Whoever waits for a command that has not been acknowledged then does not know what became of it.
-        thread::spawn(move || run(&*log, &waiting));
-        Self { jobs }
+        thread::spawn(move || run(&*log, &received, &for_thread));
+        Self { jobs, waiting }
     }
 
     /// Appends `commands`, and sends the outcome to `reply`. Returns `false`, and appends nothing, if too many are waiting.
     pub(super) fn append(&self, commands: Vec<NewCommand>, reply: Reply) -> bool {
-        self.jobs.try_send(Job { commands, reply }).is_ok()
+        let bytes = bytes(&commands);
+        let is_full = self.waiting.fetch_add(bytes, Ordering::Relaxed) > MOST_WAITING_BYTES;
+        let is_taken = !is_full && self.jobs.try_send(Job { commands, reply }).is_ok();
+        if !is_taken {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        is_taken
     }
 }
 
-fn run(log: &dyn Log, waiting: &Receiver<Job>) {
-    while let Ok(first) = waiting.recv() {
+fn bytes(commands: &[NewCommand]) -> usize {
+    commands.iter().map(|command| command.text.len()).sum()
+}
+
+fn run(log: &dyn Log, received: &Receiver<Job>, waiting: &AtomicUsize) {
+    while let Ok(first) = received.recv() {
         let mut jobs = vec![first];
         let mut count = jobs[0].commands.len();
         while count < MOST_TOGETHER
-            && let Ok(job) = waiting.try_recv()
+            && let Ok(job) = received.try_recv()
         {
             count += job.commands.len();
             jobs.push(job);
         }
         let commands: Vec<NewCommand> = jobs.iter().flat_map(|job| &job.commands).cloned().collect();
-        let outcome = log.append(&commands);
+        let append = || log.append(&commands);
+        let outcome = panic::catch_unwind(AssertUnwindSafe(append)).unwrap_or_else(|_panic| {
+            error!("appending has panicked, which is a bug");
+            Err(Error::Unacknowledged("appending has panicked, which is a bug".to_owned()))
+        });
+        waiting.fetch_sub(bytes(&commands), Ordering::Relaxed);
         let lengths: Vec<usize> = jobs.iter().map(|job| job.commands.len()).collect();
         for (job, outcome) in jobs.into_iter().zip(shares(outcome, &lengths)) {
             // A client that has gone away does not hear it.

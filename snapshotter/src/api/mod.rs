@@ -1,25 +1,28 @@
 //! Commands over HTTP, for whoever has no Kafka client. `docs/admin.md` is the authority for what it takes and answers.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use axum::body::{Bytes, to_bytes};
+use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
-use axum::serve::Listener;
+use axum::serve::{IncomingStream, Listener};
 use axum::{Router, serve as serve_http};
-use edgefold::{Action, Appended, Command, Error, Log, MAX_NAMED_LISTS, NewCommand, now, parse_ttl};
+use edgefold::{Action, Appended, Command, Error, ListName, Log, MAX_NAMED_LISTS, NewCommand, Record, now, parse_ttl};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 mod appender;
 mod tokens;
@@ -29,14 +32,18 @@ pub use tokens::TokensError;
 use tokens::{Token, Tokens};
 
 use crate::admin::{Known, wait_for};
-use crate::net::{Acceptor, Connection, TlsError, TlsFiles, accept};
+use crate::net::{Acceptor, Connection, Limits, Peer, TlsError, TlsFiles, accept};
 
 /// The most bytes of a request.
 const MOST_BYTES: usize = 4 << 20;
 /// The most commands in a request.
 const MOST_COMMANDS: usize = 10_000;
 /// How many connections there may be at a time.
-const MOST_CONNECTIONS: usize = 1_000;
+const MOST_CONNECTIONS: Limits = Limits { all: 1_000, from_one_address: 100 };
+/// How long a request may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(30);
+/// How long requests may take when the process ends.
+const DRAIN: Duration = Duration::from_secs(5);
 /// How long a request may wait for proxies.
 const MOST_WAIT: Duration = Duration::from_secs(600);
 
@@ -78,11 +85,28 @@ struct Api {
     known: Known,
 }
 
-/// Takes commands until the process ends, and returns the address it listens on.
+/// A server that takes commands.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    stopped: mpsc::Receiver<()>,
+}
+
+impl Server {
+    /// Takes no more requests, and waits until those that are there are answered, but not long.
+    pub(crate) fn stop(self) {
+        let _told = self.stop.send(());
+        let _stopped_or_late = self.stopped.recv_timeout(DRAIN);
+    }
+}
+
+/// Takes commands on a thread of its own.
 ///
 /// # Errors
 /// [`ApiError`].
-pub(crate) fn serve(config: ApiConfig, log: Arc<dyn Log>, known: Known) -> Result<SocketAddr, ApiError> {
+pub(crate) fn serve(config: ApiConfig, log: Arc<dyn Log>, known: Known) -> Result<Server, ApiError> {
     let failed = |source| ApiError::Listen { address: config.address, source };
     let listener = std::net::TcpListener::bind(config.address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
@@ -96,14 +120,19 @@ pub(crate) fn serve(config: ApiConfig, log: Arc<dyn Log>, known: Known) -> Resul
     };
     let appender = Arc::new(Appender::start(log));
     let app = Router::new().route("/commands", post(commands)).with_state(Api { tokens, appender, known });
+    let (stop, is_stopping) = oneshot::channel();
+    let (ended, stopped) = mpsc::channel();
     let thread = thread::Builder::new().name("api".to_owned()).spawn(move || {
+        let _ended = ended; // Dropped at the end.
         runtime.block_on(async move {
             let connections = accept(listener, acceptor, MOST_CONNECTIONS);
-            serve_http(Accepted { connections, address }, app).await
+            let app = app.into_make_service_with_connect_info::<Peer>();
+            let server = serve_http(Accepted { connections, address }, app);
+            server.with_graceful_shutdown(async { drop(is_stopping.await) }).await
         })
     });
     thread.map_err(failed)?;
-    Ok(address)
+    Ok(Server { address, stop, stopped })
 }
 
 /// Connections for axum.
@@ -119,8 +148,8 @@ impl Listener for Accepted {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         match self.connections.recv().await {
             Some(connection) => {
-                let peer = connection.peer;
-                (connection, peer)
+                let address = connection.peer.address;
+                (connection, address)
             }
             None => std::future::pending().await,
         }
@@ -131,12 +160,19 @@ impl Listener for Accepted {
     }
 }
 
+impl Connected<IncomingStream<'_, Accepted>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Accepted>) -> Self {
+        stream.io().peer.clone()
+    }
+}
+
 /// What was wrong with a request.
 fn refused(status: StatusCode, error: impl Into<String>) -> Response {
     (status, Json(json!({ "error": error.into() }))).into_response()
 }
 
-async fn commands(State(api): State<Api>, request: Request) -> Response {
+async fn commands(State(api): State<Api>, ConnectInfo(peer): ConnectInfo<Peer>, request: Request) -> Response {
+    let _in_use = peer.in_use();
     // First of all: nobody else learns anything.
     let presented = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let Some(token) = presented.and_then(|presented| api.tokens.find(presented)) else {
@@ -149,10 +185,10 @@ async fn commands(State(api): State<Api>, request: Request) -> Response {
         Ok(wait) => wait,
         Err(error) => return refused(StatusCode::BAD_REQUEST, error),
     };
-    let Ok(body) = to_bytes(request.into_body(), MOST_BYTES).await else {
+    let Ok(Ok(body)) = timeout(ARRIVAL, to_bytes(request.into_body(), MOST_BYTES)).await else {
         return refused(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is longer than {MOST_BYTES} bytes, or was cut off"),
+            format!("the body is longer than {MOST_BYTES} bytes, too slow, or cut off"),
         );
     };
     let commands = match parse(&body, &token, &api.known) {
@@ -192,7 +228,7 @@ fn parse(body: &Bytes, token: &Token, known: &Known) -> Result<Vec<NewCommand>, 
     let text = std::str::from_utf8(body).map_err(|error| bad(format!("the body is not UTF-8: {error}")))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let time = now();
-    let mut commands = Vec::new();
+    let (mut commands, mut new_lists) = (Vec::new(), BTreeSet::new());
     for (index, line) in lines {
         let number = index + 1;
         if commands.len() == MOST_COMMANDS {
@@ -201,13 +237,15 @@ fn parse(body: &Bytes, token: &Token, known: &Known) -> Result<Vec<NewCommand>, 
         let mut command = Command::parse(line).map_err(|error| bad(format!("line {number}: {error}")))?;
         let forbidden = |error: String| (StatusCode::FORBIDDEN, format!("line {number}: {error}"));
         token.check(&command).map_err(forbidden)?;
-        check_room(&command.action, known)
+        check_room(&command.action, known, &mut new_lists)
             .map_err(|error| (StatusCode::CONFLICT, format!("line {number}: {error}")))?;
         // Whoever looks at the log later sees whose token it was.
         command.origin = Some(token.name().to_owned());
         let text = command.to_string();
-        Command::parse(&text)
-            .map_err(|error| bad(format!("line {number}, with the origin {}: {error}", token.name())))?;
+        // What every reader would do with it.
+        let (key, value) = (Some(time.to_string().into()), Some(text.clone().into()));
+        let record = Record { offset: 0, timestamp: Some(time), key, value };
+        record.effect().map_err(|error| bad(format!("line {number}, with the origin {}: {error}", token.name())))?;
         commands.push(NewCommand { time, text });
     }
     if commands.is_empty() {
@@ -218,14 +256,17 @@ fn parse(body: &Bytes, token: &Token, known: &Known) -> Result<Vec<NewCommand>, 
     Ok(commands)
 }
 
-/// Checks that a command does not create one list too many: every reader would reject it.
-fn check_room(action: &Action, known: &Known) -> Result<(), String> {
+/// Checks that a command does not create one list too many, after those that the request creates before it: every reader would reject it.
+fn check_room(action: &Action, known: &Known, new_lists: &mut BTreeSet<ListName>) -> Result<(), String> {
     let (Action::Blacklist { list, .. } | Action::List { list, .. }) = action else { return Ok(()) };
     let Some(shipped) = known.shipped.open() else { return Ok(()) };
-    if shipped.has_list(list) || shipped.lists_count() <= MAX_NAMED_LISTS {
-        return Ok(());
+    if !shipped.has_list(list) {
+        new_lists.insert(*list);
+        if shipped.lists_count() + new_lists.len() > MAX_NAMED_LISTS + 1 {
+            return Err(format!("list {list} does not exist, and there may be only {MAX_NAMED_LISTS} lists"));
+        }
     }
-    Err(format!("list {list} does not exist, and there are {MAX_NAMED_LISTS} lists already"))
+    Ok(())
 }
 
 async fn appended(api: &Api, offsets: &[u64], wait: Option<Duration>) -> Response {

@@ -44,8 +44,11 @@ pub(super) struct WaitArgs {
 }
 
 /// What `/fleet` and `/wait` return.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Fleet {
+    /// All of it.
+    #[serde(skip)]
+    json: Value,
     pub(super) next_offset: u64,
     #[serde(default)]
     enforced: bool,
@@ -102,14 +105,26 @@ impl AdminArgs {
 
     /// What is known about all proxies, of all replicas.
     pub(super) fn fleet(&self, path: &str, most: Duration) -> Result<Vec<(&str, Fleet)>, CliError> {
-        let answers = self.get(path, most).into_iter();
-        answers
-            .map(|(url, answer)| {
-                let fleet = serde_json::from_value(answer?)
-                    .map_err(|source| CliError::NotAnAdmin { url: url.to_owned(), source })?;
-                Ok((url, fleet))
-            })
-            .collect()
+        self.get(path, most).into_iter().map(|(url, answer)| Ok((url, fleet(url, answer)?))).collect()
+    }
+}
+
+/// What the server at `url` has answered about its proxies.
+fn fleet(url: &str, answer: Result<Value, CliError>) -> Result<Fleet, CliError> {
+    let json = answer?;
+    let fleet: Fleet =
+        serde_json::from_value(json.clone()).map_err(|source| CliError::NotAnAdmin { url: url.to_owned(), source })?;
+    Ok(Fleet { json, ..fleet })
+}
+
+impl Fleet {
+    /// What the server at `url` has answered.
+    pub(super) fn json(&self, url: &str) -> Value {
+        let mut json = self.json.clone();
+        if let Some(json) = json.as_object_mut() {
+            json.insert("admin_url".to_owned(), url.into());
+        }
+        json
     }
 }
 
@@ -119,16 +134,16 @@ impl WaitArgs {
         let Some(most) = self.wait else { return 0 };
         let (began, several) = (Instant::now(), self.admin.urls.len() > 1);
         let path = format!("/wait?next_offset={next_offset}&timeout_ms={}&allow_none={several}", most.as_millis());
-        let fleets = match self.admin.fleet(&path, most) {
-            Ok(fleets) => fleets,
-            Err(error) => {
-                output::say(&format!("everything was appended, but it is not known who enforces it: {error}"));
-                return NOT_CONFIRMED;
+        let (mut fleets, mut unknown) = (Vec::new(), String::new());
+        for (url, answer) in self.admin.get(&path, most) {
+            match fleet(url, answer) {
+                Ok(fleet) => fleets.push((url, fleet)),
+                Err(error) => unknown += &format!("\n  it is not known who is connected there: {error}"),
             }
-        };
+        }
         let proxies: Vec<&Proxy> =
-            fleets.iter().flat_map(|(_, fleet)| &fleet.proxies).filter(|proxy| proxy.has_filter()).collect();
-        if fleets.iter().all(|(_, fleet)| fleet.enforced) && !proxies.is_empty() {
+            fleets.iter().flat_map(|(_, fleet)| &fleet.proxies).filter(|proxy| proxy.should_enforce()).collect();
+        if unknown.is_empty() && fleets.iter().all(|(_, fleet)| fleet.enforced) && !proxies.is_empty() {
             let took = began.elapsed().as_millis();
             let who = if proxies.len() == 1 {
                 "1 proxy enforces".to_owned()
@@ -139,14 +154,16 @@ impl WaitArgs {
             return 0;
         }
         let mut text = "everything was appended, but not every proxy has confirmed it".to_owned();
-        if proxies.is_empty() {
+        if proxies.is_empty() && unknown.is_empty() {
             text += ": no proxy is connected";
         }
+        text += &unknown;
         for (url, fleet) in &fleets {
             if fleet.next_offset < next_offset {
                 text += &format!("\n  {url} has shipped the commands below {} only", fleet.next_offset);
             }
-            let late = |proxy: &&Proxy| proxy.has_filter() && proxy.enforces_below.is_none_or(|of| of < next_offset);
+            let late =
+                |proxy: &&Proxy| proxy.should_enforce() && proxy.enforces_below.is_none_or(|of| of < next_offset);
             for proxy in fleet.proxies.iter().filter(late) {
                 text += &format!("\n  {}: {}", proxy.name(), proxy.state(next_offset));
             }
@@ -162,8 +179,13 @@ impl Proxy {
         output::one_line(&format!("{} at {}", self.node, self.address))
     }
 
+    /// Whether it should enforce something: it has a filter, or asks for one by a wrong name.
+    pub(super) fn should_enforce(&self) -> bool {
+        self.has_filter() || !self.unknown_resources.is_empty()
+    }
+
     /// Whether it has a filter, rather than only a base.
-    pub(super) fn has_filter(&self) -> bool {
+    fn has_filter(&self) -> bool {
         self.resources.iter().any(|resource| !resource.name.ends_with("-base"))
     }
 

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::Value;
 
 use super::CliError;
 use super::admin_args::{AdminArgs, Proxy};
@@ -34,23 +33,14 @@ pub(super) struct FleetArgs {
 
 impl FleetArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
-        if self.output == Format::Json {
-            let answers = self.admin.get("/fleet", PATIENCE).into_iter();
-            let answers: Vec<Value> = answers
-                .map(|(url, answer)| {
-                    let mut json = answer?;
-                    json["admin_url"] = url.into();
-                    Ok(json)
-                })
-                .collect::<Result<_, CliError>>()?;
-            output::print(|out| output::json_array(out, answers.into_iter()))?;
-            return Ok(ExitCode::SUCCESS);
-        }
         let fleets = self.admin.fleet("/fleet", PATIENCE)?;
         let mut rows: Vec<(&Proxy, u64)> =
             fleets.iter().flat_map(|(_, fleet)| fleet.proxies.iter().map(|proxy| (proxy, fleet.next_offset))).collect();
         rows.sort_by_key(|(proxy, _)| (&proxy.cluster, &proxy.node, &proxy.address));
         output::print(|out| {
+            if self.output == Format::Json {
+                return output::json_array(out, fleets.iter().map(|(url, fleet)| fleet.json(url)));
+            }
             if rows.is_empty() && self.output == Format::Human {
                 return writeln!(out, "no proxy is connected");
             }
@@ -74,8 +64,9 @@ impl FleetArgs {
                 }
             })
         })?;
-        let is_behind =
-            |(proxy, of): &(&Proxy, u64)| proxy.has_filter() && proxy.enforces_below.is_none_or(|below| below < *of);
+        let is_behind = |(proxy, of): &(&Proxy, u64)| {
+            proxy.should_enforce() && proxy.enforces_below.is_none_or(|below| below < *of)
+        };
         Ok(if rows.iter().any(is_behind) { ExitCode::from(1) } else { ExitCode::SUCCESS })
     }
 }

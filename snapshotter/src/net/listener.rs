@@ -1,16 +1,18 @@
 //! Accepts connections, and limits how many there are.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, Receiver};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
@@ -22,9 +24,76 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long to wait after a connection could not be accepted, for instance because there are too many open files.
 const REST: Duration = Duration::from_millis(100);
 
-/// Who is at the other end of a connection.
+/// How long a connection may be open without anything going on.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// How many connections there may be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+pub(crate) struct Limits {
+    /// In all. One more waits until another is closed.
+    pub(crate) all: usize,
+    /// From one IP address. One more is closed.
+    pub(crate) from_one_address: usize,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    usage: Arc<Usage>,
+}
+
+/// Whether a connection is needed.
+#[derive(Debug, Default)]
+struct Usage {
+    /// How many requests are being answered.
+    requests: AtomicUsize,
+    /// Whether there was one since it was last checked.
+    was_used: AtomicBool,
+    close: Notify,
+}
+
+/// Keeps a connection open while a request is being answered.
+#[derive(Debug)]
+pub(crate) struct InUse(Arc<Usage>);
+
+impl Peer {
+    /// A request is being answered until what this returns is dropped.
+    pub(crate) fn in_use(&self) -> InUse {
+        self.usage.requests.fetch_add(1, Ordering::Relaxed);
+        self.usage.was_used.store(true, Ordering::Relaxed);
+        InUse(Arc::clone(&self.usage))
+    }
+
+    /// Closes the connection, and frees what waits to be sent.
+    pub(crate) fn close(&self) {
+        self.usage.close.notify_one();
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Usage {
+    /// Waits until the connection is to be closed.
+    async fn end(self: Arc<Self>) {
+        let is_idle = async {
+            loop {
+                sleep(IDLE).await;
+                if self.requests.load(Ordering::Relaxed) == 0 && !self.was_used.swap(false, Ordering::Relaxed) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = is_idle => {}
+            () = self.close.notified() => {}
+        }
+    }
+}
 
 /// Something that bytes are read from and written to.
 trait Io: AsyncRead + AsyncWrite + Send {}
@@ -34,16 +103,36 @@ impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 /// A connection that was accepted.
 pub(crate) struct Connection {
     io: Pin<Box<dyn Io>>,
-    pub(crate) peer: SocketAddr,
-    /// One of those that there may be.
-    _permit: OwnedSemaphorePermit,
+    pub(crate) peer: Peer,
+    /// Until when it may be open; `None` if that is over.
+    end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    _counted: Counted,
 }
 
-/// Accepts connections on `listener`, over TLS if there is an `acceptor`, on this Tokio runtime. At most `most` are open. One more waits until
-/// another is closed.
-pub(crate) fn accept(listener: TcpListener, acceptor: Option<Acceptor>, most: usize) -> Receiver<Connection> {
+/// One of the connections that there may be.
+struct Counted {
+    _permit: OwnedSemaphorePermit,
+    address: IpAddr,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Accepts connections on `listener`, over TLS if there is an `acceptor`, on this Tokio runtime.
+pub(crate) fn accept(listener: TcpListener, acceptor: Option<Acceptor>, limits: Limits) -> Receiver<Connection> {
     let (accepted, connections) = mpsc::channel(1);
-    let permits = Arc::new(Semaphore::new(most));
+    let permits = Arc::new(Semaphore::new(limits.all));
+    let by_address = Arc::new(Mutex::new(HashMap::new()));
     tokio::spawn(async move {
         while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
             let (stream, peer) = tokio::select! {
@@ -57,6 +146,18 @@ pub(crate) fn accept(listener: TcpListener, acceptor: Option<Acceptor>, most: us
                 },
                 () = accepted.closed() => return,
             };
+            let (address, by_address) = (peer.ip().to_canonical(), Arc::clone(&by_address));
+            let count = {
+                let mut by_address = by_address.lock().unwrap_or_else(PoisonError::into_inner);
+                let count = by_address.entry(address).or_insert(0);
+                *count += 1;
+                *count
+            };
+            let counted = Counted { _permit: permit, address, by_address };
+            if count > limits.from_one_address {
+                debug!("{peer}: too many connections");
+                continue;
+            }
             // A response is one small write after another.
             let _set = stream.set_nodelay(true);
             let (accepted, acceptor) = (accepted.clone(), acceptor.clone());
@@ -70,7 +171,10 @@ pub(crate) fn accept(listener: TcpListener, acceptor: Option<Acceptor>, most: us
                         Err(_elapsed) => return debug!("{peer}: the TLS handshake took too long"),
                     },
                 };
-                let _sent = accepted.send(Connection { io, peer, _permit: permit }).await;
+                let usage = Arc::new(Usage::default());
+                let end: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(Arc::clone(&usage).end());
+                let peer = Peer { address: peer, usage };
+                let _sent = accepted.send(Connection { io, peer, end: Some(end), _counted: counted }).await;
             });
         }
     });
@@ -81,13 +185,19 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer(self.peer)
+        self.peer.clone()
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().io.as_mut().poll_read(cx, buffer)
+        let this = self.get_mut();
+        // Whoever serves the connection always waits to read from it.
+        if this.end.as_mut().is_none_or(|end| end.as_mut().poll(cx).is_ready()) {
+            this.end = None;
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        this.io.as_mut().poll_read(cx, buffer)
     }
 }
 

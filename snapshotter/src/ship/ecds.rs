@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use edgefold_snapshot::Named;
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
 
 use self::api::{
     Any, AsyncDataSource, BytesValue, DataSource, DiscoveryResponse, HttpUri, PluginConfig, RemoteDataSource,
@@ -126,9 +127,24 @@ impl Resource<'_> {
         .encode_to_vec()
     }
 
-    /// The encoded `google.protobuf.Any` with this resource, which is what responses have in common. It has no version.
-    pub fn encode_any(&self) -> Vec<u8> {
-        self.any().encode_to_vec()
+    /// The encoded `google.protobuf.Any` with this resource, in parts: it has no version. The snapshot and the module are not copied.
+    pub fn encode_parts(&self) -> Vec<Bytes> {
+        let mut extension = self.any().value.unwrap_or_default();
+        let mut filter = extension.typed_config.take().unwrap_or_default();
+        let mut plugin = filter.value.take().unwrap_or_default().config.unwrap_or_default();
+        let mut vm = plugin.vm_config.take().unwrap_or_default();
+        plugin.configuration = None;
+        let code = match (self.code, vm.code.take()) {
+            (Code::Inline(module), _) => field(1, field(2, vec![Bytes::from_static(module)])),
+            (_, code) => vec![code.unwrap_or_default().encode_to_vec().into()],
+        };
+        // Fields may come in any order, so those that are in parts come last.
+        let vm = [vec![vm.encode_to_vec().into()], field(3, code)].concat();
+        let configuration = any_in_parts(BYTES_VALUE, field(1, vec![self.snapshot.clone()]));
+        let plugin = [vec![plugin.encode_to_vec().into()], field(3, vm), field(4, configuration)].concat();
+        let filter = any_in_parts(self.kind.type_url(), field(1, plugin));
+        let extension = [vec![extension.encode_to_vec().into()], field(2, filter)].concat();
+        joined(any_in_parts(EXTENSION_CONFIG, extension))
     }
 
     fn any(&self) -> Any<TypedExtensionConfig> {
@@ -166,6 +182,41 @@ impl Resource<'_> {
         let name = self.kind.resource_name(self.name);
         Any::new(EXTENSION_CONFIG, TypedExtensionConfig { name, typed_config: Some(filter) })
     }
+}
+
+/// A field of a message, whose content is in parts.
+pub fn field(tag: u32, parts: Vec<Bytes>) -> Vec<Bytes> {
+    let mut head = Vec::new();
+    encode_key(tag, WireType::LengthDelimited, &mut head);
+    encode_varint(length(&parts) as u64, &mut head);
+    [vec![head.into()], parts].concat()
+}
+
+/// The bytes of all parts.
+pub fn length(parts: &[Bytes]) -> usize {
+    parts.iter().map(Bytes::len).sum()
+}
+
+/// An encoded `Any` in parts.
+fn any_in_parts(type_url: &str, value: Vec<Bytes>) -> Vec<Bytes> {
+    let head = Any::<Wasm> { type_url: type_url.to_owned(), value: None };
+    [vec![head.encode_to_vec().into()], field(2, value)].concat()
+}
+
+/// The same bytes, with small parts that follow each other put together.
+pub fn joined(parts: Vec<Bytes>) -> Vec<Bytes> {
+    const SMALL: usize = 4096;
+    let (mut joined, mut small) = (Vec::new(), Vec::new());
+    for part in parts {
+        if part.len() <= SMALL {
+            small.extend_from_slice(&part);
+        } else {
+            joined.extend((!small.is_empty()).then(|| Bytes::from(std::mem::take(&mut small))));
+            joined.push(part);
+        }
+    }
+    joined.extend((!small.is_empty()).then(|| small.into()));
+    joined
 }
 
 /// The snapshot in an encoded `DiscoveryResponse`; `None` if the bytes are something else.
@@ -400,6 +451,33 @@ mod tests {
         .encode_to_vec()
     }
 
+    /// What is in a resource, by the whole Envoy API: the names of the resource and the type, and the plugin.
+    fn plugin_of(any: &Any) -> (String, String, wasm::PluginConfig) {
+        assert_eq!(any.type_url, EXTENSION_CONFIG);
+        let core::TypedExtensionConfig { name, typed_config } = Message::decode(&any.value[..]).unwrap();
+        let Any { type_url, value } = typed_config.unwrap();
+        // The two filters have the same fields.
+        (name, type_url, HttpWasm::decode(&value[..]).unwrap().config.unwrap())
+    }
+
+    fn plugin_of_response(response: &Bytes) -> (String, String, wasm::PluginConfig) {
+        plugin_of(&discovery::DiscoveryResponse::decode(response.clone()).unwrap().resources[0])
+    }
+
+    #[test]
+    fn large_parts_are_shared() {
+        let module: &[u8] = Box::leak(vec![7; 10_000].into_boxed_slice());
+        let snapshot = Bytes::from(vec![8; 10_000]);
+        let resource = Resource {
+            snapshot: snapshot.clone(),
+            code: Code::Inline(module),
+            ..resource(FilterKind::Http, Code::Inline(b""), FailurePolicy::Reload)
+        };
+        let parts = resource.encode_parts();
+        let pointers: Vec<_> = parts.iter().map(|part| part.as_ptr()).collect();
+        assert!(pointers.contains(&module.as_ptr()) && pointers.contains(&snapshot.as_ptr()) && parts.len() == 4);
+    }
+
     #[test]
     fn a_resource_is_what_the_whole_envoy_api_encodes_and_can_be_read_back() {
         let remote = Code::Remote { uri: "http://edgefold/module.wasm", cluster: "edgefold", sha256: "0f" };
@@ -413,10 +491,8 @@ mod tests {
             ] {
                 let response = Bytes::from(resource(kind, code, policy).encode());
                 assert_eq!(response, by_the_whole_api(kind, code, theirs));
-                let any = resource(kind, code, policy).encode_any();
-                assert!(
-                    discovery::DiscoveryResponse::decode(response.clone()).unwrap().resources[0].encode_to_vec() == any
-                );
+                let parts = resource(kind, code, policy).encode_parts().concat();
+                assert_eq!(plugin_of(&Any::decode(&parts[..]).unwrap()), plugin_of_response(&response));
                 assert_eq!(snapshot_in(&response).as_deref(), Some(&b"snapshot"[..]));
                 assert_eq!(shipment_in(&response).as_deref(), Some("a b"));
             }

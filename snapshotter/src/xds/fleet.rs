@@ -87,7 +87,8 @@ struct Nack {
     at: LogTime,
 }
 
-/// A proxy: all streams from one address with one node id and cluster.
+/// A proxy: all streams over one connection with one node id and cluster. An Envoy that has connected again is shown twice until it is
+/// known that the old connection is dead.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     node: String,
@@ -225,12 +226,14 @@ impl Fleet {
         let (node, peer) = (stream.node.clone().unwrap_or_default().0, stream.peer);
         match heard {
             Heard::Nothing => {}
-            Heard::Ack { kind, version } => {
+            Heard::Ack { kind, version, is_update } => {
                 if let Some(held) = &mut stream.resources[kind as usize] {
                     held.accepted_at = Some(now());
                 }
-                let is_target = state.target.versions[kind as usize] == version && kind != FilterKind::Base;
-                if let Some(at) = state.target.commanded_at.filter(|_| is_target) {
+                // Not one that has just started.
+                let is_counted =
+                    is_update && state.target.versions[kind as usize] == version && kind != FilterKind::Base;
+                if let Some(at) = state.target.commanded_at.filter(|_| is_counted) {
                     let took = Duration::from_millis(now().millis().saturating_sub(at.millis()));
                     self.command_to_ack.observe(took.as_secs_f64());
                 }
@@ -260,12 +263,11 @@ impl Fleet {
 
 impl State {
     fn proxies(&self) -> Vec<Proxy> {
-        let mut proxies: BTreeMap<(&str, &str, IpAddr), Proxy> = BTreeMap::new();
-        // The newest stream counts: an old one may not have been noticed to be gone yet.
+        let mut proxies: BTreeMap<(&str, &str, SocketAddr), Proxy> = BTreeMap::new();
         for stream in self.streams.values() {
             let Some((node, cluster)) = &stream.node else { continue };
             let address = stream.peer.ip().to_canonical();
-            let proxy = proxies.entry((node, cluster, address)).or_insert_with(|| Proxy {
+            let proxy = proxies.entry((node, cluster, stream.peer)).or_insert_with(|| Proxy {
                 node: node.clone(),
                 cluster: cluster.clone(),
                 address,
@@ -273,8 +275,12 @@ impl State {
                 resources: Default::default(),
                 unknown: Vec::new(),
             });
-            for (of_proxy, held) in proxy.resources.iter_mut().zip(&stream.resources) {
-                if held.is_some() {
+            for kind in FilterKind::ALL {
+                let (of_proxy, held) = (&mut proxy.resources[kind as usize], &stream.resources[kind as usize]);
+                // Of several streams for one resource, the one that is behind counts.
+                let target = &self.target.versions[kind as usize];
+                if of_proxy.as_ref().is_none_or(|of_proxy| of_proxy.version.as_ref() == Some(target)) && held.is_some()
+                {
                     of_proxy.clone_from(held);
                 }
             }
@@ -343,6 +349,11 @@ impl Proxy {
         [FilterKind::Http, FilterKind::Network].iter().any(|kind| self.resources[*kind as usize].is_some())
     }
 
+    /// Whether it should enforce something: it has a filter, or asks for one by a wrong name.
+    fn should_enforce(&self) -> bool {
+        self.has_filter() || !self.unknown.is_empty()
+    }
+
     fn json(&self, target: &Target) -> Value {
         let resources: Vec<Value> = FilterKind::ALL
             .into_iter()
@@ -381,7 +392,7 @@ impl Report {
     /// Whether all proxies that have a filter enforce all commands below this offset, and what is shipped accounts for these.
     pub(crate) fn is_enforced(&self, next_offset: u64) -> bool {
         let enforces = |proxy: &Proxy| proxy.enforces(&self.target).is_some_and(|offset| offset >= next_offset);
-        self.target.covers >= next_offset && self.proxies.iter().all(|proxy| !proxy.has_filter() || enforces(proxy))
+        self.target.covers >= next_offset && self.proxies.iter().all(|proxy| !proxy.should_enforce() || enforces(proxy))
     }
 
     /// Whether a proxy with a filter is connected.
@@ -391,7 +402,7 @@ impl Report {
 
     /// How many proxies with a filter do not enforce everything yet that is shipped.
     pub(crate) fn behind(&self) -> usize {
-        let is_behind = |proxy: &&Proxy| proxy.has_filter() && !proxy.is_current(&self.target);
+        let is_behind = |proxy: &&Proxy| proxy.should_enforce() && !proxy.is_current(&self.target);
         self.proxies.iter().filter(is_behind).count()
     }
 

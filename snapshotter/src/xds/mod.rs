@@ -99,7 +99,8 @@ impl Xds {
         let common = Arc::new(Common { failure_policy, module: config.module, sha256, uri });
         let (resources, for_streams) = watch::channel(None);
         let (stop, is_stopping) = watch::channel(false);
-        let shared = Shared { resources: for_streams, stop: is_stopping, fleet: Arc::clone(&fleet) };
+        let process = format!("{:016x}", fastrand::u64(..));
+        let shared = Shared { resources: for_streams, stop: is_stopping, fleet: Arc::clone(&fleet), process };
         let stopped = {
             let _entered = runtime.enter();
             server::start(listener, config.tls, Arc::new(shared), path, module)?

@@ -7,10 +7,9 @@ use std::collections::HashMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use super::session::{Names, Protocol, Request};
-use crate::ship::ecds::EXTENSION_CONFIG;
+use crate::ship::ecds::{EXTENSION_CONFIG, field, joined, length};
 
 /// `envoy.config.core.v3.Node`
 #[derive(Clone, Eq, Message, PartialEq)]
@@ -128,40 +127,24 @@ struct Resource {
 /// The field of the resource in both responses, and of the `Any` in a `Resource`.
 const RESOURCES: u32 = 2;
 
-/// A gRPC message with one resource, in two parts. The second one is `any`, an encoded `Any`, which is shared with all other streams: fields of a
-/// message may come in any order, so it comes last.
-pub(super) fn response(protocol: Protocol, nonce: u64, name: &str, version: &str, any: &Bytes) -> [Bytes; 2] {
+/// A gRPC message with one resource, in parts. Those of `any`, an encoded `Any`, are shared with other streams where they are large: fields of
+/// a message may come in any order, so the resource comes last.
+pub(super) fn response(protocol: Protocol, nonce: u64, name: &str, version: &str, any: Vec<Bytes>) -> Vec<Bytes> {
     let (version, type_url, nonce) = (version.to_owned(), EXTENSION_CONFIG.to_owned(), nonce.to_string());
-    let head = match protocol {
-        Protocol::Sotw => {
-            let mut head = DiscoveryResponse { version_info: version, type_url, nonce }.encode_to_vec();
-            put_length(&mut head, any.len());
-            head
-        }
+    let (head, resource) = match protocol {
+        Protocol::Sotw => (DiscoveryResponse { version_info: version, type_url, nonce }.encode_to_vec(), any),
         Protocol::Delta => {
-            let mut head =
-                DeltaDiscoveryResponse { system_version_info: version.clone(), type_url, nonce }.encode_to_vec();
-            let mut resource = Resource { version, name: name.to_owned() }.encode_to_vec();
-            put_length(&mut resource, any.len());
-            put_length(&mut head, resource.len() + any.len());
-            head.append(&mut resource);
-            head
+            let head = DeltaDiscoveryResponse { system_version_info: version.clone(), type_url, nonce };
+            let resource: Bytes = Resource { version, name: name.to_owned() }.encode_to_vec().into();
+            (head.encode_to_vec(), [vec![resource], field(RESOURCES, any)].concat())
         }
     };
+    let message = [vec![head.into()], field(RESOURCES, resource)].concat();
     // The prefix of gRPC: whether it is compressed, and its length.
-    let length = u32::try_from(head.len() + any.len()).unwrap_or(u32::MAX);
-    let mut message = BytesMut::with_capacity(5 + head.len());
-    message.put_u8(0);
-    message.put_u32(length);
-    message.put_slice(&head);
-    [message.freeze(), any.clone()]
-}
-
-/// The key and the length of the field that has the resource.
-fn put_length(message: &mut Vec<u8>, length: usize) {
-    message.reserve(key_len(RESOURCES) + encoded_len_varint(length as u64));
-    encode_key(RESOURCES, WireType::LengthDelimited, message);
-    encode_varint(length as u64, message);
+    let mut prefix = BytesMut::with_capacity(5);
+    prefix.put_u8(0);
+    prefix.put_u32(u32::try_from(length(&message)).unwrap_or(u32::MAX));
+    joined([vec![prefix.freeze()], message].concat())
 }
 
 #[cfg(test)]
@@ -176,9 +159,9 @@ mod tests {
         let any = Any { type_url: EXTENSION_CONFIG.to_owned(), value: vec![7; 100_000] };
         let encoded = Bytes::from(any.encode_to_vec());
         let body = |protocol| {
-            let [head, shared] = response(protocol, 3, "my.list", "9", &encoded);
-            assert!(shared.as_ptr() == encoded.as_ptr(), "it is not copied");
-            let message = [head, shared].concat();
+            let parts = response(protocol, 3, "my.list", "9", vec![encoded.clone()]);
+            assert!(parts.len() == 2 && parts[1].as_ptr() == encoded.as_ptr(), "it is not copied");
+            let message = parts.concat();
             let (prefix, message) = message.split_first_chunk::<5>().unwrap();
             assert_eq!((prefix[0], u32::from_be_bytes(prefix[1..].try_into().unwrap()) as usize), (0, message.len()));
             message.to_vec()

@@ -1,8 +1,6 @@
 //! The resources that all streams deliver, each encoded once.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use edgefold_snapshot::Fingerprint;
@@ -51,28 +49,15 @@ pub(super) struct Offer {
     pub(super) version: String,
     shipment: Arc<Shipment>,
     common: Arc<Common>,
-    /// The number of times that a proxy refused it, or was cut off before it answered.
-    failures: AtomicU32,
-    /// The encodings after the latest number of failures.
-    encoded: Mutex<HashMap<Form, Encoded>>,
 }
 
 /// The forms in which a resource can be sent.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Form {
     /// As [`XdsConfig`](super::XdsConfig) says.
     Usual,
     /// With the module in it.
     Inline,
-}
-
-/// What is sent of a resource.
-#[derive(Clone, Debug)]
-pub(super) struct Encoded {
-    /// The encoded `Any`.
-    pub(super) any: Bytes,
-    pub(super) form: Form,
-    failures: u32,
 }
 
 impl Resources {
@@ -109,15 +94,7 @@ impl Offer {
         let name = kind.resource_name(&shipment.name);
         let base = shipment.base.as_deref().filter(|_| kind == FilterKind::Base);
         let version = base.map_or_else(|| shipment.version.clone(), cut::base_version);
-        let this = Self {
-            kind,
-            name,
-            version,
-            shipment: Arc::clone(shipment),
-            common: Arc::clone(common),
-            failures: AtomicU32::new(0),
-            encoded: Mutex::default(),
-        };
+        let this = Self { kind, name, version, shipment: Arc::clone(shipment), common: Arc::clone(common) };
         let version = format!("{}#{:016x}", this.version, this.hash());
         Self { version, ..this }
     }
@@ -132,6 +109,7 @@ impl Offer {
         // The snapshot has a checksum over all of it.
         let snapshot = Fingerprint::of(&self.snapshot()).map(Fingerprint::to_bytes).unwrap_or_default();
         add(&snapshot);
+        add(self.name.as_bytes());
         add(self.common.sha256.as_bytes());
         add(format!("{:?} {:?} {}", self.common.module, self.common.failure_policy, self.common.uri).as_bytes());
         hash.digest()
@@ -144,27 +122,14 @@ impl Offer {
         }
     }
 
-    /// What to send now: the same for all proxies, until one of them has [failed](Offer::failed) to take it. Envoy remembers the bytes that it
-    /// refused last: if it gets the same again, it accepts them, and does nothing with them.
-    pub(super) fn encoded(&self, form: Form) -> Encoded {
-        let failures = self.failures.load(Ordering::Relaxed);
-        let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
-        encoded.retain(|_, encoded| encoded.failures == failures);
-        let encode = || Encoded { any: self.encode(form, failures), form, failures };
-        encoded.entry(form).or_insert_with(encode).clone()
-    }
-
     /// Whether the module is fetched if it is sent in the usual form.
     pub(super) fn is_remote(&self) -> bool {
         matches!(self.common.module, Module::Remote { .. })
     }
 
-    /// A proxy has refused what was sent, or was cut off, so that it may have refused it. It gets other bytes next time.
-    pub(super) fn failed(&self, sent: &Encoded) {
-        self.failures.fetch_max(sent.failures.saturating_add(1), Ordering::Relaxed);
-    }
-
-    fn encode(&self, form: Form, failures: u32) -> Bytes {
+    /// The encoded `Any` in parts, of which the snapshot and the module are shared by all. `id` must never come again: Envoy remembers the
+    /// bytes that it refused last, and if it gets the same again, it accepts them and does nothing with them.
+    pub(super) fn encode(&self, form: Form, id: &str) -> Vec<Bytes> {
         let Common { failure_policy, module, sha256, uri } = &*self.common;
         let code = match module {
             _ if form == Form::Inline => Code::Inline(self.shipment.module),
@@ -172,19 +137,15 @@ impl Offer {
             Module::File(path) => Code::File(path),
             Module::Inline => Code::Inline(self.shipment.module),
         };
-        let base = self.shipment.base.as_ref().filter(|_| self.kind == FilterKind::Base);
-        let what = base.map_or_else(String::new, |base| format!("{}.", base.fingerprint()));
-        // The id of the shipment tells it from what other processes send.
-        let id = format!("{what}{}.{failures}", self.shipment.id);
         let resource = Resource {
             kind: self.kind,
             name: &self.shipment.name,
             version: &self.version,
-            shipment: &id,
+            shipment: id,
             code,
             snapshot: self.snapshot(),
             failure_policy: *failure_policy,
         };
-        resource.encode_any().into()
+        resource.encode_parts()
     }
 }

@@ -27,10 +27,10 @@ use super::proto::{DeltaDiscoveryRequest, DiscoveryRequest};
 use super::session::{Protocol, Request};
 use super::stream::{self, Shared};
 use super::{XdsError, peers};
-use crate::net::{self, Acceptor, Peer, TlsFiles};
+use crate::net::{self, Acceptor, Limits, Peer, TlsFiles};
 
-/// How many connections there may be at a time.
-const MOST_CONNECTIONS: usize = 20_000;
+/// How many connections there may be at a time. All proxies may come from one address.
+const MOST_CONNECTIONS: Limits = Limits { all: 20_000, from_one_address: 20_000 };
 /// How many streams one connection may have at a time. An Envoy has one for each resource, and one while it fetches the module.
 const MOST_STREAMS: u32 = 32;
 /// The most bytes of the headers of a request.
@@ -47,7 +47,7 @@ fn raise_file_limit() {
     if let Err(error) = raised {
         warn!("cannot raise the limit of open files: {error}");
     }
-    if let Some(most) = limit.maximum.filter(|most| *most < 2 * MOST_CONNECTIONS as u64) {
+    if let Some(most) = limit.maximum.filter(|most| *most < 2 * MOST_CONNECTIONS.all as u64) {
         info!("up to {most} open files, so fewer than {most} proxies: raise the hard limit (LimitNOFILE) for more");
     }
 }
@@ -118,7 +118,7 @@ where
     post(move |request: http::Request<axum::body::Body>| {
         let shared = Arc::clone(&shared);
         async move {
-            let Some(&peer) = request.extensions().get::<Peer>() else {
+            let Some(peer) = request.extensions().get::<Peer>().cloned() else {
                 return Status::internal("the address of the client is not known").into_http::<Body>();
             };
             if !request.headers().get(CONTENT_TYPE).is_some_and(|of| of.as_bytes().starts_with(b"application/grpc")) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fleet::base_in;
-use super::resources::{Encoded, Form, Offer, Resources};
+use super::resources::{Form, Offer, Resources};
 use crate::ship::ecds::{EXTENSION_CONFIG, FilterKind};
 
 /// Texts of a client are cut to this length before they are kept.
@@ -87,8 +87,8 @@ pub(super) enum Violation {
 pub(super) enum Heard {
     /// It answers nothing.
     Nothing,
-    /// The proxy has accepted this version.
-    Ack { kind: FilterKind, version: String },
+    /// The proxy has accepted this version. It had another one before, if this `is_update`.
+    Ack { kind: FilterKind, version: String, is_update: bool },
     /// The proxy has refused this version.
     Nack { kind: FilterKind, version: String, message: String },
 }
@@ -98,7 +98,7 @@ pub(super) enum Heard {
 pub(super) struct Response {
     pub(super) nonce: u64,
     pub(super) offer: Arc<Offer>,
-    pub(super) encoded: Encoded,
+    pub(super) form: Form,
 }
 
 /// What is known about a stream.
@@ -127,8 +127,10 @@ pub(super) struct Slot {
     pub(super) is_subscribed: bool,
     /// The version that the client has.
     pub(super) has: Option<String>,
-    /// Whether it has only accepted resources with the module in them.
+    /// Whether it has only accepted resources with the module in them, though it could fetch the module.
     is_cold: bool,
+    /// Whether it has tried often enough to fetch the module.
+    cannot_fetch: bool,
     /// What was sent, and is not answered yet.
     pub(super) sent: Option<Sent>,
     /// What the client has refused, until it accepts something.
@@ -140,8 +142,10 @@ pub(super) struct Slot {
 pub(super) struct Sent {
     nonce: u64,
     at: Instant,
-    offer: Arc<Offer>,
-    encoded: Encoded,
+    version: String,
+    /// Whether the proxy has to fetch the module, or could have.
+    is_remote: bool,
+    form: Form,
 }
 
 /// What was refused.
@@ -216,7 +220,13 @@ impl Session {
         };
         match request.names {
             Names::All { names, version } => self.want_all(&names, &version, resources),
-            Names::Changes { subscribe, unsubscribe, has } => self.change(&subscribe, &unsubscribe, &has, resources),
+            Names::Changes { subscribe, unsubscribe, has } => {
+                // Whoever subscribes again gets something again.
+                if self.has_asked && !subscribe.is_empty() {
+                    self.pay(now)?;
+                }
+                self.change(&subscribe, &unsubscribe, &has, resources);
+            }
         }
         self.has_asked = true;
         Ok(heard)
@@ -242,15 +252,16 @@ impl Session {
     fn answer(&mut self, kind: FilterKind, error: Option<String>, now: Instant) -> Heard {
         let slot = &mut self.slots[kind as usize];
         let Some(sent) = slot.sent.take() else { return Heard::Nothing };
-        let version = sent.offer.version.clone();
+        let Sent { version, is_remote, form, .. } = sent;
         let Some(message) = error.map(shortened) else {
+            let is_update = slot.has.as_ref().is_some_and(|has| *has != version);
             (slot.has, slot.refused) = (Some(version.clone()), None);
-            slot.is_cold = sent.offer.is_remote() && sent.encoded.form == Form::Inline;
-            return Heard::Ack { kind, version };
+            slot.is_cold = is_remote && form == Form::Inline && !slot.cannot_fetch;
+            return Heard::Ack { kind, version, is_update };
         };
-        sent.offer.failed(&sent.encoded);
-        let has_to_fetch = slot.refused.is_none() && sent.offer.is_remote() && sent.encoded.form == Form::Usual;
+        let has_to_fetch = slot.refused.is_none() && is_remote && form == Form::Usual;
         let times = slot.refused.as_ref().map_or(0, |refused| refused.times).saturating_add(1);
+        slot.cannot_fetch |= is_remote && times >= MOST_FETCHES;
         let wait = FIRST_RETRY.saturating_mul(1 << (times - 1).min(16)).min(LAST_RETRY);
         slot.refused = Some(Refused { version: version.clone(), times, retry_at: now + wait });
         if has_to_fetch { Heard::Nothing } else { Heard::Nack { kind, version, message } }
@@ -269,7 +280,8 @@ impl Session {
             }
         }
         // One version for all resources says nothing about each of several.
-        let has = (!self.has_asked && names.len() == 1 && !version.is_empty()).then(|| shortened(version.to_owned()));
+        let is_one = names.len() == 1 && !self.is_wildcard;
+        let has = (!self.has_asked && is_one && !version.is_empty()).then(|| shortened(version.to_owned()));
         for slot in &mut self.slots {
             slot.subscribe(slot.is_named || self.is_wildcard, has.as_ref());
         }
@@ -335,15 +347,13 @@ impl Session {
         // The base first: without it, nothing else serves.
         let kind = [FilterKind::Base, FilterKind::Http, FilterKind::Network].into_iter().find(is_due)?;
         let (slot, offer) = (self.slot(kind), Arc::clone(resources.get(kind)));
-        let needs_module =
-            slot.has.is_none() || slot.refused.as_ref().is_some_and(|refused| refused.times >= MOST_FETCHES);
-        let form = if needs_module && offer.is_remote() { Form::Inline } else { Form::Usual };
-        let encoded = offer.encoded(form);
+        let is_remote = offer.is_remote();
+        let form = if is_remote && (slot.has.is_none() || slot.cannot_fetch) { Form::Inline } else { Form::Usual };
         self.last_nonce += 1;
         let nonce = self.last_nonce;
-        let sent = Sent { nonce, at: now, offer: Arc::clone(&offer), encoded: encoded.clone() };
+        let sent = Sent { nonce, at: now, version: offer.version.clone(), is_remote, form };
         self.slots[kind as usize].sent = Some(sent);
-        Some(Response { nonce, offer, encoded })
+        Some(Response { nonce, offer, form })
     }
 
     /// How long after `now` something that was refused is due again.
@@ -365,13 +375,6 @@ impl Session {
     pub(super) fn answer_deadline(&self) -> Option<Instant> {
         self.slots.iter().filter_map(|slot| Some(slot.sent.as_ref()?.at + MOST_SILENCE)).min()
     }
-
-    /// The stream has ended. What was not answered may have been refused.
-    pub(super) fn end(&mut self) {
-        for sent in self.slots.iter_mut().filter_map(|slot| slot.sent.take()) {
-            sent.offer.failed(&sent.encoded);
-        }
-    }
 }
 
 impl Slot {
@@ -389,9 +392,6 @@ impl Slot {
     /// Sets whether the client wants it. If that is new, it has the version `has`.
     fn subscribe(&mut self, is_subscribed: bool, has: Option<&String>) {
         if !is_subscribed {
-            if let Some(sent) = &self.sent {
-                sent.offer.failed(&sent.encoded);
-            }
             *self = Self::default();
         } else if !self.is_subscribed {
             *self = Self { is_named: self.is_named, is_subscribed, has: has.cloned(), ..Self::default() };

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use std::vec;
 
 use axum::body::Bytes;
 use http_body::{Body, Frame};
@@ -16,8 +17,9 @@ use tracing::{debug, info, warn};
 use super::fleet::Fleet;
 use super::proto;
 use super::resources::Resources;
-use super::session::{Heard, Protocol, Request, Session, Violation};
-use crate::net::Peer;
+use super::session::{Heard, Protocol, Request, Response, Session, Violation};
+use crate::net::{InUse, Peer};
+use crate::ship::ecds::length;
 
 /// How long a client may take for its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
@@ -34,19 +36,23 @@ pub(super) struct Shared {
     /// Whether the process is to end.
     pub(super) stop: watch::Receiver<bool>,
     pub(super) fleet: Arc<Fleet>,
+    /// Distinguishes this process from all others.
+    pub(super) process: String,
 }
 
 /// The body of the response to a stream. It is not tonic's, which would copy each resource for each stream.
 #[derive(Debug)]
 pub(super) struct Messages {
-    parts: Receiver<Part>,
-    /// The second half of a message.
-    rest: Option<Bytes>,
+    messages: Receiver<Item>,
+    /// The rest of a message.
+    rest: vec::IntoIter<Bytes>,
+    _in_use: InUse,
 }
 
 #[derive(Debug)]
-enum Part {
-    Message([Bytes; 2]),
+enum Item {
+    /// In parts.
+    Message(Vec<Bytes>),
     End(Status),
 }
 
@@ -55,20 +61,20 @@ impl Body for Messages {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Some(rest) = self.rest.take() {
-            return Poll::Ready(Some(Ok(Frame::data(rest))));
+        loop {
+            if let Some(part) = self.rest.next() {
+                return Poll::Ready(Some(Ok(Frame::data(part))));
+            }
+            match ready!(self.messages.poll_recv(cx)) {
+                None => return Poll::Ready(None),
+                Some(Item::Message(parts)) => self.rest = parts.into_iter(),
+                Some(Item::End(status)) => {
+                    let mut trailers = axum::http::HeaderMap::new();
+                    let frame = status.add_header(&mut trailers).map(|()| Frame::trailers(trailers));
+                    return Poll::Ready(Some(frame));
+                }
+            }
         }
-        Poll::Ready(match ready!(self.parts.poll_recv(cx)) {
-            None => None,
-            Some(Part::Message([head, resource])) => {
-                self.rest = Some(resource);
-                Some(Ok(Frame::data(head)))
-            }
-            Some(Part::End(status)) => {
-                let mut trailers = axum::http::HeaderMap::new();
-                Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers)))
-            }
-        })
     }
 }
 
@@ -83,17 +89,17 @@ pub(super) fn start<M>(
 where
     M: Into<Request> + Send + 'static,
 {
-    let (messages, parts) = mpsc::channel(MOST_WAITING);
+    let (sender, messages) = mpsc::channel(MOST_WAITING);
+    let in_use = peer.in_use();
     tokio::spawn(async move {
         let mut session = Session::new(protocol, is_aggregated, std::time::Instant::now());
-        let id = shared.fleet.connect(peer.0);
-        let status = serve(&shared, &mut session, protocol, peer, requests, &messages, id).await;
-        session.end();
+        let id = shared.fleet.connect(peer.address);
+        let status = serve(&shared, &mut session, protocol, &peer, requests, &sender, id).await;
         shared.fleet.disconnect(id);
-        debug!("{}: the stream has ended: {status}", peer.0);
-        let _sent = messages.try_send(Part::End(status));
+        debug!("{}: the stream has ended: {status}", peer.address);
+        let _sent = sender.try_send(Item::End(status));
     });
-    Messages { parts, rest: None }
+    Messages { messages, rest: Vec::new().into_iter(), _in_use: in_use }
 }
 
 /// Answers the client until the stream ends, and returns why it does.
@@ -101,24 +107,31 @@ async fn serve<M: Into<Request>>(
     shared: &Shared,
     session: &mut Session,
     protocol: Protocol,
-    peer: Peer,
+    peer: &Peer,
     mut requests: Streaming<M>,
-    messages: &Sender<Part>,
+    messages: &Sender<Item>,
     id: u64,
 ) -> Status {
     let (mut resources, mut stop) = (shared.resources.clone(), shared.stop.clone());
     let started = Instant::now();
     let (mut next_check, mut was_missing) = (started + REST_CHECK, false);
     // A client that comes before the first shipment waits for it.
-    let Ok(_) = resources.wait_for(Option::is_some).await else { return stopping() };
+    tokio::select! {
+        found = resources.wait_for(Option::is_some) => if found.is_err() { return stopping() },
+        _stopped = stop.wait_for(|stop| *stop) => return stopping(),
+        () = messages.closed() => return Status::cancelled("the client has closed the stream"),
+    }
     loop {
         let Some(current) = resources.borrow_and_update().clone() else { return stopping() };
         let now = Instant::now();
         while let Some(response) = session.next(&current, now.into_std()) {
-            let offer = &response.offer;
-            shared.fleet.note_sent(offer.kind, response.encoded.any.len());
-            let message = proto::response(protocol, response.nonce, &offer.name, &offer.version, &response.encoded.any);
-            if messages.try_send(Part::Message(message)).is_err() {
+            let Response { nonce, offer, form } = response;
+            // It never comes again, from whichever process.
+            let unique = format!("{}.{id}.{nonce}", shared.process);
+            let any = offer.encode(form, &unique);
+            shared.fleet.note_sent(offer.kind, length(&any));
+            let message = proto::response(protocol, nonce, &offer.name, &offer.version, any);
+            if messages.try_send(Item::Message(message)).is_err() {
                 return Status::cancelled("the client has closed the stream");
             }
         }
@@ -142,12 +155,14 @@ async fn serve<M: Into<Request>>(
             () = messages.closed() => return Status::cancelled("the client has closed the stream"),
             () = sleep_until(due.unwrap_or(now)), if due.is_some() => {
                 if let Some((_, why)) = deadline.filter(|(at, _)| *at <= Instant::now()) {
+                    // What waits to be sent to a client that does not read is freed only with the connection.
+                    peer.close();
                     return Status::deadline_exceeded(why);
                 }
                 if next_check <= Instant::now() {
-                    let is_missing = session.waits_for_base() && !shared.fleet.has_base(session.node(), peer.0.ip());
+                    let is_missing = session.waits_for_base() && !shared.fleet.has_base(session.node(), peer.address.ip());
                     if is_missing && was_missing {
-                        warn!("{}: {NO_BASE}", peer.0);
+                        warn!("{}: {NO_BASE}", peer.address);
                         return Status::unavailable(NO_BASE);
                     }
                     (next_check, was_missing) = (next_check + REST_CHECK, is_missing);
@@ -165,8 +180,9 @@ fn stopping() -> Status {
     Status::unavailable("this server is stopping: connect to another one")
 }
 
-fn refused(peer: Peer, violation: Violation) -> Status {
-    warn!("{}: the stream is ended: {violation}", peer.0);
+fn refused(peer: &Peer, violation: Violation) -> Status {
+    // The client is told, and anybody can be one.
+    debug!("{}: the stream is ended: {violation}", peer.address);
     let code = match violation {
         Violation::TooMany => Code::ResourceExhausted,
         Violation::NoNode | Violation::NoType | Violation::OtherType => Code::InvalidArgument,
@@ -175,13 +191,13 @@ fn refused(peer: Peer, violation: Violation) -> Status {
 }
 
 /// Tells people what was heard.
-fn note(shared: &Shared, session: &Session, peer: Peer, id: u64, heard: Heard) {
+fn note(shared: &Shared, session: &Session, peer: &Peer, id: u64, heard: Heard) {
     let node = session.node().map_or("", |(id, _)| id);
     match &heard {
         Heard::Nothing => {}
         // What others say is escaped: it may have line feeds.
-        Heard::Ack { version, .. } => debug!("{node:?} at {}: accepted {version}", peer.0),
-        Heard::Nack { version, message, .. } => info!("{node:?} at {}: refused {version}: {message:?}", peer.0),
+        Heard::Ack { version, .. } => debug!("{node:?} at {}: accepted {version}", peer.address),
+        Heard::Nack { version, message, .. } => info!("{node:?} at {}: refused {version}: {message:?}", peer.address),
     }
     shared.fleet.note(id, session, heard);
 }
