@@ -320,6 +320,27 @@ fn over_tls_with_client_certificates_and_a_new_certificate_of_the_server() {
 }
 
 #[test]
+fn replicas_share_their_base_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, other_ca) = (Certificates::new("right"), Certificates::new("other"));
+    let [certificate, key] = ca.issue(folder.path(), "replica");
+    let client_ca = ca.ca_file(folder.path(), "ca.crt");
+    let tls = ["--tls-cert", &certificate, "--tls-key", &key, "--tls-client-ca", &client_ca];
+    let edgefold = large();
+    let first = edgefold.serve_xds(&tls);
+    let shipped = |serve: &Serve| serve.admin("/check?ip=192.0.2.1")["version"].clone();
+    // Something changes, so that a replica that starts now would make another base.
+    first.wait_until_shipped(append(&edgefold, ["BLACKLIST 10.0.0.1"]));
+    let peer = format!("https://{}", first.xds_address());
+    let start = |tls: &[&str]| edgefold.replica().serve_xds(&[tls, &["--xds-peer", &peer]].concat());
+    assert_eq!(shipped(&start(&tls)), shipped(&first));
+    // One that the peer does not let in makes its own.
+    let [forged, forged_key] = other_ca.issue(folder.path(), "forged");
+    let stranger = start(&["--tls-cert", &forged, "--tls-key", &forged_key, "--tls-client-ca", &client_ca]);
+    assert_ne!(shipped(&stranger), shipped(&first));
+}
+
+#[test]
 fn nobody_listens_to_the_world_by_accident() {
     let edgefold = Edgefold::sqlite();
     let refused = edgefold.outcome(&["serve", "--xds", "0.0.0.0:0"]);

@@ -15,8 +15,9 @@ use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 use crate::net::{TlsError, TlsFiles};
 
-/// How long a peer may take to answer at a start, and otherwise.
+/// How long a peer may take to answer, and to take the connection: a start waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(2);
 /// How long a replica waits for the base of another one, before it makes its own.
 const WAIT: Duration = Duration::from_secs(30);
 /// How often it asks.
@@ -41,7 +42,8 @@ impl Peers {
     /// Those at these URLs, as in `https://edgefold-2:18000`. This replica shows them the certificate of its own server, and theirs must be of
     /// the authority of its clients.
     pub(crate) fn new(urls: Vec<String>, tls: Option<&TlsFiles>) -> Result<Self, TlsError> {
-        let mut config = Agent::config_builder().timeout_global(Some(PATIENCE)).max_redirects(0);
+        let mut config =
+            Agent::config_builder().timeout_global(Some(PATIENCE)).timeout_connect(Some(CONNECT)).max_redirects(0);
         if let Some(TlsFiles { certificate, key, client_ca: Some(ca) }) = tls {
             let read = |path: &std::path::PathBuf| {
                 fs::read(path).map_err(|source| TlsError::File { path: path.clone(), source })
