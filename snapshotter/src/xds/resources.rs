@@ -1,4 +1,4 @@
-//! The resources that all streams deliver, each encoded once.
+//! The resources that all streams deliver, with what is large in them in memory that they share.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::ship::{Shipment, cut};
 /// How Envoy gets the wasm module over gRPC.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Module {
-    /// From the server of the resources, by its SHA-256. A proxy that has nothing yet gets it inside the resource: it opens its listener even if
-    /// it refuses the first resource, and has to refuse one with a module that it has to fetch.
+    /// From the server of the resources, by its SHA-256. Envoy refuses a resource whose module it has to fetch first, and one that starts opens
+    /// its listener after a refusal. So a proxy that has nothing yet gets the module inside its first resources.
     Remote {
         /// The cluster in Envoy's configuration that has that server.
         cluster: String,

@@ -2,10 +2,10 @@
 //!
 //! The rules are those of the [xDS protocol](https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol), with four of our own:
 //!
-//! - A resource is never removed, not even one that does not exist: with a resource Envoy drops its filter.
+//! - A resource is never removed, and a name that does not exist gets no answer: Envoy would drop its filter.
 //! - A response has one resource: Envoy's ECDS takes no more at a time.
-//! - A module that has to be fetched is refused the first time. So a proxy that has nothing yet gets it inside the resource, and then the
-//!   resource once more without it: then it has fetched the module before the next change.
+//! - Envoy refuses a resource whose module it has to fetch first. So a proxy that has nothing yet gets the module inside its first
+//!   resources. Then it gets a small one once more without the module, so that it fetches the module before the next change.
 //! - Nothing more of a resource is sent until the proxy has answered what was sent before. So a slow proxy skips to the newest.
 
 use std::collections::{BTreeSet, HashMap};
@@ -23,8 +23,7 @@ const MOST_UNKNOWN: usize = 8;
 /// The requests that a client may send beside those that answer a response, and how many more each second.
 const BURST: f64 = 100.0;
 const PER_SECOND: f64 = 10.0;
-/// How soon a resource that was refused is sent again: twice as late each time, up to the second. An Envoy that has to fetch the
-/// module refuses the first time.
+/// How soon a resource that was refused is sent again: twice as late each time, up to the second of these.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 /// A proxy that refuses a resource this many times may not be able to fetch the module.

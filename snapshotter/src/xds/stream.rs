@@ -172,9 +172,9 @@ async fn serve<M: Into<Request>>(
     }
 }
 
-/// Bases of different replicas differ. On the next attempt, both may get to the same one.
-const NO_BASE: &str = "the proxy has changes over a base, but does not ask this replica for the base: use ADS, or send all its streams to \
-                       one replica, and see that its configuration has the resource that ends in -base";
+/// Replicas that do not know each other have different bases. On the next attempt, all streams of the proxy may get to the same one.
+const NO_BASE: &str = "the proxy has changes over a base, but does not ask this replica for the base: its configuration must have the \
+                       resource that ends in -base; if it does, use ADS, or give the replicas --xds-peer";
 
 fn stopping() -> Status {
     Status::unavailable("this server is stopping: connect to another one")
