@@ -95,7 +95,7 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     }
     let peers = match &config.xds {
         Some(xds) if !xds.peers.is_empty() => {
-            Some(Peers::new(xds.peers.clone(), xds.tls.as_ref()).map_err(XdsError::from)?)
+            Some(Peers::new(xds.peers.clone(), xds.tls.clone()).map_err(XdsError::from)?)
         }
         _ => None,
     };

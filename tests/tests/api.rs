@@ -198,7 +198,12 @@ fn the_admin_server_answers_what_was_shipped() {
     ] {
         assert!(text.contains(line), "{line} in\n{text}");
     }
-    for (path, words) in [("/check", "/check?ip="), ("/check?ip=10.0.0.0/24", "/check?ip="), ("/wait", "/wait?")] {
+    for (path, words) in [
+        ("/check", "/check?ip="),
+        ("/check?ip=10.0.0.0/24", "/check?ip="),
+        ("/wait", "/wait?"),
+        ("/wait?next_offset=x", "next_offset"),
+    ] {
         let response = reqwest::blocking::get(format!("{}{path}", serve.admin_url())).unwrap();
         let (status, json) = answer(response);
         assert!(status == 400 && json["error"].as_str().unwrap().contains(words), "{path}: {status} {json}");

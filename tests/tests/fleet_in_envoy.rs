@@ -241,6 +241,11 @@ fn a_command_can_be_waited_for() {
     assert_eq!(wait(&["block", "10.0.0.5", "--wait"]).status, 0);
     assert_eq!(cut_off.client("127.0.0.1").status_for("10.0.0.5"), 403);
 
+    // One of two servers is not there: what the other knows is printed all the same.
+    let two = edgefold.outcome(&["fleet", "--admin-url", &format!("http://127.0.0.1:1,{url}"), "-o", "raw"]);
+    assert_eq!((two.status, two.stdout.lines().count()), (2, 3), "{}", two.stderr);
+    assert!(two.stderr.contains("http://127.0.0.1:1"), "{}", two.stderr);
+
     // The server is not there.
     drop(serve);
     let unknown = wait(&["block", "10.0.0.6", "--wait"]);
@@ -334,10 +339,17 @@ fn replicas_share_their_base_over_tls() {
     let peer = format!("https://{}", first.xds_address());
     let start = |tls: &[&str]| edgefold.replica().serve_xds(&[tls, &["--xds-peer", &peer]].concat());
     assert_eq!(shipped(&start(&tls)), shipped(&first));
+    // Found by a trial: the key of another certificate ended the process with a panic.
+    let [_, other_key] = ca.issue(folder.path(), "another");
+    let mismatch = ["serve", "--xds", "127.0.0.1:0", "--tls-cert", &certificate, "--tls-key", &other_key];
+    let mismatch = [&mismatch[..], &["--tls-client-ca", &client_ca, "--xds-peer", &peer]].concat();
+    edgefold.outcome(&mismatch).assert_failed(2, "replica.crt and ");
     // One that the peer does not let in makes its own.
     let [forged, forged_key] = other_ca.issue(folder.path(), "forged");
     let stranger = start(&["--tls-cert", &forged, "--tls-key", &forged_key, "--tls-client-ca", &client_ca]);
     assert_ne!(shipped(&stranger), shipped(&first));
+    stranger.wait_for_log_line("cannot ask the replica at https://");
+    first.wait_for_log_line("the TLS handshake failed");
 }
 
 #[test]
@@ -351,4 +363,14 @@ fn nobody_listens_to_the_world_by_accident() {
     missing.assert_failed(2, "no.crt");
     let both = edgefold.outcome(&["serve", "--xds", "127.0.0.1:0", "--ecds-file", &edgefold.path("edgefold.pb")]);
     both.assert_failed(64, "--base-ecds-file");
+    let refused = |args: &[&str], words: &str| {
+        edgefold.outcome(&[&["serve", "--xds", "127.0.0.1:0"], args].concat()).assert_failed(64, words);
+    };
+    refused(&["--xds-module", "inlne"], "write remote, inline");
+    refused(&["--xds-peer", "edgefold-2:18000"], "write a URL without a path");
+    refused(&["--xds-peer", "http://edgefold-2:18000/base"], "write a URL without a path");
+    refused(&["--xds-peer", "https://edgefold-2:18000"], "--tls-client-ca");
+    for url in ["https://127.0.0.1:9464", "localhost:9464"] {
+        edgefold.outcome(&["fleet", "--admin-url", url]).assert_failed(64, "write http://");
+    }
 }

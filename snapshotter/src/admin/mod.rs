@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -62,6 +63,7 @@ pub(crate) fn serve(address: SocketAddr, known: Known) -> io::Result<SocketAddr>
         .route("/fleet", get(fleet))
         .route("/wait", get(wait))
         .route("/events", get(events))
+        .fallback(|| async { refused(StatusCode::NOT_FOUND, "docs/admin.md lists what there is") })
         .with_state(known);
     thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async move {
@@ -146,7 +148,11 @@ struct WaitQuery {
     allow_none: Option<bool>,
 }
 
-async fn wait(State(known): State<Known>, Query(query): Query<WaitQuery>) -> Response {
+async fn wait(State(known): State<Known>, query: Result<Query<WaitQuery>, QueryRejection>) -> Response {
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(rejection) => return refused(StatusCode::BAD_REQUEST, &rejection.body_text()),
+    };
     let Some(next_offset) = query.next_offset else {
         return refused(
             StatusCode::BAD_REQUEST,

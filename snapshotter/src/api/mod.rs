@@ -119,7 +119,11 @@ pub(crate) fn serve(config: ApiConfig, log: Arc<dyn Log>, known: Known) -> Resul
         (TcpListener::from_std(listener).map_err(failed)?, acceptor)
     };
     let appender = Arc::new(Appender::start(log));
-    let app = Router::new().route("/commands", post(commands)).with_state(Api { tokens, appender, known });
+    let elsewhere = || async { refused(StatusCode::NOT_FOUND, "there is only POST /commands here") };
+    let app = Router::new()
+        .route("/commands", post(commands).fallback(elsewhere))
+        .fallback(elsewhere)
+        .with_state(Api { tokens, appender, known });
     let (stop, is_stopping) = oneshot::channel();
     let (ended, stopped) = mpsc::channel();
     let thread = thread::Builder::new().name("api".to_owned()).spawn(move || {
@@ -174,7 +178,10 @@ fn refused(status: StatusCode, error: impl Into<String>) -> Response {
 async fn commands(State(api): State<Api>, ConnectInfo(peer): ConnectInfo<Peer>, request: Request) -> Response {
     let _in_use = peer.in_use();
     // First of all: nobody else learns anything.
-    let presented = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let presented = request.headers().get(AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
     let Some(token) = presented.and_then(|presented| api.tokens.find(presented)) else {
         let mut response =
             refused(StatusCode::UNAUTHORIZED, "give a token of this server, as in authorization: Bearer TOKEN");

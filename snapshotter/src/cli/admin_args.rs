@@ -26,6 +26,7 @@ pub(super) struct AdminArgs {
         value_name = "URL",
         env = "EDGEFOLD_ADMIN",
         value_delimiter = ',',
+        value_parser = admin_url,
         default_value = "http://127.0.0.1:9464"
     )]
     urls: Vec<String>,
@@ -35,8 +36,8 @@ pub(super) struct AdminArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Waiting for proxies")]
 pub(super) struct WaitArgs {
-    /// Return when every proxy that is connected to `serve --xds` has confirmed what was appended, or after this long [default if no
-    /// duration is given: 30s]. docs/admin.md says what that promises
+    /// Wait until every proxy that is connected to `serve --xds` has accepted what was appended, but not longer than this [default if no
+    /// duration is given, as in --wait: 30s]. docs/fleet.md says what that promises
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "30s", value_parser = parse_ttl)]
     wait: Option<Duration>,
     #[command(flatten)]
@@ -84,6 +85,13 @@ pub(super) struct Nack {
     pub(super) times: u32,
 }
 
+fn admin_url(text: &str) -> Result<String, String> {
+    match text.strip_prefix("http://") {
+        Some(host) if !host.is_empty() => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err("write http:// and the address, as in http://127.0.0.1:9464: an admin server has no TLS".to_owned()),
+    }
+}
+
 impl AdminArgs {
     /// What each of them answers for `path`, as its URL and JSON.
     pub(super) fn get(&self, path: &str, most: Duration) -> Vec<(&str, Result<Value, CliError>)> {
@@ -103,9 +111,9 @@ impl AdminArgs {
         })
     }
 
-    /// What is known about all proxies, of all replicas.
-    pub(super) fn fleet(&self, path: &str, most: Duration) -> Result<Vec<(&str, Fleet)>, CliError> {
-        self.get(path, most).into_iter().map(|(url, answer)| Ok((url, fleet(url, answer)?))).collect()
+    /// What each of them knows about its proxies.
+    pub(super) fn fleets(&self, path: &str, most: Duration) -> Vec<(&str, Result<Fleet, CliError>)> {
+        self.get(path, most).into_iter().map(|(url, answer)| (url, fleet(url, answer))).collect()
     }
 }
 
@@ -135,8 +143,8 @@ impl WaitArgs {
         let (began, several) = (Instant::now(), self.admin.urls.len() > 1);
         let path = format!("/wait?next_offset={next_offset}&timeout_ms={}&allow_none={several}", most.as_millis());
         let (mut fleets, mut unknown) = (Vec::new(), String::new());
-        for (url, answer) in self.admin.get(&path, most) {
-            match fleet(url, answer) {
+        for (url, fleet) in self.admin.fleets(&path, most) {
+            match fleet {
                 Ok(fleet) => fleets.push((url, fleet)),
                 Err(error) => unknown += &format!("\n  it is not known who is connected there: {error}"),
             }

@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[command(after_help = EXAMPLES)]
 pub(super) struct FleetArgs {
     /// The output format; raw is NODE<TAB>CLUSTER<TAB>ADDRESS<TAB>CONNECTED AT<TAB>ENFORCES BELOW<TAB>OF, where - stands for nothing.
-    /// JSON is what `/fleet` of each admin server returns: see docs/admin.md
+    /// JSON is what `/fleet` of each admin server returns (see docs/admin.md), and
+    /// the server as admin_url
     #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
     output: Format,
     #[command(flatten)]
@@ -33,7 +34,13 @@ pub(super) struct FleetArgs {
 
 impl FleetArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
-        let fleets = self.admin.fleet("/fleet", PATIENCE)?;
+        let (mut fleets, mut errors) = (Vec::new(), Vec::new());
+        for (url, fleet) in self.admin.fleets("/fleet", PATIENCE) {
+            match fleet {
+                Ok(fleet) => fleets.push((url, fleet)),
+                Err(error) => errors.push(error),
+            }
+        }
         let mut rows: Vec<(&Proxy, u64)> =
             fleets.iter().flat_map(|(_, fleet)| fleet.proxies.iter().map(|proxy| (proxy, fleet.next_offset))).collect();
         rows.sort_by_key(|(proxy, _)| (&proxy.cluster, &proxy.node, &proxy.address));
@@ -41,7 +48,7 @@ impl FleetArgs {
             if self.output == Format::Json {
                 return output::json_array(out, fleets.iter().map(|(url, fleet)| fleet.json(url)));
             }
-            if rows.is_empty() && self.output == Format::Human {
+            if rows.is_empty() && errors.is_empty() && self.output == Format::Human {
                 return writeln!(out, "no proxy is connected");
             }
             let width = rows.iter().map(|(proxy, _)| proxy.name().len()).max().unwrap_or(0);
@@ -64,6 +71,11 @@ impl FleetArgs {
                 }
             })
         })?;
+        // What is known of the others is printed all the same.
+        if let Some(last) = errors.pop() {
+            errors.iter().for_each(|error| output::complain(error));
+            return Err(last);
+        }
         let is_behind = |(proxy, of): &(&Proxy, u64)| {
             proxy.should_enforce() && proxy.enforces_below.is_none_or(|below| below < *of)
         };

@@ -63,15 +63,15 @@ pub(super) struct ServeArgs {
         long,
         value_name = "remote|inline|PATH",
         requires = "xds",
-        default_value = "remote",
+        default_value = "remote", value_parser = module,
         help_heading = "A fleet over gRPC"
     )]
-    xds_module: String,
+    xds_module: ModuleArg,
     /// The name that Envoys have for the cluster of xDS servers, from which they fetch the module
     #[arg(long, value_name = "NAME", requires = "xds", default_value = "edgefold", help_heading = "A fleet over gRPC")]
     xds_cluster: String,
     /// The xDS server of another replica, as in https://edgefold-2:18000; may be repeated. Replicas that know each other ship the same bases,
-    /// so that a proxy that changes its replica gets none again. Over TLS, their certificates must be of --tls-client-ca
+    /// so a proxy that switches replicas does not download one again. Over TLS, its certificate must be of --tls-client-ca
     #[arg(long = "xds-peer", value_name = "URL", requires = "xds", value_parser = peer_url, help_heading = "A fleet over gRPC")]
     xds_peers: Vec<String>,
     /// Take commands over HTTP: listen here for POST /commands, as in 127.0.0.1:18001. docs/admin.md says how
@@ -83,8 +83,6 @@ pub(super) struct ServeArgs {
     /// Write the address of that server to this file; useful with port 0
     #[arg(long, value_name = "FILE", requires = "api", help_heading = "Commands over HTTP")]
     api_address_path: Option<PathBuf>,
-    #[command(flatten)]
-    tls: TlsArgs,
     /// Serve metrics for Prometheus at http://IP:PORT/metrics, as in 127.0.0.1:9464, and answer /live and /ready for probes
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
@@ -103,6 +101,8 @@ pub(super) struct ServeArgs {
     #[arg(long)]
     no_view: bool,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
     content: SnapshotContentArgs,
@@ -112,13 +112,15 @@ pub(super) struct ServeArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "TLS")]
 struct TlsArgs {
-    /// The certificate of --xds and --api, in PEM, with those between it and the root. This file and the next ones are read again when they change
+    /// The certificate of --xds and --api: a PEM file with the certificate, then its intermediates. It is read again when it changes, and so
+    /// are the next two
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// Its private key, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Let only clients connect whose certificate is from one of these authorities
+    /// Let only clients of --xds and --api connect that have a certificate of one of these authorities, in PEM. Those of --xds-peer must have
+    /// one too
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
     /// Listen without TLS on addresses other than loopback: whoever can connect can read all lists, and whoever sees the
@@ -155,9 +157,29 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How Envoys get the module.
+#[derive(Clone, Debug)]
+enum ModuleArg {
+    Remote,
+    Inline,
+    File(String),
+}
+
+fn module(text: &str) -> Result<ModuleArg, String> {
+    match text {
+        "remote" => Ok(ModuleArg::Remote),
+        "inline" => Ok(ModuleArg::Inline),
+        path if path.starts_with('/') => Ok(ModuleArg::File(path.to_owned())),
+        _ => Err("write remote, inline, or the path of a file, which begins with /".to_owned()),
+    }
+}
+
 fn peer_url(text: &str) -> Result<String, String> {
-    let is_url = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
-    if is_url { Ok(text.to_owned()) } else { Err("write a URL, as in https://edgefold-2:18000".to_owned()) }
+    let host = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    match host.map(|host| host.trim_end_matches('/')) {
+        Some(host) if !host.is_empty() && !host.contains('/') => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err("write a URL without a path, as in https://edgefold-2:18000".to_owned()),
+    }
 }
 
 /// Envoy picks the parser of a file by its extension.
@@ -185,10 +207,10 @@ impl ServeArgs {
                 "--xds-peer over TLS needs --tls-client-ca, whose authority it trusts".to_owned(),
             ));
         }
-        let module = match self.xds_module.as_str() {
-            "remote" => Module::Remote { cluster: self.xds_cluster },
-            "inline" => Module::Inline,
-            path => Module::File(path.to_owned()),
+        let module = match self.xds_module {
+            ModuleArg::Remote => Module::Remote { cluster: self.xds_cluster },
+            ModuleArg::Inline => Module::Inline,
+            ModuleArg::File(path) => Module::File(path),
         };
         let config = ServeConfig {
             name: self.content.name,
@@ -245,7 +267,7 @@ impl ServeArgs {
         {
             return Err(
                 "--status, --body, --content-type, --header, --client-address and --tag-header apply to the HTTP filter: add \
-                 --ecds-file",
+                 --ecds-file or --xds",
             );
         }
         Ok(())

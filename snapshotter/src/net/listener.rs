@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
@@ -24,6 +24,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long to wait after a connection could not be accepted, for instance because there are too many open files.
 const REST: Duration = Duration::from_millis(100);
 
+/// How often people are told that a handshake has failed.
+const REPORT: Duration = Duration::from_secs(30);
 /// How long a connection may be open without anything going on.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -95,6 +97,23 @@ impl Usage {
     }
 }
 
+/// Tells people that clients cannot connect, but not of each: anybody can try.
+#[derive(Debug, Default)]
+struct FailedHandshakes(Mutex<(Option<Instant>, u64)>);
+
+impl FailedHandshakes {
+    fn note(&self, peer: SocketAddr, why: &str) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0.is_some_and(|at| at.elapsed() < REPORT) {
+            last.1 += 1;
+            return;
+        }
+        let more = std::mem::take(&mut last.1);
+        last.0 = Some(Instant::now());
+        warn!("{peer}: the TLS handshake failed: {why} ({more} more since the last message)");
+    }
+}
+
 /// Something that bytes are read from and written to.
 trait Io: AsyncRead + AsyncWrite + Send {}
 
@@ -133,6 +152,7 @@ pub(crate) fn accept(listener: TcpListener, acceptor: Option<Acceptor>, limits: 
     let (accepted, connections) = mpsc::channel(1);
     let permits = Arc::new(Semaphore::new(limits.all));
     let by_address = Arc::new(Mutex::new(HashMap::new()));
+    let failed = Arc::new(FailedHandshakes::default());
     tokio::spawn(async move {
         while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
             let (stream, peer) = tokio::select! {
@@ -160,15 +180,15 @@ pub(crate) fn accept(listener: TcpListener, acceptor: Option<Acceptor>, limits: 
             }
             // A response is one small write after another.
             let _set = stream.set_nodelay(true);
-            let (accepted, acceptor) = (accepted.clone(), acceptor.clone());
+            let (accepted, acceptor, failed) = (accepted.clone(), acceptor.clone(), Arc::clone(&failed));
             // A client that is slow to shake hands holds up nobody else.
             tokio::spawn(async move {
                 let io: Pin<Box<dyn Io>> = match acceptor {
                     None => Box::pin(stream),
                     Some(acceptor) => match timeout(HANDSHAKE, acceptor.acceptor().accept(stream)).await {
                         Ok(Ok(stream)) => Box::pin(stream),
-                        Ok(Err(error)) => return debug!("{peer}: the TLS handshake failed: {error}"),
-                        Err(_elapsed) => return debug!("{peer}: the TLS handshake took too long"),
+                        Ok(Err(error)) => return failed.note(peer, &error.to_string()),
+                        Err(_elapsed) => return failed.note(peer, "it took too long"),
                     },
                 };
                 let usage = Arc::new(Usage::default());

@@ -11,7 +11,7 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
-use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 use tracing::{info, warn};
 
 /// How soon a new certificate is noticed.
@@ -59,7 +59,7 @@ pub enum TlsError {
         /// Why.
         source: rustls::Error,
     },
-    /// The authorities cannot be used.
+    /// The authorities, or a key, cannot be used.
     #[error("{}: {why}", path.display())]
     Authorities {
         /// The file.
@@ -68,6 +68,9 @@ pub enum TlsError {
         why: String,
     },
 }
+
+/// Certificates of authorities, a chain of certificates, and a key.
+type Client = (Vec<Vec<u8>>, Vec<Vec<u8>>, Vec<u8>);
 
 /// What the files had when they were last read.
 #[derive(Eq, PartialEq)]
@@ -134,6 +137,37 @@ impl TlsFiles {
             key: read(&self.key)?,
             client_ca: self.client_ca.as_deref().map(read).transpose()?,
         })
+    }
+
+    /// What this host shows as a client, and whom it trusts: the certificates of the authorities and its own, in DER, and its key in PEM.
+    /// `None` if there are no authorities.
+    pub(crate) fn client(&self) -> Result<Option<Client>, TlsError> {
+        let content = self.read()?;
+        let (Some(path), Some(ca)) = (&self.client_ca, &content.client_ca) else { return Ok(None) };
+        let roots = certificates(path, ca)?;
+        let chain = certificates(&self.certificate, &content.certificate)?;
+        let pem = |source| TlsError::Pem { path: self.key.clone(), what: "a private key", source };
+        let key = PrivateKeyDer::from_pem_slice(&content.key).map_err(pem)?;
+        // Whoever uses them only says that they are unusable by a panic.
+        let mut store = RootCertStore::empty();
+        for root in &roots {
+            let failed = |error: rustls::Error| TlsError::Authorities { path: path.clone(), why: error.to_string() };
+            store.add(root.clone()).map_err(failed)?;
+        }
+        let pair = |source| TlsError::Pair { certificate: self.certificate.clone(), key: self.key.clone(), source };
+        ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(pair)?
+            .with_root_certificates(store)
+            .with_client_auth_cert(chain.clone(), key)
+            .map_err(pair)?;
+        let der = |all: Vec<CertificateDer<'_>>| all.iter().map(|one| one.to_vec()).collect();
+        Ok(Some((der(roots), der(chain), content.key)))
+    }
+
+    /// The error for a key that cannot be used.
+    pub(crate) fn unusable_key(&self, why: &str) -> TlsError {
+        TlsError::Authorities { path: self.key.clone(), why: why.to_owned() }
     }
 
     fn config(&self, content: &Content, protocols: &[&str]) -> Result<ServerConfig, TlsError> {

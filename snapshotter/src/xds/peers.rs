@@ -1,15 +1,15 @@
 //! Other replicas, and their bases. A proxy that changes its replica gets a base again only if it is another one. So all replicas ship the
 //! same: the one that writes the view makes it, and the others take it over.
 
-use std::fmt;
-use std::fs;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use edgefold_snapshot::{Generation, MAX_SNAPSHOT_BYTES, Snapshot};
 use tokio_rustls::rustls::crypto::ring;
-use tracing::{debug, info};
+use tracing::{info, warn};
 use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
@@ -26,56 +26,57 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) const PATH: &str = "/base";
 
 /// The other replicas.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peers {
     urls: Vec<String>,
-    agent: Agent,
-}
-
-impl fmt::Debug for Peers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peers").field("urls", &self.urls).finish_non_exhaustive()
-    }
+    tls: Option<TlsFiles>,
+    /// What was wrong with each of them when it was last asked.
+    troubles: Arc<Mutex<HashMap<String, String>>>,
 }
 
 impl Peers {
     /// Those at these URLs, as in `https://edgefold-2:18000`. This replica shows them the certificate of its own server, and theirs must be of
     /// the authority of its clients.
-    pub(crate) fn new(urls: Vec<String>, tls: Option<&TlsFiles>) -> Result<Self, TlsError> {
+    ///
+    /// # Errors
+    /// Those of the files. They are read again whenever a peer is asked.
+    pub(crate) fn new(urls: Vec<String>, tls: Option<TlsFiles>) -> Result<Self, TlsError> {
+        let this = Self { urls, tls, troubles: Arc::default() };
+        this.agent().map(|_| this)
+    }
+
+    fn agent(&self) -> Result<Agent, TlsError> {
         let mut config =
             Agent::config_builder().timeout_global(Some(PATIENCE)).timeout_connect(Some(CONNECT)).max_redirects(0);
-        if let Some(TlsFiles { certificate, key, client_ca: Some(ca) }) = tls {
-            let read = |path: &std::path::PathBuf| {
-                fs::read(path).map_err(|source| TlsError::File { path: path.clone(), source })
+        if let Some(files) = &self.tls
+            && let Some((roots, chain, key)) = files.client()?
+        {
+            let certificates = |all: &[Vec<u8>]| -> Vec<Certificate<'static>> {
+                all.iter().map(|der| Certificate::from_der(der).to_owned()).collect()
             };
-            let certificates = |path: &std::path::PathBuf| {
-                let items = ureq::tls::parse_pem(&read(path)?).flatten().collect::<Vec<_>>();
-                let found = items.into_iter().filter_map(|item| match item {
-                    ureq::tls::PemItem::Certificate(certificate) => Some(certificate.to_owned()),
-                    _ => None,
-                });
-                Ok::<Vec<Certificate<'static>>, TlsError>(found.collect())
-            };
-            let why = |error: ureq::Error| TlsError::Authorities { path: key.clone(), why: error.to_string() };
-            let key = PrivateKey::from_pem(&read(key)?).map_err(why)?;
+            let key = PrivateKey::from_pem(&key).map_err(|error| files.unusable_key(&error.to_string()))?;
             let tls = TlsConfig::builder()
-                .root_certs(RootCerts::new_with_certs(&certificates(ca)?))
-                .client_cert(Some(ClientCert::new_with_certs(&certificates(certificate)?, key)))
+                .root_certs(RootCerts::new_with_certs(&certificates(&roots)))
+                .client_cert(Some(ClientCert::new_with_certs(&certificates(&chain), key)))
                 .unversioned_rustls_crypto_provider(ring::default_provider().into())
                 .build();
             config = config.tls_config(tls);
         }
-        Ok(Self { urls, agent: config.build().into() })
+        Ok(config.build().into())
     }
 
     /// The base of a peer, the newest of several; `None` if no peer has one.
     pub(crate) fn newest_base(&self) -> Option<Snapshot<Bytes>> {
-        let bases = self.urls.iter().filter_map(|url| match self.base(url) {
-            Ok(base) => base,
-            Err(error) => {
-                debug!("{url}: {error}");
-                None
+        let agent = self.agent().map_err(|error| warn!("cannot ask other replicas for their bases: {error}")).ok()?;
+        let bases = self.urls.iter().filter_map(|url| {
+            let outcome = base(&agent, url);
+            let trouble = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+            // Once, and again after it has worked.
+            if troubles.insert(url.clone(), trouble.clone()).unwrap_or_default() != trouble && !trouble.is_empty() {
+                warn!("cannot ask the replica at {url} for its base: {trouble}");
             }
+            outcome.ok().flatten()
         });
         bases.max_by_key(|base| order(base.header().generation))
     }
@@ -93,16 +94,17 @@ impl Peers {
         }
         None
     }
+}
 
-    fn base(&self, url: &str) -> Result<Option<Snapshot<Bytes>>, Box<dyn std::error::Error>> {
-        let mut response = match self.agent.get(format!("{}{PATH}", url.trim_end_matches('/'))).call() {
-            Err(ureq::Error::StatusCode(404)) => return Ok(None),
-            response => response?,
-        };
-        let bytes = response.body_mut().with_config().limit(MAX_SNAPSHOT_BYTES as u64).read_to_vec()?;
-        // A peer may send anything: all of it is validated.
-        Ok(Some(Snapshot::open(bytes.into())?))
-    }
+/// The base of the replica at `url`; `None` if its lists are small.
+fn base(agent: &Agent, url: &str) -> Result<Option<Snapshot<Bytes>>, Box<dyn std::error::Error>> {
+    let mut response = match agent.get(format!("{}{PATH}", url.trim_end_matches('/'))).call() {
+        Err(ureq::Error::StatusCode(404)) => return Ok(None),
+        response => response?,
+    };
+    let bytes = response.body_mut().with_config().limit(MAX_SNAPSHOT_BYTES as u64).read_to_vec()?;
+    // A peer may send anything: all of it is validated.
+    Ok(Some(Snapshot::open(bytes.into())?))
 }
 
 /// Later generations have more.
