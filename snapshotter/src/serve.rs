@@ -95,14 +95,14 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     }
     let peers = match &config.xds {
         Some(xds) if !xds.peers.is_empty() => {
-            Some(Peers::new(xds.peers.clone(), xds.tls.clone()).map_err(XdsError::from)?)
+            Some(Peers::new(&config.name, xds.peers.clone(), xds.tls.clone()).map_err(XdsError::from)?)
         }
         _ => None,
     };
     if config.base_file.is_some() || config.xds.is_some() {
         let limits = if config.xds.is_some() { BaseLimits::FOR_A_FLEET } else { BaseLimits::default() };
         // That of another replica first: a proxy that comes from there has it.
-        let found = peers.as_ref().and_then(Peers::newest_base).or_else(|| files.found_base());
+        let found = peers.as_ref().and_then(|peers| peers.newest_base(None)).or_else(|| files.found_base());
         publisher = publisher.with_bases(limits, found).map_err(ShipError::from)?;
     }
     let (mut follower, contact) = start(&*log)?;
@@ -111,10 +111,11 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     // Not earlier: an Envoy that finds nobody here tries another replica.
     let xds = config.xds.map(|xds| Xds::start(xds, module, config.failure_policy, Arc::clone(&fleet))).transpose()?;
     let xds_address = xds.as_ref().map(Xds::address);
-    let everywhere = Everywhere { files, files_retry: Retry::default(), xds, shipped, fleet };
+    let everywhere =
+        Everywhere { files, has_files: false, files_retry: Retry::default(), file_failures: 0, xds, shipped, fleet };
     let mut shipper = Shipper::new(follower, publisher, everywhere, config.min_interval, contact);
     shipper.ship_first(clocks())?;
-    metrics.note(shipper.status());
+    metrics.note(shipper.status(), shipper.other_failures());
     if let Some(address) = xds_address {
         info!("xDS at {address}");
         config.xds_address_path.map_or(Ok(()), |path| write_address(path, address))?;
@@ -139,16 +140,16 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
             None
         };
         shipper.handle(read, clocks())?;
-        metrics.note(shipper.status());
+        metrics.note(shipper.status(), shipper.other_failures());
         metrics.is_alive();
-    }
-    if let Some(api) = api {
-        api.stop();
     }
     let position = shipper.follower().fold.position();
     // Proxies look for another replica first of all.
     if let Some(xds) = shipper.into_subscriber().xds {
         xds.stop();
+    }
+    if let Some(api) = api {
+        api.stop();
     }
     // The keeper may be in the middle of a commit. A commit that does not complete is aborted.
     let _ended_or_late = keeper.map(|keeper| keeper.recv_timeout(PATIENCE));
@@ -159,24 +160,36 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
 /// Delivers to files and over gRPC, and tells whoever asks the admin server.
 struct Everywhere {
     files: Files,
-    /// When files that could not be written are tried again. Only if there are proxies, which they must not hold up.
+    /// Whether they were ever written.
+    has_files: bool,
+    /// When files that could not be written are tried again, if there are proxies too, which they must not hold up.
     files_retry: Retry,
+    file_failures: u64,
     xds: Option<Xds>,
     shipped: Arc<Shipped>,
     fleet: Arc<Fleet>,
+}
+
+impl Everywhere {
+    fn files_failed(&mut self, error: &ShipError) {
+        self.file_failures += 1;
+        self.files_retry.report(error, Instant::now());
+    }
 }
 
 impl Subscriber for Everywhere {
     fn deliver(&mut self, shipment: &Arc<Shipment>) -> Result<u64, ShipError> {
         let over_grpc = self.xds.as_mut().map_or(Ok(0), |xds| xds.deliver(shipment))?;
         let to_files = match self.files.deliver(shipment) {
-            Err(error) if self.xds.is_some() && error.is_transient() => {
-                self.files_retry.report(&error, Instant::now());
+            // At the start it may be a wrong path.
+            Err(error) if self.xds.is_none() || !self.has_files => return Err(error),
+            Err(error) => {
+                self.files_failed(&error);
                 0
             }
-            outcome => {
-                self.files_retry = Retry::default();
-                outcome?
+            Ok(bytes) => {
+                (self.has_files, self.files_retry) = (true, Retry::default());
+                bytes
             }
         };
         let bytes = over_grpc + to_files;
@@ -187,15 +200,25 @@ impl Subscriber for Everywhere {
 
     fn repair(&mut self, shipment: &Arc<Shipment>) -> Result<bool, ShipError> {
         if !self.files_retry.has_failed() {
-            return self.files.repair(shipment);
+            return match self.files.repair(shipment) {
+                Err(error) if self.xds.is_some() => {
+                    self.files_failed(&error);
+                    Ok(false)
+                }
+                outcome => outcome,
+            };
         }
         if self.files_retry.wait(Instant::now()).is_none() {
             match self.files.deliver(shipment) {
                 Ok(_bytes) => self.files_retry = Retry::default(),
-                Err(error) => _ = self.files_retry.report(&error, Instant::now()),
+                Err(error) => self.files_failed(&error),
             }
         }
         Ok(false)
+    }
+
+    fn failures(&self) -> u64 {
+        self.file_failures
     }
 
     fn note_covered(&mut self, next_offset: u64, oldest: Option<LogTime>) {
@@ -266,7 +289,7 @@ fn rebase(shipper: &mut Shipper<Everywhere>, running: &mut Option<JoinHandle<Nex
         let Some(work) = shipper.rebase() else { return };
         let peers = peers.cloned();
         let run = move || {
-            let adopted = peers.and_then(|peers| peers.wait_for_base(work.base().header().generation));
+            let adopted = peers.and_then(|peers| peers.wait_for_base(work.base()));
             adopted.map_or_else(|| NextBase::Encoded(work.run()), |base| NextBase::Adopted(Box::new(base)))
         };
         match thread::Builder::new().spawn(run) {

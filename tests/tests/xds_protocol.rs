@@ -751,3 +751,28 @@ fn replicas_that_know_each_other_ship_the_same_base() {
         Client::connect(&serve, Variant::DeltaAds, &names, &[]).take(2);
     }
 }
+
+/// Found by a review: then nothing more was sent to proxies either, for up to half a minute.
+#[test]
+fn files_that_cannot_be_written_hold_up_no_proxy() {
+    let edgefold = Edgefold::sqlite().block(&["10.0.0.1"]);
+    let folder = edgefold.path("files");
+    std::fs::create_dir(&folder).unwrap();
+    let (file, base) = (format!("{folder}/edgefold.pb"), format!("{folder}/base.pb"));
+    let files = ["--ecds-file", &file, "--base-ecds-file", &base];
+    let serve = edgefold.serve_xds(&[&INLINE[..], &files].concat());
+    let mut client = Client::connect(&serve, Variant::DeltaAds, &["edgefold"], &[]);
+    client.take(1);
+    std::fs::remove_dir_all(&folder).unwrap();
+    serve.wait_for("edgefold_ship_failures_total", 1);
+    for next_offset in 2..5 {
+        edgefold.block(&[&format!("10.0.0.{}", 2 * next_offset)]);
+        assert_eq!(offset(&client.take(1)["edgefold"]), next_offset);
+    }
+    assert_eq!(serve.admin("/check?ip=10.0.0.8")["verdict"]["action"], "deny");
+    std::fs::create_dir(&folder).unwrap();
+    eventually("the files", || std::fs::exists(&file).unwrap().then_some(()));
+    // A wrong path is still an error at the start.
+    let wrong = ["serve", "--xds", "127.0.0.1:0", "--ecds-file", "nowhere/e.pb", "--base-ecds-file", "nowhere/b.pb"];
+    edgefold.outcome(&wrong).assert_failed(2, "create it first");
+}

@@ -190,7 +190,7 @@ pub(crate) fn histogram() -> Histogram {
 
 impl Metrics {
     /// Takes over what a shipper has done. Nothing else sets these metrics.
-    pub(crate) fn note(&self, status: &Status) {
+    pub(crate) fn note(&self, status: &Status, other_failures: u64) {
         self.next_offset.set(status.next_offset);
         self.shipped_next_offset.set(status.shipped_next_offset);
         self.ranges.set(status.ranges);
@@ -207,7 +207,7 @@ impl Metrics {
             self.command_to_shipped.observe(after.as_secs_f64());
         }
         self.bases.inner().store(status.bases, Ordering::Relaxed);
-        self.ship_failures.inner().store(status.ship_failures, Ordering::Relaxed);
+        self.ship_failures.inner().store(status.ship_failures + other_failures, Ordering::Relaxed);
     }
 
     /// The loop that ships has gone round.

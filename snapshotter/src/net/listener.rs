@@ -209,21 +209,30 @@ impl Connected for Connection {
     }
 }
 
+impl Connection {
+    /// Whether it is to be closed. A client that does not read holds up writing, and one that does not write holds up reading.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Result<(), io::Error> {
+        if self.end.as_mut().is_none_or(|end| end.as_mut().poll(cx).is_ready()) {
+            self.end = None;
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // Whoever serves the connection always waits to read from it.
-        if this.end.as_mut().is_none_or(|end| end.as_mut().poll(cx).is_ready()) {
-            this.end = None;
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
+        this.poll_end(cx)?;
         this.io.as_mut().poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().io.as_mut().poll_write(cx, bytes)
+        let this = self.get_mut();
+        this.poll_end(cx)?;
+        this.io.as_mut().poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -231,7 +240,9 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().io.as_mut().poll_write_vectored(cx, parts)
+        let this = self.get_mut();
+        this.poll_end(cx)?;
+        this.io.as_mut().poll_write_vectored(cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -239,10 +250,14 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().io.as_mut().poll_flush(cx)
+        let this = self.get_mut();
+        this.poll_end(cx)?;
+        this.io.as_mut().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().io.as_mut().poll_shutdown(cx)
+        let this = self.get_mut();
+        this.poll_end(cx)?;
+        this.io.as_mut().poll_shutdown(cx)
     }
 }

@@ -93,7 +93,8 @@ impl Bases {
     /// As [`Publisher::adopt`](super::Publisher::adopt).
     pub(super) fn adopt(&mut self, base: Snapshot<Bytes>) {
         let is_ours = base.header().name == self.empty.header().name && base.header().role == Role::Base;
-        self.found = Some(base).filter(|base| is_ours && table_bytes(base.bytes()) >= self.limits.least_bytes);
+        let least = self.limits.least_bytes / 2;
+        self.found = Some(base).filter(|base| is_ours && table_bytes(base.bytes()) >= least);
         if let (None, Some(pair)) = (&self.found, &mut self.pair) {
             pair.end_rebase(None);
         }

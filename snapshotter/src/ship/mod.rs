@@ -61,6 +61,11 @@ pub trait Subscriber {
     /// Those of [`Subscriber::deliver`].
     fn repair(&mut self, shipment: &Arc<Shipment>) -> Result<bool, ShipError>;
 
+    /// How many deliveries have failed that will be tried again without anybody's help.
+    fn failures(&self) -> u64 {
+        0
+    }
+
     /// What was delivered last accounts for all commands below the offset `next_offset`. The oldest of those that came since the last time
     /// was appended at `oldest`.
     fn note_covered(&mut self, _next_offset: u64, _oldest: Option<LogTime>) {}

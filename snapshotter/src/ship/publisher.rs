@@ -95,8 +95,8 @@ impl Publisher {
         self.bases.as_mut().map_or(Ok(()), |bases| bases.rebased(outcome))
     }
 
-    /// Goes on with the base of another process, which may have any content, at the next shipment, which is due at once. If it is of no use,
-    /// it changes nothing.
+    /// Goes on with the base of another process, which may have any content, at the next shipment, which is due at once. If it has little of
+    /// what is on the lists, that is over a new base instead.
     pub fn adopt(&mut self, base: Snapshot<Bytes>) {
         if let Some(bases) = &mut self.bases {
             bases.adopt(base);

@@ -98,6 +98,11 @@ impl<S: Subscriber> Shipper<S> {
         }
     }
 
+    /// How many deliveries have failed that are tried again elsewhere.
+    pub fn other_failures(&self) -> u64 {
+        self.subscriber.failures()
+    }
+
     /// What it has done so far.
     pub fn status(&self) -> &Status {
         &self.status

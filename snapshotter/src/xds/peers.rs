@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use edgefold_snapshot::{Generation, MAX_SNAPSHOT_BYTES, Snapshot};
+use edgefold_snapshot::{Fingerprint, Generation, MAX_SNAPSHOT_BYTES, Role, Snapshot};
 use tokio_rustls::rustls::crypto::ring;
 use tracing::{info, warn};
 use ureq::Agent;
@@ -28,6 +28,8 @@ pub(super) const PATH: &str = "/base";
 /// The other replicas.
 #[derive(Clone, Debug)]
 pub(crate) struct Peers {
+    /// The name of the filter.
+    name: String,
     urls: Vec<String>,
     tls: Option<TlsFiles>,
     /// What was wrong with each of them when it was last asked.
@@ -40,8 +42,8 @@ impl Peers {
     ///
     /// # Errors
     /// Those of the files. They are read again whenever a peer is asked.
-    pub(crate) fn new(urls: Vec<String>, tls: Option<TlsFiles>) -> Result<Self, TlsError> {
-        let this = Self { urls, tls, troubles: Arc::default() };
+    pub(crate) fn new(name: &str, urls: Vec<String>, tls: Option<TlsFiles>) -> Result<Self, TlsError> {
+        let this = Self { name: name.to_owned(), urls, tls, troubles: Arc::default() };
         this.agent().map(|_| this)
     }
 
@@ -65,11 +67,11 @@ impl Peers {
         Ok(config.build().into())
     }
 
-    /// The base of a peer, the newest of several; `None` if no peer has one.
-    pub(crate) fn newest_base(&self) -> Option<Snapshot<Bytes>> {
+    /// The base of a peer, the newest of several; `None` if no peer has one beside the one that is `known`.
+    pub(crate) fn newest_base(&self, known: Option<Fingerprint>) -> Option<Snapshot<Bytes>> {
         let agent = self.agent().map_err(|error| warn!("cannot ask other replicas for their bases: {error}")).ok()?;
         let bases = self.urls.iter().filter_map(|url| {
-            let outcome = base(&agent, url);
+            let outcome = base(&agent, url, &self.name, known);
             let trouble = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
             let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
             // Once, and again after it has worked.
@@ -81,12 +83,13 @@ impl Peers {
         bases.max_by_key(|base| order(base.header().generation))
     }
 
-    /// Waits for a base that is newer than that of `generation`, but not long.
-    pub(crate) fn wait_for_base(&self, generation: Generation) -> Option<Snapshot<Bytes>> {
+    /// Waits for a base that is newer than `current`, but not long.
+    pub(crate) fn wait_for_base(&self, current: &Snapshot<Bytes>) -> Option<Snapshot<Bytes>> {
         let start = Instant::now();
         while start.elapsed() < WAIT {
-            let is_newer = |base: &Snapshot<Bytes>| order(base.header().generation) > order(generation);
-            if let Some(base) = self.newest_base().filter(is_newer) {
+            let is_newer =
+                |base: &Snapshot<Bytes>| order(base.header().generation) > order(current.header().generation);
+            if let Some(base) = self.newest_base(Some(current.fingerprint())).filter(is_newer) {
                 info!("taking over the base {} of another replica", base.fingerprint());
                 return Some(base);
             }
@@ -96,15 +99,37 @@ impl Peers {
     }
 }
 
-/// The base of the replica at `url`; `None` if its lists are small.
-fn base(agent: &Agent, url: &str) -> Result<Option<Snapshot<Bytes>>, Box<dyn std::error::Error>> {
-    let mut response = match agent.get(format!("{}{PATH}", url.trim_end_matches('/'))).call() {
+/// The base of the replica at `url`; `None` if its lists are small, or it has the one that is `known`.
+fn base(
+    agent: &Agent,
+    url: &str,
+    name: &str,
+    known: Option<Fingerprint>,
+) -> Result<Option<Snapshot<Bytes>>, Box<dyn std::error::Error>> {
+    let request = agent.get(format!("{url}{PATH}"));
+    let request = match known {
+        Some(known) => request.header("if-none-match", etag(known)),
+        None => request,
+    };
+    let mut response = match request.call() {
         Err(ureq::Error::StatusCode(404)) => return Ok(None),
         response => response?,
     };
+    if response.status() == 304 {
+        return Ok(None);
+    }
     let bytes = response.body_mut().with_config().limit(MAX_SNAPSHOT_BYTES as u64).read_to_vec()?;
     // A peer may send anything: all of it is validated.
-    Ok(Some(Snapshot::open(bytes.into())?))
+    let base = Snapshot::open(Bytes::from(bytes))?;
+    if base.header().role != Role::Base || base.header().name != name {
+        return Err(format!("it has a snapshot of {:?} that is not a base of {name:?}", base.header().name).into());
+    }
+    Ok(Some(base))
+}
+
+/// The entity tag of a base.
+pub(super) fn etag(base: Fingerprint) -> String {
+    format!("\"{base}\"")
 }
 
 /// Later generations have more.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{self, HeaderValue, Response, StatusCode};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{self, HeaderMap, HeaderValue, Response, StatusCode};
+use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
+use edgefold_snapshot::Fingerprint;
 use prost::Message;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
@@ -76,7 +77,7 @@ pub(super) fn start(
         .route(&format!("{ads}/StreamAggregatedResources"), on::<DiscoveryRequest>(&shared, Protocol::Sotw, true))
         .route(&format!("{ads}/DeltaAggregatedResources"), on::<DeltaDiscoveryRequest>(&shared, Protocol::Delta, true))
         .route(&module_path, get(move || async move { ([(CONTENT_TYPE, "application/wasm")], module) }))
-        .route(peers::PATH, get(move || async move { base(&for_base) }))
+        .route(peers::PATH, get(move |headers: HeaderMap| async move { base(&for_base, &headers) }))
         .fallback(|| async { Status::unimplemented("this server has ECDS and ADS only").into_http::<Body>() });
     let (ended, stopped) = watch::channel(false);
     let mut stop = shared.stop.clone();
@@ -102,10 +103,16 @@ pub(super) fn start(
     Ok(stopped)
 }
 
-/// The base that is shipped now, for other replicas.
-fn base(shared: &Shared) -> Result<Bytes, StatusCode> {
-    let resources = shared.resources.borrow();
-    resources.as_ref().and_then(|resources| resources.base()).ok_or(StatusCode::NOT_FOUND)
+/// The base that is shipped now, for a replica that does not have it.
+fn base(shared: &Shared, headers: &HeaderMap) -> Response<axum::body::Body> {
+    let base = shared.resources.borrow().as_ref().and_then(|resources| resources.base());
+    let Some((etag, base)) = base.and_then(|base| Some((peers::etag(Fingerprint::of(&base)?), base))) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
+        return StatusCode::NOT_MODIFIED.into_response();
+    }
+    ([(ETAG, etag)], base).into_response()
 }
 
 /// Streams of requests `M`. The path of a gRPC method is all that its generated code adds to this, beside a copy of each resource for each

@@ -28,6 +28,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 /// A proxy that refuses a resource this many times may not be able to fetch the module.
 const MOST_FETCHES: u32 = 4;
+/// When it may try again.
+const FETCH_AGAIN: Duration = Duration::from_secs(300);
 /// How long a client may take to answer a response. What it has not answered stays in memory.
 const MOST_SILENCE: Duration = Duration::from_secs(300);
 
@@ -128,8 +130,8 @@ pub(super) struct Slot {
     pub(super) has: Option<String>,
     /// Whether it has only accepted resources with the module in them, though it could fetch the module.
     is_cold: bool,
-    /// Whether it has tried often enough to fetch the module.
-    cannot_fetch: bool,
+    /// Until when it is not asked to fetch the module, because it has tried often enough.
+    no_fetch_until: Option<Instant>,
     /// What was sent, and is not answered yet.
     pub(super) sent: Option<Sent>,
     /// What the client has refused, until it accepts something.
@@ -255,12 +257,14 @@ impl Session {
         let Some(message) = error.map(shortened) else {
             let is_update = slot.has.as_ref().is_some_and(|has| *has != version);
             (slot.has, slot.refused) = (Some(version.clone()), None);
-            slot.is_cold = is_remote && form == Form::Inline && !slot.cannot_fetch;
+            slot.is_cold = is_remote && form == Form::Inline;
             return Heard::Ack { kind, version, is_update };
         };
         let has_to_fetch = slot.refused.is_none() && is_remote && form == Form::Usual;
         let times = slot.refused.as_ref().map_or(0, |refused| refused.times).saturating_add(1);
-        slot.cannot_fetch |= is_remote && times >= MOST_FETCHES;
+        if is_remote && form == Form::Usual && times >= MOST_FETCHES {
+            slot.no_fetch_until = Some(now + FETCH_AGAIN);
+        }
         let wait = FIRST_RETRY.saturating_mul(1 << (times - 1).min(16)).min(LAST_RETRY);
         slot.refused = Some(Refused { version: version.clone(), times, retry_at: now + wait });
         if has_to_fetch { Heard::Nothing } else { Heard::Nack { kind, version, message } }
@@ -347,7 +351,8 @@ impl Session {
         let kind = [FilterKind::Base, FilterKind::Http, FilterKind::Network].into_iter().find(is_due)?;
         let (slot, offer) = (self.slot(kind), Arc::clone(resources.get(kind)));
         let is_remote = offer.is_remote();
-        let form = if is_remote && (slot.has.is_none() || slot.cannot_fetch) { Form::Inline } else { Form::Usual };
+        let needs_module = slot.has.is_none() || slot.may_not_fetch(now);
+        let form = if is_remote && needs_module { Form::Inline } else { Form::Usual };
         self.last_nonce += 1;
         let nonce = self.last_nonce;
         let sent = Sent { nonce, at: now, version: offer.version.clone(), is_remote, form };
@@ -359,7 +364,10 @@ impl Session {
     pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
         let retries = self.slots.iter().filter(|slot| slot.is_subscribed && slot.sent.is_none());
         retries
-            .filter_map(|slot| Some(slot.refused.as_ref()?.retry_at.saturating_duration_since(now)))
+            .flat_map(|slot| {
+                [slot.refused.as_ref().map(|refused| refused.retry_at), slot.no_fetch_until.filter(|_| slot.is_cold)]
+            })
+            .filter_map(|at| Some(at?.saturating_duration_since(now)))
             .filter(|wait| !wait.is_zero())
             .min()
     }
@@ -380,12 +388,16 @@ impl Slot {
     /// Whether this resource is to be sent at `now`, if only so that the proxy fetches the module.
     fn is_due(&self, offer: &Offer, may_fetch: bool, now: Instant) -> bool {
         // A base is not sent again for the module: it is large, and the others need the same module.
-        let is_cold = self.is_cold && offer.kind != FilterKind::Base;
+        let is_cold = self.is_cold && offer.kind != FilterKind::Base && !self.may_not_fetch(now);
         let is_wanted = self.has.as_ref() != Some(&offer.version) || (is_cold && may_fetch);
         self.is_subscribed
             && self.sent.is_none()
             && is_wanted
             && self.refused.as_ref().is_none_or(|refused| refused.is_over(&offer.version, now))
+    }
+
+    fn may_not_fetch(&self, now: Instant) -> bool {
+        self.no_fetch_until.is_some_and(|until| now < until)
     }
 
     /// Sets whether the client wants it. If that is new, it has the version `has`.
