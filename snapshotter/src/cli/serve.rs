@@ -83,7 +83,8 @@ pub(super) struct ServeArgs {
     /// Write the address of that server to this file; useful with port 0
     #[arg(long, value_name = "FILE", requires = "api", help_heading = "Commands over HTTP")]
     api_address_path: Option<PathBuf>,
-    /// Serve metrics for Prometheus at http://IP:PORT/metrics, as in 127.0.0.1:9464, and answer /live and /ready for probes
+    /// Serve metrics for Prometheus at http://IP:PORT/metrics, as in 127.0.0.1:9464, answer /live and /ready for probes, and say who enforces
+    /// what: docs/admin.md. It has no password
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
     /// Write the address of the admin server to this file; useful with port 0
