@@ -704,7 +704,7 @@ fn a_connection_on_which_nothing_is_asked_is_closed() {
     use std::io::Read;
     let (_edgefold, serve) = world();
     let mut idle = std::net::TcpStream::connect(serve.xds_address()).unwrap();
-    idle.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
+    idle.set_read_timeout(Some(Duration::from_secs(180))).unwrap();
     let mut answer = Vec::new();
     // What the server says to begin with, and then the end. A connection that is reset has ended too.
     let ended = idle.read_to_end(&mut answer);

@@ -1,9 +1,11 @@
 //! A simulated proxy: one delta stream over ADS, which accepts whatever comes.
 
+#![allow(clippy::print_stderr, reason = "a benchmark says what went wrong")]
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message;
@@ -17,6 +19,8 @@ use tonic_prost::ProstCodec;
 
 const TYPE: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
 const PATH: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+/// How long a proxy waits before it connects again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// As large as Envoy's: a base is not held up by it.
 const WINDOW: u32 = 256 << 20;
 
@@ -79,29 +83,44 @@ pub(crate) fn connect(
     arrivals: UnboundedSender<Arrival>,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let endpoint = Endpoint::from_shared(format!("http://{server}")).unwrap();
-        let endpoint = endpoint.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
-        let mut client = Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(WINDOW as usize);
-        client.ready().await.unwrap();
-        let (requests, stream) = mpsc::unbounded_channel();
-        let node = Some(Node { id: format!("proxy-{proxy}"), cluster: "bench".to_owned() });
-        let subscribe = vec!["edgefold".to_owned(), "edgefold-base".to_owned()];
-        let type_url = TYPE.to_owned();
-        let first = Request { node, type_url, subscribe, initial_resource_versions: has, ..Request::default() };
-        requests.send(first).unwrap();
-        let request = tonic::Request::new(UnboundedReceiverStream::new(stream));
-        let codec = ProstCodec::<Request, Response>::default();
-        let response = client.streaming(request, PathAndQuery::from_static(PATH), codec).await.unwrap();
-        let mut responses = response.into_inner();
-        while let Ok(Some(response)) = responses.message().await {
-            let at = Instant::now();
-            let (type_url, nonce) = (TYPE.to_owned(), response.nonce);
-            let _accepted = requests.send(Request { type_url, nonce, ..Request::default() });
-            for Resource { version, resource, name } in response.resources {
-                let _noted = arrivals.send(Arrival { proxy, name, version, bytes: resource.len(), at });
-            }
+        // As Envoy does, after a while.
+        while let Err(error) = stream(proxy, server, has.clone(), &arrivals).await {
+            eprintln!("proxy {proxy} connects again: {error}");
+            tokio::time::sleep(AGAIN).await;
         }
     })
+}
+
+/// Takes whatever comes until the stream ends.
+async fn stream(
+    proxy: usize,
+    server: SocketAddr,
+    has: HashMap<String, String>,
+    arrivals: &UnboundedSender<Arrival>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let endpoint = Endpoint::from_shared(format!("http://{server}"))?;
+    let endpoint = endpoint.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
+    let mut client = Grpc::new(endpoint.connect().await?).max_decoding_message_size(WINDOW as usize);
+    client.ready().await?;
+    let (requests, stream) = mpsc::unbounded_channel();
+    let node = Some(Node { id: format!("proxy-{proxy}"), cluster: "bench".to_owned() });
+    let subscribe = vec!["edgefold".to_owned(), "edgefold-base".to_owned()];
+    let type_url = TYPE.to_owned();
+    let first = Request { node, type_url, subscribe, initial_resource_versions: has, ..Request::default() };
+    requests.send(first)?;
+    let request = tonic::Request::new(UnboundedReceiverStream::new(stream));
+    let codec = ProstCodec::<Request, Response>::default();
+    let response = client.streaming(request, PathAndQuery::from_static(PATH), codec).await?;
+    let mut responses = response.into_inner();
+    while let Some(response) = responses.message().await? {
+        let at = Instant::now();
+        let (type_url, nonce) = (TYPE.to_owned(), response.nonce);
+        let _accepted = requests.send(Request { type_url, nonce, ..Request::default() });
+        for Resource { version, resource, name } in response.resources {
+            let _noted = arrivals.send(Arrival { proxy, name, version, bytes: resource.len(), at });
+        }
+    }
+    Ok(())
 }
 
 /// All proxies, and what they have.

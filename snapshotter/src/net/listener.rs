@@ -24,6 +24,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long to wait after a connection could not be accepted, for instance because there are too many open files.
 const REST: Duration = Duration::from_millis(100);
 
+/// How many connections may wait to be accepted: all proxies may come at once.
+const BACKLOG: i32 = 4096;
 /// How often people are told that a handshake has failed.
 const REPORT: Duration = Duration::from_secs(30);
 /// How long a connection may be open without anything going on.
@@ -153,6 +155,10 @@ pub(crate) fn accept(listener: TcpListener, acceptor: Option<Acceptor>, limits: 
     let permits = Arc::new(Semaphore::new(limits.all));
     let by_address = Arc::new(Mutex::new(HashMap::new()));
     let failed = Arc::new(FailedHandshakes::default());
+    // The standard library asks for 128. The system may allow less.
+    if let Err(error) = rustix::net::listen(&listener, BACKLOG) {
+        warn!("connections that come all at once may be reset: {error}");
+    }
     tokio::spawn(async move {
         while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
             let (stream, peer) = tokio::select! {
