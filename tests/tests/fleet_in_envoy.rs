@@ -85,30 +85,37 @@ fn the_module_comes_with_the_resources_or_from_a_file() {
 /// fails.
 #[test]
 fn no_accident_lets_a_request_fail_or_a_command_get_lost() {
-    for xds in [Xds::DeltaAds, Xds::SotwAds] {
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key, client_ca] = issue(folder.path(), &Certificates::new("a"), &Certificates::new("b"));
+    let tls = ["--tls-cert", &certificate, "--tls-key", &key, "--tls-client-ca", &client_ca];
+    for xds in [Xds::DeltaEcds, Xds::DeltaAds, Xds::SotwAds] {
         let edgefold = large().block(&["10.0.0.1"]);
         let behind = edgefold.copy_of_log();
-        let first = edgefold.serve_xds(&[]);
+        let first = edgefold.serve_xds(&tls);
         let address = first.xds_address();
         let relay = Relay::start(address.port());
         // The second replica is not there yet.
         let other = edgefold.replica();
-        let second = other.serve_xds(&[]);
+        let second = other.serve_xds(&tls);
         let other_address = second.xds_address();
         drop(second);
-        let envoy = envoy(&edgefold, "edge-1", xds, &[relay.address(), other_address]);
+        let replicas = [relay.address(), other_address];
+        let options = FleetOptions { id: "edge-1", xds, replicas: &replicas, tls: Some(folder.path()) };
+        let envoy = edgefold.envoy_over_xds(options);
         let mut host = 0_u8;
         let mut block_another = || {
             host += 1;
             let next_offset = append(&edgefold, [format!("BLACKLIST 10.0.1.{host}")]);
             (format!("10.0.1.{host}"), next_offset)
         };
-        let other_port = ["--xds", &other_address.to_string()];
+        let (port, other_port) = (address.to_string(), other_address.to_string());
+        let same_port = [&tls[..], &["--xds", &port]].concat();
+        let other_port = [&tls[..], &["--xds", &other_port]].concat();
         let answers = under_load(&envoy, || {
             // A restart, and commands in the meantime.
             assert!(first.stop().success());
             let (blocked, next_offset) = block_another();
-            let first = edgefold.serve_xds(&["--xds", &address.to_string()]);
+            let first = edgefold.serve_xds(&same_port);
             wait_until_enforced(&first, next_offset);
             wait_for_status(&envoy, &blocked, 403);
 
@@ -153,7 +160,7 @@ fn no_accident_lets_a_request_fail_or_a_command_get_lost() {
             drop(second);
 
             // The network between them is cut, and nobody says so.
-            let first = edgefold.serve_xds(&["--xds", &address.to_string()]);
+            let first = edgefold.serve_xds(&same_port);
             let (_, next_offset) = block_another();
             wait_until_enforced(&first, next_offset);
             relay.hold();
