@@ -65,6 +65,9 @@ fn each_protocol_takes_a_base_and_changes_over_it() {
         assert_eq!(proxy["enforces_below"], next_offset, "{proxy:#}");
         assert_eq!(serve.metric("edgefold_xds_connected_proxies"), Some(1));
         assert_eq!(serve.metric("edgefold_xds_proxies_behind"), Some(0));
+        for histogram in ["edgefold_command_to_shipped_seconds_count", "edgefold_command_to_ack_seconds_count"] {
+            serve.wait_for(histogram, 1);
+        }
     }
 }
 

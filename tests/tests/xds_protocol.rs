@@ -685,6 +685,18 @@ fn a_proxy_that_asks_by_a_wrong_name_does_not_enforce() {
     }
 }
 
+/// Found by reading: the command line took every resource whose name ends in -base for a base.
+#[test]
+fn a_filter_may_have_a_name_like_that_of_a_base() {
+    let edgefold = Edgefold::sqlite().block(&["10.0.0.1"]);
+    let serve = edgefold.serve_xds(&[&INLINE[..], &["--name", "my-base"]].concat());
+    let mut client = Client::connect(&serve, Variant::DeltaAds, &["my-base", "my-base-base"], &[]);
+    client.take(2);
+    eventually("its version", || (serve.admin("/wait?next_offset=1")["enforced"] == true).then_some(()));
+    let fleet = edgefold.run(&["fleet", "--admin-url", &serve.admin_url()]);
+    assert!(fleet.contains("enforces all"), "{fleet}");
+}
+
 /// Found by a review: the last of them to connect counted for both.
 #[test]
 fn two_proxies_with_one_id_are_two() {

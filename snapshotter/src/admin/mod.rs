@@ -33,7 +33,7 @@ use crate::xds::{Fleet, Report};
 
 /// How long the loop that ships may take for one round. A call to an unreachable broker takes up to 10 seconds.
 const STUCK: Duration = Duration::from_secs(60);
-/// How long `/wait` may wait.
+/// How long anybody may wait for proxies.
 const MOST_WAIT: Duration = Duration::from_secs(600);
 
 /// What the admin server knows.
@@ -159,13 +159,16 @@ async fn wait(State(known): State<Known>, query: Result<Query<WaitQuery>, QueryR
             "give the offset after the last command, as in /wait?next_offset=1042",
         );
     };
-    let most = query.timeout_ms.map_or(Duration::from_secs(30), Duration::from_millis).min(MOST_WAIT);
-    Json(wait_for(&known.fleet, next_offset, query.allow_none == Some(true), most).await).into_response()
+    let most = query.timeout_ms.map_or(Duration::from_secs(30), Duration::from_millis);
+    let (report, enforced) = wait_for(&known.fleet, next_offset, query.allow_none == Some(true), most).await;
+    let mut json = report.json();
+    json["enforced"] = enforced.into();
+    Json(json).into_response()
 }
 
 /// Waits until all proxies enforce all commands below an offset, but not longer than `most`. If none is connected, it waits for one, unless
-/// `allow_none`.
-pub(crate) async fn wait_for(fleet: &Fleet, next_offset: u64, allow_none: bool, most: Duration) -> Value {
+/// `allow_none`. Returns who has what then, and whether it has come to that.
+pub(crate) async fn wait_for(fleet: &Fleet, next_offset: u64, allow_none: bool, most: Duration) -> (Report, bool) {
     let mut changes = fleet.watch();
     let is_done = |report: &Report| report.is_enforced(next_offset) && (allow_none || report.has_proxies());
     let enforced = async {
@@ -181,11 +184,10 @@ pub(crate) async fn wait_for(fleet: &Fleet, next_offset: u64, allow_none: bool, 
             }
         }
     };
-    let _in_time = timeout(most, enforced).await;
+    let _in_time = timeout(most.min(MOST_WAIT), enforced).await;
     let report = fleet.report();
-    let mut json = report.json();
-    json["enforced"] = is_done(&report).into();
-    json
+    let is_done = is_done(&report);
+    (report, is_done)
 }
 
 async fn events(State(known): State<Known>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {

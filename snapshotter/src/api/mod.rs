@@ -18,7 +18,7 @@ use axum::routing::post;
 use axum::serve::{IncomingStream, Listener};
 use axum::{Router, serve as serve_http};
 use edgefold::{Action, Appended, Command, Error, ListName, Log, MAX_NAMED_LISTS, NewCommand, Record, now, parse_ttl};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
@@ -44,8 +44,6 @@ const MOST_CONNECTIONS: Limits = Limits { all: 1_000, from_one_address: 100 };
 const ARRIVAL: Duration = Duration::from_secs(30);
 /// How long requests may take when the process ends.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long a request may wait for proxies.
-const MOST_WAIT: Duration = Duration::from_secs(600);
 
 /// Where commands are taken, and from whom.
 #[derive(Clone, Debug)]
@@ -224,7 +222,7 @@ fn wait_in(query: &str) -> Result<Option<Duration>, String> {
         if name != "wait" {
             return Err(format!("unknown parameter {name:?}: there is only wait, as in /commands?wait=30s"));
         }
-        wait = Some(parse_ttl(value).map_err(|error| format!("wait={value}: {error}"))?.min(MOST_WAIT));
+        wait = Some(parse_ttl(value).map_err(|error| format!("wait={value}: {error}"))?);
     }
     Ok(wait)
 }
@@ -280,13 +278,10 @@ async fn appended(api: &Api, offsets: &[u64], wait: Option<Duration>) -> Respons
     let next_offset = offsets.iter().max().map_or(0, |last| last + 1);
     let mut json = json!({ "offsets": offsets, "next_offset": next_offset });
     let Some(most) = wait else { return Json(json).into_response() };
-    let fleet = wait_for(&api.known.fleet, next_offset, false, most).await;
-    let is_enforced = fleet["enforced"] == true;
-    let is_behind = |proxy: &&Value| proxy["enforces_below"].as_u64().is_none_or(|below| below < next_offset);
-    let behind: Vec<&Value> = fleet["proxies"].as_array().into_iter().flatten().filter(is_behind).collect();
+    let (report, is_enforced) = wait_for(&api.known.fleet, next_offset, false, most).await;
     json["enforced"] = is_enforced.into();
-    json["proxies"] = fleet["proxies"].as_array().map_or(0, Vec::len).into();
-    json["behind"] = json!(behind);
+    json["proxies"] = report.proxies.len().into();
+    json["behind"] = report.late_json(next_offset).into();
     let status = if is_enforced { StatusCode::OK } else { StatusCode::ACCEPTED };
     (status, Json(json)).into_response()
 }

@@ -1,5 +1,6 @@
 //! Asking the admin servers of `serve`: who enforces what.
 
+use std::panic::resume_unwind;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,8 @@ pub(super) struct Proxy {
     pub(super) address: String,
     pub(super) connected_at: String,
     pub(super) enforces_below: Option<u64>,
+    /// Whether it has a filter, rather than only a base.
+    has_filter: bool,
     pub(super) resources: Vec<Resource>,
     pub(super) unknown_resources: Vec<String>,
 }
@@ -93,36 +96,23 @@ fn admin_url(text: &str) -> Result<String, String> {
 }
 
 impl AdminArgs {
-    /// What each of them answers for `path`, as its URL and JSON.
-    pub(super) fn get(&self, path: &str, most: Duration) -> Vec<(&str, Result<Value, CliError>)> {
+    /// What each of them knows about its proxies, by its URL.
+    pub(super) fn fleets(&self, path: &str, most: Duration) -> Vec<(&str, Result<Fleet, CliError>)> {
         let agent: Agent = Agent::config_builder().timeout_global(Some(most + GRACE)).build().into();
         let get = |url: &str| {
             let failed = |source: ureq::Error| CliError::NoAdmin { url: url.to_owned(), source: Box::new(source) };
-            let mut response = agent.get(format!("{}{path}", url.trim_end_matches('/'))).call().map_err(failed)?;
-            response.body_mut().with_config().limit(MOST_BYTES).read_json().map_err(failed)
+            let mut response = agent.get(format!("{url}{path}")).call().map_err(failed)?;
+            let json: Value = response.body_mut().with_config().limit(MOST_BYTES).read_json().map_err(failed)?;
+            let not_one = |source| CliError::NotAnAdmin { url: url.to_owned(), source };
+            Ok(Fleet { json: json.clone(), ..Fleet::deserialize(json).map_err(not_one)? })
         };
         thread::scope(|scope| {
             let asked: Vec<_> = self.urls.iter().map(|url| (url.as_str(), scope.spawn(move || get(url)))).collect();
-            let answer = |(url, thread): (&'_ str, thread::ScopedJoinHandle<'_, Result<Value, CliError>>)| {
-                let panicked = |_| Err(CliError::Usage(format!("{url}: asking it has panicked, which is a bug")));
-                thread.join().unwrap_or_else(panicked)
-            };
-            self.urls.iter().map(String::as_str).zip(asked.into_iter().map(answer)).collect()
+            // A panic of the thread is one of the caller.
+            let answers = asked.into_iter().map(|(url, thread)| (url, thread.join()));
+            answers.map(|(url, answer)| (url, answer.unwrap_or_else(|panic| resume_unwind(panic)))).collect()
         })
     }
-
-    /// What each of them knows about its proxies.
-    pub(super) fn fleets(&self, path: &str, most: Duration) -> Vec<(&str, Result<Fleet, CliError>)> {
-        self.get(path, most).into_iter().map(|(url, answer)| (url, fleet(url, answer))).collect()
-    }
-}
-
-/// What the server at `url` has answered about its proxies.
-fn fleet(url: &str, answer: Result<Value, CliError>) -> Result<Fleet, CliError> {
-    let json = answer?;
-    let fleet: Fleet =
-        serde_json::from_value(json.clone()).map_err(|source| CliError::NotAnAdmin { url: url.to_owned(), source })?;
-    Ok(Fleet { json, ..fleet })
 }
 
 impl Fleet {
@@ -189,18 +179,13 @@ impl Proxy {
 
     /// Whether it should enforce something: it has a filter, or asks for one by a wrong name.
     pub(super) fn should_enforce(&self) -> bool {
-        self.has_filter() || !self.unknown_resources.is_empty()
-    }
-
-    /// Whether it has a filter, rather than only a base.
-    fn has_filter(&self) -> bool {
-        self.resources.iter().any(|resource| !resource.name.ends_with("-base"))
+        self.has_filter || !self.unknown_resources.is_empty()
     }
 
     /// What it enforces of the commands below `next_offset`, for people.
     pub(super) fn state(&self, next_offset: u64) -> String {
         let mut text = match self.enforces_below {
-            _ if !self.has_filter() => "has no filter".to_owned(),
+            _ if !self.has_filter => "has no filter".to_owned(),
             Some(offset) if offset >= next_offset => "enforces all".to_owned(),
             Some(offset) => format!("behind: enforces the commands below {offset} of {next_offset}"),
             None if self.resources.iter().any(|resource| resource.version.is_some()) => {

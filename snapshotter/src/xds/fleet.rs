@@ -382,6 +382,7 @@ impl Proxy {
             "address": self.address,
             "connected_at": self.since.to_string(),
             "enforces_below": self.enforces(target),
+            "has_filter": self.has_filter(),
             "resources": resources,
             "unknown_resources": self.unknown,
         })
@@ -389,10 +390,20 @@ impl Proxy {
 }
 
 impl Report {
-    /// Whether all proxies that have a filter enforce all commands below this offset, and what is shipped accounts for these.
+    /// The proxies that should enforce all commands below this offset, and do not.
+    fn late(&self, next_offset: u64) -> impl Iterator<Item = &Proxy> {
+        let is_late = move |proxy: &&Proxy| proxy.enforces(&self.target).is_none_or(|offset| offset < next_offset);
+        self.proxies.iter().filter(|proxy| proxy.should_enforce()).filter(is_late)
+    }
+
+    /// The same, as they are in `/fleet`.
+    pub(crate) fn late_json(&self, next_offset: u64) -> Vec<Value> {
+        self.late(next_offset).map(|proxy| proxy.json(&self.target)).collect()
+    }
+
+    /// Whether no proxy is late, and what is shipped accounts for all commands below this offset.
     pub(crate) fn is_enforced(&self, next_offset: u64) -> bool {
-        let enforces = |proxy: &Proxy| proxy.enforces(&self.target).is_some_and(|offset| offset >= next_offset);
-        self.target.covers >= next_offset && self.proxies.iter().all(|proxy| !proxy.should_enforce() || enforces(proxy))
+        self.target.covers >= next_offset && self.late(next_offset).next().is_none()
     }
 
     /// Whether a proxy with a filter is connected.
