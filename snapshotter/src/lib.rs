@@ -8,6 +8,7 @@
 //! - [`keeper`] keeps the view of ranges in step with the commands, as one of any number of snapshotters.
 //! - `admin` answers who has what, `api` takes commands over HTTP, and `net` is what servers have in common.
 
+mod addresses;
 mod admin;
 pub mod api;
 pub mod cli;

@@ -106,6 +106,12 @@ impl Metrics {
             "When the log last confirmed that it had nothing beyond the commands that are folded",
         );
         let connected = gauge("log_connected", "1 if the log can be read, 0 if not");
+        let proxies = gauge("xds_connected_proxies", "Proxies that have a stream to this process");
+        let streams = gauge("xds_streams", "Streams that proxies have to this process");
+        let behind = gauge(
+            "xds_proxies_behind",
+            "Proxies that do not enforce yet what was shipped last, as far as they have said",
+        );
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -119,17 +125,6 @@ impl Metrics {
         let unusable_views =
             counter("unusable_views", "Times that the view of ranges was missing or wrong, and was not used");
         let nacks = counter("xds_nacks", "Resources that a proxy has refused");
-        let mut gauge = |name: &str, help: &str| {
-            let gauge = Gauge::default();
-            registry.register(name, help, gauge.clone());
-            gauge
-        };
-        let proxies = gauge("xds_connected_proxies", "Proxies that have a stream to this process");
-        let streams = gauge("xds_streams", "Streams that proxies have to this process");
-        let behind = gauge(
-            "xds_proxies_behind",
-            "Proxies that do not enforce yet what was shipped last, as far as they have said",
-        );
         let (pushes, pushed_bytes) = (Family::default(), Family::default());
         registry.register("xds_pushes", "Resources sent to proxies", Family::clone(&pushes));
         registry.register("xds_pushed_bytes", "Bytes of these resources", Family::clone(&pushed_bytes));

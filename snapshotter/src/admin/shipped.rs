@@ -8,6 +8,7 @@ use edgefold::{IpRange, ListAction, ListActionText, ListName};
 use edgefold_snapshot::{Fingerprint, Layers, ListSet, Mode, Ruling, Snapshot};
 use serde_json::{Value, json};
 
+use crate::addresses::Addresses;
 use crate::ship::Shipment;
 
 /// The last shipment.
@@ -75,22 +76,9 @@ impl Opened {
     pub(crate) fn lists(&self) -> Arc<Vec<ListCount>> {
         let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
         let count = |index: usize, header: &edgefold_snapshot::ListHeader| {
-            let (ipv4_ranges, ipv6_ranges) = self.layers.ranges_of(index);
-            let (mut ipv4_addresses, mut ipv6_addresses) = (0_u64, 0_u128);
-            for range in self.layers.iter(index) {
-                match (range.first(), range.last()) {
-                    (IpAddr::V4(first), IpAddr::V4(last)) => {
-                        ipv4_addresses += u64::from(last.to_bits() - first.to_bits()) + 1;
-                    }
-                    (IpAddr::V6(first), IpAddr::V6(last)) => {
-                        ipv6_addresses =
-                            ipv6_addresses.saturating_add((last.to_bits() - first.to_bits()).saturating_add(1));
-                    }
-                    _ => {}
-                }
-            }
-            let (name, ranges) = (header.name.to_string(), ipv4_ranges + ipv6_ranges);
-            ListCount { name, action: header.action.clone(), ranges, ipv4_addresses, ipv6_addresses }
+            let Addresses { ranges, ipv4, ipv6 } = Addresses::of(self.layers.iter(index));
+            let (name, action) = (header.name.to_string(), header.action.clone());
+            ListCount { name, action, ranges, ipv4_addresses: ipv4, ipv6_addresses: ipv6 }
         };
         let all = || self.layers.header().lists.iter().enumerate().map(|(index, list)| count(index, list)).collect();
         Arc::clone(lists.get_or_insert_with(|| Arc::new(all())))

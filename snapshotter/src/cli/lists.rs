@@ -1,6 +1,5 @@
 //! `edgefold lists`
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -15,6 +14,7 @@ use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
 use super::output::{self, Format};
 use super::settings_args::{header, named};
+use crate::addresses::Addresses;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -128,7 +128,7 @@ impl PrintArgs {
                     let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0);
                     rows.iter().try_for_each(|row| {
                         let Row { name, does, ranges, ipv4_addresses, ipv6_addresses, .. } = row;
-                        let ranges = output::count(*ranges as u64, "range");
+                        let ranges = output::count(*ranges, "range");
                         let addresses = match (*ipv4_addresses, *ipv6_addresses) {
                             (0, 0) => String::new(),
                             (v4, 0) => format!(", {}", output::count(v4, "IPv4 address")),
@@ -176,7 +176,7 @@ struct Row<'a> {
     name: ListName,
     action: &'a ListAction,
     does: String,
-    ranges: usize,
+    ranges: u64,
     ipv4_addresses: u64,
     ipv6_addresses: u128,
     next_expiry: Option<LogTime>,
@@ -185,27 +185,11 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     fn new(list: &'a List, time: LogTime) -> Self {
         let does = ListActionText(list.action()).to_string();
-        let (mut ranges, mut ipv4_addresses, mut ipv6_addresses) = (0, 0_u64, 0_u128);
-        for range in list.ranges_at(time) {
-            ranges += 1;
-            match (range.first(), range.last()) {
-                (IpAddr::V4(first), IpAddr::V4(last)) => ipv4_addresses += v4_addresses(first, last),
-                (IpAddr::V6(first), IpAddr::V6(last)) => ipv6_addresses += v6_addresses(first, last),
-                _ => {}
-            }
-        }
+        let Addresses { ranges, ipv4, ipv6 } = Addresses::of(list.ranges_at(time));
+        let (ipv4_addresses, ipv6_addresses) = (ipv4, ipv6);
         let next_expiry = list.next_expiry(time);
         Self { name: list.name(), action: list.action(), does, ranges, ipv4_addresses, ipv6_addresses, next_expiry }
     }
-}
-
-fn v4_addresses(first: Ipv4Addr, last: Ipv4Addr) -> u64 {
-    u64::from(last.to_bits() - first.to_bits()) + 1
-}
-
-/// No list has all IPv6 addresses: the IPv4-mapped ones are IPv4.
-fn v6_addresses(first: Ipv6Addr, last: Ipv6Addr) -> u128 {
-    last.to_bits() - first.to_bits() + 1
 }
 
 impl SetArgs {
@@ -267,23 +251,5 @@ impl DropArgs {
     fn run(self) -> Result<ExitCode, CliError> {
         let time = self.append.time()?;
         self.append.append(&*self.log.open()?, [Action::Unlist { list: self.list }], time)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use edgefold::IpRange;
-
-    use super::*;
-
-    #[test]
-    fn the_largest_ranges_are_counted() {
-        let range = |text: &str| text.parse::<IpRange>().unwrap();
-        let all = range("0.0.0.0/0");
-        let (IpAddr::V4(first), IpAddr::V4(last)) = (all.first(), all.last()) else { panic!("{all}") };
-        assert_eq!(v4_addresses(first, last), 1 << 32);
-        let half = range("8000::/1");
-        let (IpAddr::V6(first), IpAddr::V6(last)) = (half.first(), half.last()) else { panic!("{half}") };
-        assert_eq!(v6_addresses(first, last), 1 << 127);
     }
 }
