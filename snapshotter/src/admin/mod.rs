@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,6 +29,7 @@ mod shipped;
 pub(crate) use metrics::{Metrics, histogram};
 pub(crate) use shipped::Shipped;
 
+use crate::net::bind;
 use crate::xds::{Fleet, Report};
 
 /// How long the loop that ships may take for one round. A call to an unreachable broker takes up to 10 seconds.
@@ -50,9 +51,7 @@ pub(crate) struct Known {
 /// # Errors
 /// The address cannot be listened on.
 pub(crate) fn serve(address: SocketAddr, known: Known) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
+    let (listener, address) = bind(address)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let app = Router::new()
         .route("/metrics", get(metrics_text))

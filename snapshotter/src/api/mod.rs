@@ -32,7 +32,7 @@ pub use tokens::TokensError;
 use tokens::{Token, Tokens};
 
 use crate::admin::{Known, wait_for};
-use crate::net::{Acceptor, Connection, Limits, Peer, TlsError, TlsFiles, accept};
+use crate::net::{Acceptor, Connection, Limits, Peer, TlsError, TlsFiles, accept, bind};
 
 /// The most bytes of a request.
 const MOST_BYTES: usize = 4 << 20;
@@ -106,9 +106,7 @@ impl Server {
 /// [`ApiError`].
 pub(crate) fn serve(config: ApiConfig, log: Arc<dyn Log>, known: Known) -> Result<Server, ApiError> {
     let failed = |source| ApiError::Listen { address: config.address, source };
-    let listener = std::net::TcpListener::bind(config.address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
+    let (listener, address) = bind(config.address).map_err(failed)?;
     let tokens = Arc::new(Tokens::read(config.tokens)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let (listener, acceptor) = {

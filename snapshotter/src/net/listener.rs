@@ -149,6 +149,14 @@ impl Drop for Counted {
     }
 }
 
+/// Listens on `address`, for a Tokio runtime that is started later, and returns where that is. Port 0 picks a free port.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
 /// Accepts connections on `listener`, over TLS if there is an `acceptor`, on this Tokio runtime.
 pub(crate) fn accept(listener: TcpListener, acceptor: Option<Acceptor>, limits: Limits) -> Receiver<Connection> {
     let (accepted, connections) = mpsc::channel(1);

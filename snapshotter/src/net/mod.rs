@@ -3,6 +3,6 @@
 mod listener;
 mod tls;
 
-pub(crate) use listener::{Connection, InUse, Limits, Peer, accept};
+pub(crate) use listener::{Connection, InUse, Limits, Peer, accept, bind};
 pub(crate) use tls::Acceptor;
 pub use tls::{TlsError, TlsFiles};

@@ -4,13 +4,14 @@
 //! as <https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol> says. `session` is the protocol without IO.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use edgefold::LogTime;
 use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 
@@ -29,7 +30,7 @@ pub use resources::Module;
 use resources::{Common, Resources};
 use stream::Shared;
 
-use crate::net::{TlsError, TlsFiles};
+use crate::net::{TlsError, TlsFiles, bind};
 use crate::ship::ecds::{FailurePolicy, FilterKind};
 use crate::ship::{ShipError, Shipment, Subscriber};
 
@@ -86,9 +87,7 @@ impl Xds {
         fleet: Arc<Fleet>,
     ) -> Result<Self, XdsError> {
         let failed = |source| XdsError::Listen { address: config.address, source };
-        let listener = TcpListener::bind(config.address).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let (listener, address) = bind(config.address).map_err(failed)?;
         let threads = thread::available_parallelism().map_or(1, |count| count.get().min(4));
         let runtime =
             runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("xds").enable_all().build();
@@ -103,7 +102,8 @@ impl Xds {
         let shared = Shared { resources: for_streams, stop: is_stopping, fleet: Arc::clone(&fleet), process };
         let stopped = {
             let _entered = runtime.enter();
-            server::start(listener, config.tls, Arc::new(shared), path, module)?
+            let listener = TcpListener::from_std(listener).map_err(failed)?;
+            server::start(listener, config.tls, Arc::new(shared), (path, module))?
         };
         Ok(Self { runtime, address, common, resources, stop, stopped, fleet })
     }

@@ -1,7 +1,6 @@
 //! The gRPC server: where streams come from.
 
 use std::convert::Infallible;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use axum::routing::{MethodRouter, get, post};
 use edgefold_snapshot::Fingerprint;
 use prost::Message;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,11 +24,11 @@ use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
 use tracing::{error, info, warn};
 
+use super::peers;
 use super::proto::{DeltaDiscoveryRequest, DiscoveryRequest};
 use super::session::{Protocol, Request};
 use super::stream::{self, Shared};
-use super::{XdsError, peers};
-use crate::net::{self, Acceptor, Limits, Peer, TlsFiles};
+use crate::net::{self, Acceptor, Limits, Peer, TlsError, TlsFiles};
 
 /// How many connections there may be at a time. All proxies may come from one address.
 const MOST_CONNECTIONS: Limits = Limits { all: 20_000, from_one_address: 20_000 };
@@ -58,13 +58,8 @@ pub(super) fn start(
     listener: TcpListener,
     tls: Option<TlsFiles>,
     shared: Arc<Shared>,
-    module_path: String,
-    module: &'static [u8],
-) -> Result<watch::Receiver<bool>, XdsError> {
-    let address =
-        listener.local_addr().map_err(|source| XdsError::Listen { address: ([0, 0, 0, 0], 0).into(), source })?;
-    let listener =
-        tokio::net::TcpListener::from_std(listener).map_err(|source| XdsError::Listen { address, source })?;
+    (module_path, module): (String, &'static [u8]),
+) -> Result<watch::Receiver<bool>, TlsError> {
     raise_file_limit();
     let acceptor = tls.map(|files| Acceptor::start(files, &["h2", "http/1.1"])).transpose()?;
     let connections = net::accept(listener, acceptor, MOST_CONNECTIONS);
