@@ -66,12 +66,24 @@ pub fn parse_address(text: &str) -> Result<IpAddr, ParseRangeError> {
 impl IpRange {
     /// The CIDR block with exactly the addresses of this range, if there is one.
     pub fn cidr(self) -> Option<IpNet> {
-        let mut blocks = match self {
-            Self::V4(range) => IpSubnets::V4(Ipv4Subnets::new(range.first(), range.last(), 0)),
-            Self::V6(range) => IpSubnets::V6(Ipv6Subnets::new(range.first(), range.last(), 0)),
-        };
+        let mut blocks = self.cidrs();
         let block = blocks.next();
         if blocks.next().is_some() { None } else { block }
+    }
+
+    /// The fewest CIDR blocks with exactly the addresses of this range, in order.
+    ///
+    /// ```
+    /// let range: edgefold_table::IpRange = "10.0.0.1-10.0.0.4".parse()?;
+    /// let blocks: Vec<String> = range.cidrs().map(|block| block.to_string()).collect();
+    /// assert_eq!(blocks, ["10.0.0.1/32", "10.0.0.2/31", "10.0.0.4/32"]);
+    /// # Ok::<(), edgefold_table::ParseRangeError>(())
+    /// ```
+    pub fn cidrs(self) -> impl Iterator<Item = IpNet> {
+        match self {
+            Self::V4(range) => IpSubnets::V4(Ipv4Subnets::new(range.first(), range.last(), 0)),
+            Self::V6(range) => IpSubnets::V6(Ipv6Subnets::new(range.first(), range.last(), 0)),
+        }
     }
 
     /// The shortest text that reads back as this range: an address, a CIDR block where it is one, else `first-last`.
