@@ -48,6 +48,13 @@ impl<A: Address> AddressRange<A> {
         self.first <= address && address <= self.last
     }
 
+    /// The addresses that are in both ranges, if there are any.
+    #[inline]
+    pub fn common(self, other: Self) -> Option<Self> {
+        let (first, last) = (self.first.max(other.first), self.last.min(other.last));
+        (first <= last).then_some(Self { first, last })
+    }
+
     /// Whether `next` starts right after this range, so that the two are one range without a gap.
     #[inline]
     pub fn touches(self, next: Self) -> bool {
@@ -111,6 +118,22 @@ impl IpRange {
             (Self::V4(range), IpAddr::V4(address)) => range.contains(address),
             (Self::V6(range), IpAddr::V6(address)) => range.contains(address),
             _ => false,
+        }
+    }
+
+    /// The addresses that are in both ranges, if there are any.
+    ///
+    /// ```
+    /// let range = |text: &str| text.parse::<edgefold_table::IpRange>();
+    /// assert_eq!(range("10.0.0.0/24")?.common(range("10.0.0.200-10.0.2.0")?), Some(range("10.0.0.200-10.0.0.255")?));
+    /// assert_eq!(range("10.0.0.0/24")?.common(range("::/0")?), None);
+    /// # Ok::<(), edgefold_table::ParseRangeError>(())
+    /// ```
+    pub fn common(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::V4(range), Self::V4(other)) => range.common(other).map(Self::V4),
+            (Self::V6(range), Self::V6(other)) => range.common(other).map(Self::V6),
+            _ => None,
         }
     }
 }

@@ -134,6 +134,16 @@ where
         net(self.edits.clone()).map(|(first, _, after)| (first.into(), after.map(Block::from)))
     }
 
+    /// The blocks that went, and those that came, both sorted.
+    pub(crate) fn net_blocks(&self) -> [Vec<Block<AddressRange<A>>>; 2] {
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for (_, removed, added) in net(self.edits.clone()) {
+            before.extend(removed);
+            after.extend(added);
+        }
+        [before, after]
+    }
+
     /// The ranges of the blocks that came or went, in any order.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = AddressRange<A>> {
         net(self.edits.clone()).flat_map(|(_, before, after)| before.into_iter().chain(after)).map(|block| block.range)
@@ -147,11 +157,7 @@ where
         now: LogTime,
         mut expired: impl Iterator<Item = A>,
     ) -> bool {
-        let (mut before, mut after) = (Vec::new(), Vec::new());
-        for (_, removed, added) in net(self.edits.clone()) {
-            before.extend(removed);
-            after.extend(added);
-        }
+        let [before, after] = self.net_blocks();
         // A block that was not edited is apart from all others, before and after.
         let is_new = |first: A| after.binary_search_by_key(&first, |block| block.range.first()).is_ok();
         if expired.any(|first| !is_new(first)) {

@@ -107,11 +107,21 @@ impl Fold {
     /// [`Reject::TooManyLists`]: the record is skipped.
     pub fn apply_effect(&mut self, effect: &Effect, edits: &mut Edits) -> Result<(), Reject> {
         self.check(effect)?;
-        let Effect { time, change } = effect;
-        if *time > self.position.log_time {
-            self.position.log_time = *time;
-            self.expire(*time, edits);
+        self.move_log_time(effect.time, edits);
+        self.change(&effect.change, edits);
+        Ok(())
+    }
+
+    /// Moves log time on, if `time` is later, and drops the blocks that have ended by then.
+    pub(super) fn move_log_time(&mut self, time: LogTime, edits: &mut Edits) {
+        if time > self.position.log_time {
+            self.position.log_time = time;
+            self.expire(time, edits);
         }
+    }
+
+    /// Changes the lists at the log time reached.
+    pub(super) fn change(&mut self, change: &Change, edits: &mut Edits) {
         match change {
             Change::Block { until, .. } if !until.holds_at(self.position.log_time) => {}
             Change::Block { list, range, until } => self.list_mut(list).block(*range, *until, edits.of(list)),
@@ -134,7 +144,6 @@ impl Fold {
                 }
             }
         }
-        Ok(())
     }
 
     /// Checks that there is room for the list that an effect creates, if it does.

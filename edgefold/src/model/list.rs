@@ -21,8 +21,8 @@ pub struct List {
     name: ListName,
     /// `None` if no command says so.
     action: Option<ListAction>,
-    v4: Blocks<Ipv4Addr>,
-    v6: Blocks<Ipv6Addr>,
+    pub(super) v4: Blocks<Ipv4Addr>,
+    pub(super) v6: Blocks<Ipv6Addr>,
 }
 
 /// What a [`List`] is restored from.
@@ -37,8 +37,19 @@ pub struct SavedList {
 }
 
 impl List {
-    pub(super) fn new(name: ListName) -> Self {
+    /// A list with nothing on it.
+    pub fn new(name: ListName) -> Self {
         Self { name, action: None, v4: Blocks::default(), v6: Blocks::default() }
+    }
+
+    /// Puts addresses on the list: each of the block's range is on it until the later of the block's end and the end that it has.
+    pub fn put(&mut self, block: Block) {
+        self.block(block.range, block.until, &mut ListEdits::default());
+    }
+
+    /// Takes addresses off the list.
+    pub fn take(&mut self, range: IpRange) {
+        self.allow(range, &mut ListEdits::default());
     }
 
     /// As for [`Fold::resume`](super::fold::Fold::resume).
@@ -80,6 +91,21 @@ impl List {
         let v4 = joined(self.v4.iter().filter(move |block| block.until.holds_at(time)).map(|block| block.range));
         let v6 = joined(self.v6.iter().filter(move |block| block.until.holds_at(time)).map(|block| block.range));
         v4.map(IpRange::V4).chain(v6.map(IpRange::V6))
+    }
+
+    /// The blocks with an address in `range`, cut to it, sorted. It takes as long as there are blocks in the range.
+    pub fn blocks_within(&self, range: IpRange) -> Vec<Block> {
+        fn within<A: Address>(blocks: &Blocks<A>, range: AddressRange<A>) -> Vec<Block>
+        where
+            IpRange: From<AddressRange<A>>,
+        {
+            let cut = |block: &Block<AddressRange<A>>| Some(Block { range: block.range.common(range)?, ..*block });
+            blocks.in_range(range).filter_map(cut).map(Block::from).collect()
+        }
+        match range {
+            IpRange::V4(range) => within(&self.v4, range),
+            IpRange::V6(range) => within(&self.v6, range),
+        }
     }
 
     /// The parts of `range` that are on the list at `time`, sorted, with those that touch joined. It takes as long as there are blocks
@@ -231,9 +257,7 @@ where
     IpRange: From<AddressRange<A>>,
 {
     let held = blocks.in_range(range).filter(|block| block.until.holds_at(time)).map(|block| block.range);
-    let clipped =
-        held.filter_map(|held| AddressRange::new(held.first().max(range.first()), held.last().min(range.last())).ok());
-    joined(clipped).map(IpRange::from).collect()
+    joined(held.filter_map(|held| held.common(range))).map(IpRange::from).collect()
 }
 
 /// The parts of `range` outside the IPv4-mapped block, whose addresses are IPv4.

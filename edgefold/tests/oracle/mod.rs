@@ -30,7 +30,7 @@ fn windows() -> [IpAddr; 6] {
     ]
 }
 
-fn address(window: usize, at: u8) -> IpAddr {
+pub(crate) fn address(window: usize, at: u8) -> IpAddr {
     match windows()[window] {
         IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits() + u32::from(at)).into(),
         IpAddr::V6(first) => Ipv6Addr::from_bits(first.to_bits() + u128::from(at)).into(),

@@ -1,0 +1,348 @@
+//! What each command did to a range of addresses: the answer to "why?".
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgefold_snapshot::{ListKind, ListName, MAX_NAMED_LISTS};
+use edgefold_table::IpRange;
+
+use super::command::Command;
+use super::difference::Difference;
+use super::edits::Edits;
+use super::fold::Fold;
+use super::record::{Change, Effect, Record};
+use super::time::LogTime;
+use super::verdict::Verdict;
+
+/// The history of a range of addresses, from the first command on.
+///
+/// It folds only what commands say about the range, so it takes no more memory than they do.
+///
+/// ```
+/// use edgefold::{History, LogTime, Record, What};
+///
+/// let mut history = History::new("10.0.0.7".parse()?);
+/// for (offset, text) in (0..).zip(["BLACKLIST 10.0.0.0/24 ttl=4h", "BLACKLIST 192.0.2.1", "WHITELIST 10.0.0.7"]) {
+///     let key = Some(b"2016-09-12T15:32:00Z".to_vec());
+///     let record = Record { offset, timestamp: None, key, value: Some(text.into()) };
+///     history.apply(&record, &record.effect()?)?;
+/// }
+/// history.finish("2016-09-12T16:00:00Z".parse()?);
+/// let what: Vec<What> = history.events().iter().map(|event| event.effects[0].what).collect();
+/// assert_eq!(what, [What::Put, What::Taken]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct History {
+    range: IpRange,
+    /// Only what is in the range.
+    fold: Fold,
+    edits: Edits,
+    names: Names,
+    events: Vec<Event>,
+    /// The last command that says what a list does, for lists that nothing of the range is on yet.
+    said: BTreeMap<ListName, Event>,
+}
+
+/// Something that a command or an end did to the range, or a command that is about it and did nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Event {
+    /// Why it happened.
+    pub cause: Cause,
+    /// What happened on each list. It is empty for a command about all lists, none of which has any of the range.
+    pub effects: Vec<ListEffect>,
+}
+
+/// Why something happened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// A command.
+    Command(Box<AppendedCommand>),
+    /// A block ended at this time.
+    End(LogTime),
+}
+
+/// A command in the log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AppendedCommand {
+    /// The offset of its record.
+    pub offset: u64,
+    /// Its time.
+    pub time: LogTime,
+    /// When the log received it, if that is known.
+    pub received: Option<LogTime>,
+    /// What it says.
+    pub command: Command,
+}
+
+/// What happened to the range on one list.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ListEffect {
+    /// The list.
+    pub list: ListName,
+    /// What the list does with the addresses on it, after the event.
+    pub kind: ListKind,
+    /// What happened.
+    pub what: What,
+    /// Whether it happened to each address of the range.
+    pub is_whole: bool,
+}
+
+/// What happened to addresses on a list.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum What {
+    /// They were put on it. Others of the range may have been on it, and stay longer.
+    Put,
+    /// They were on it, and stay longer.
+    Extended,
+    /// They were taken off it.
+    Taken,
+    /// They were on it until then.
+    Ended,
+    /// The list does something else with them.
+    Does,
+    /// Nothing.
+    Nothing,
+}
+
+/// How a history knows which records are rejected because they would create one list too many.
+#[derive(Clone, Debug)]
+enum Names {
+    /// No record is rejected as long as there are only so many names, whether such a list still exists or not.
+    Created(BTreeSet<ListName>),
+    /// All that is on all lists: it depends on when a list gets empty.
+    All(Box<Fold>),
+}
+
+/// The log has named so many lists that some of its records may be rejected: [`History::exact`] finds out which.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the log names more than {MAX_NAMED_LISTS} lists: which of them exist takes a full replay")]
+pub struct ManyLists;
+
+impl History {
+    /// A history of `range`, for a log that never names more than [`MAX_NAMED_LISTS`] lists.
+    pub fn new(range: IpRange) -> Self {
+        Self {
+            range,
+            fold: Fold::default(),
+            edits: Edits::default(),
+            names: Names::Created(BTreeSet::new()),
+            events: Vec::new(),
+            said: BTreeMap::new(),
+        }
+    }
+
+    /// The same for any log. It folds all lists, not only what they say about the range.
+    pub fn exact(range: IpRange) -> Self {
+        Self { names: Names::All(Box::default()), ..Self::new(range) }
+    }
+
+    /// Adds the next record that is a command, with its effect. Offsets must rise.
+    ///
+    /// # Errors
+    /// [`ManyLists`], except for [`History::exact`].
+    pub fn apply(&mut self, record: &Record, effect: &Effect) -> Result<(), ManyLists> {
+        let rejected = match &mut self.names {
+            Names::All(fold) => {
+                let rejected = fold.apply_effect(effect, &mut self.edits).is_err();
+                self.edits.clear();
+                rejected
+            }
+            Names::Created(names) => {
+                match &effect.change {
+                    Change::Block { list, .. } | Change::List { list, .. } if !list.is_default() => {
+                        names.insert(*list);
+                    }
+                    Change::Unlist { list } => {
+                        names.remove(list);
+                    }
+                    _ => {}
+                }
+                if names.len() > MAX_NAMED_LISTS {
+                    return Err(ManyLists);
+                }
+                false
+            }
+        };
+        if !rejected {
+            self.move_to(effect.time);
+            if let Some(change) = self.within_range(&effect.change)
+                && let Some(command) = appended(record, effect.time)
+            {
+                self.change(&change, command);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the range at `time`, after all commands: what has ended by then is added to the events, and so are the commands that say
+    /// what the lists do that the range is on.
+    pub fn finish(&mut self, time: LogTime) {
+        self.move_to(time);
+        let on: Vec<ListName> = self.lists_at(time).collect();
+        let missing: Vec<Event> = on.iter().filter_map(|list| self.said.remove(list)).collect();
+        for event in missing {
+            let at = self.events.partition_point(|other| match (&other.cause, &event.cause) {
+                (Cause::Command(other), Cause::Command(event)) => other.offset < event.offset,
+                (Cause::End(end), Cause::Command(event)) => *end < event.time,
+                (_, Cause::End(_)) => true,
+            });
+            self.events.insert(at, event);
+        }
+    }
+
+    /// The range.
+    pub fn range(&self) -> IpRange {
+        self.range
+    }
+
+    /// What is left of the lists within the range. Outside of it they are empty.
+    pub fn fold(&self) -> &Fold {
+        &self.fold
+    }
+
+    /// What happened, in order.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// The events that the verdict at `time` comes from, by their index: the last that put the range, or some of it, on the list that
+    /// decides, or on each list for a range of several addresses. If it is on no list, the last one that took it off one.
+    pub fn decided_by(&self, time: LogTime) -> Vec<usize> {
+        let lists: Vec<ListName> = match self.verdict(time) {
+            Some(Verdict::Deny(by) | Verdict::Exempt(by)) => vec![by.list],
+            _ => self.lists_at(time).collect(),
+        };
+        let last = |wanted: &dyn Fn(&ListEffect) -> bool| {
+            self.events.iter().rposition(|event| event.effects.iter().any(wanted))
+        };
+        if lists.is_empty() {
+            return last(&|effect| matches!(effect.what, What::Taken | What::Ended)).into_iter().collect();
+        }
+        let put =
+            |list: &ListName| last(&|effect| effect.list == *list && matches!(effect.what, What::Put | What::Extended));
+        let mut decided: Vec<usize> = lists.iter().filter_map(put).collect();
+        decided.sort_unstable();
+        decided.dedup();
+        decided
+    }
+
+    /// The verdict on the range at `time`, if it is one address.
+    pub fn verdict(&self, time: LogTime) -> Option<Verdict> {
+        let ip = self.range.first();
+        (ip == self.range.last()).then(|| self.fold.verdict(ip, time))
+    }
+
+    fn lists_at(&self, time: LogTime) -> impl Iterator<Item = ListName> {
+        let on = self.fold.lists().iter().filter(move |list| list.blocks().any(|block| block.until.holds_at(time)));
+        on.map(super::list::List::name)
+    }
+
+    /// Moves log time on, and adds what has ended by then.
+    fn move_to(&mut self, time: LogTime) {
+        if time <= self.fold.position().log_time {
+            return;
+        }
+        let kinds = self.kinds();
+        self.fold.move_log_time(time, &mut self.edits);
+        let mut ended: BTreeMap<LogTime, BTreeMap<ListName, Vec<Difference>>> = BTreeMap::new();
+        for (list, edits) in self.edits.lists() {
+            for change in edits.differences() {
+                if let Some(end) = change.before.and_then(super::block::Until::time) {
+                    ended.entry(end).or_default().entry(list).or_default().push(change);
+                }
+            }
+        }
+        self.edits.clear();
+        for (end, lists) in ended {
+            let effects = lists.into_iter().map(|(list, changes)| ListEffect {
+                list,
+                kind: kinds.get(&list).copied().unwrap_or(ListKind::Deny),
+                what: What::Ended,
+                is_whole: covers(&changes, self.range),
+            });
+            self.events.push(Event { cause: Cause::End(end), effects: effects.collect() });
+        }
+    }
+
+    /// What the change says about the range; `None` if it says nothing.
+    fn within_range(&self, change: &Change) -> Option<Change> {
+        Some(match change {
+            Change::Block { list, range, until } => {
+                Change::Block { list: *list, range: range.common(self.range)?, until: *until }
+            }
+            Change::Allow { list, range } => Change::Allow { list: *list, range: range.common(self.range)? },
+            Change::List { .. } | Change::Unlist { .. } => change.clone(),
+        })
+    }
+
+    fn change(&mut self, change: &Change, command: AppendedCommand) {
+        let kinds = self.kinds();
+        self.fold.change(change, &mut self.edits);
+        let kind = |list: &ListName| {
+            let now = self.fold.list(list).map(|list| list.action().kind());
+            now.or_else(|| kinds.get(list).copied()).unwrap_or(ListKind::Deny)
+        };
+        let mut effects: Vec<ListEffect> = Vec::new();
+        for (list, edits) in self.edits.lists() {
+            let changes: Vec<Difference> = edits.differences().collect();
+            let what = match change {
+                _ if changes.iter().any(|change| change.before.is_none()) => What::Put,
+                _ if changes.iter().any(|change| change.after.is_none()) => What::Taken,
+                _ if !changes.is_empty() => What::Extended,
+                _ => continue,
+            };
+            effects.push(ListEffect { list, kind: kind(&list), what, is_whole: covers(&changes, self.range) });
+        }
+        let about = match change {
+            Change::List { list, .. } | Change::Unlist { list } => Some((*list, What::Does)),
+            Change::Block { list, .. } | Change::Allow { list: Some(list), .. } => Some((*list, What::Nothing)),
+            Change::Allow { list: None, .. } => None,
+        };
+        if let Some((list, what)) = about
+            && effects.is_empty()
+        {
+            effects.push(ListEffect { list, kind: kind(&list), what, is_whole: true });
+        }
+        self.edits.clear();
+        let event = Event { cause: Cause::Command(Box::new(command)), effects };
+        match change {
+            Change::List { list, .. } => {
+                // It is part of the history if the range is on the list now, or is put on it later.
+                if self.fold.list(list).is_some_and(|list| list.blocks().next().is_some()) {
+                    self.said.remove(list);
+                    self.events.push(event);
+                } else {
+                    self.said.insert(*list, event);
+                }
+            }
+            Change::Unlist { list } => {
+                self.said.remove(list);
+                if event.effects.iter().any(|effect| effect.what == What::Taken) {
+                    self.events.push(event);
+                }
+            }
+            Change::Block { .. } | Change::Allow { .. } => self.events.push(event),
+        }
+    }
+
+    fn kinds(&self) -> BTreeMap<ListName, ListKind> {
+        self.fold.lists().iter().map(|list| (list.name(), list.action().kind())).collect()
+    }
+}
+
+fn appended(record: &Record, time: LogTime) -> Option<AppendedCommand> {
+    let command = Command::parse(str::from_utf8(record.value.as_deref()?).ok()?).ok()?;
+    Some(AppendedCommand { offset: record.offset, time, received: record.timestamp, command })
+}
+
+/// Whether the changes, which are sorted and disjoint, are about each address of `range`.
+fn covers(changes: &[Difference], range: IpRange) -> bool {
+    let touch = |pair: &[Difference]| match (pair[0].range, pair[1].range) {
+        (IpRange::V4(one), IpRange::V4(next)) => one.touches(next),
+        (IpRange::V6(one), IpRange::V6(next)) => one.touches(next),
+        _ => false,
+    };
+    changes.first().is_some_and(|first| first.range.first() == range.first())
+        && changes.last().is_some_and(|last| last.range.last() == range.last())
+        && changes.windows(2).all(touch)
+}

@@ -1,0 +1,226 @@
+//! What a history says each command did, against the full fold before and after it; and explanations of earlier moments.
+#![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
+
+#[allow(dead_code, reason = "only the random logs are needed")]
+mod oracle;
+
+use std::net::IpAddr;
+
+use edgefold::{
+    Cause, Edits, Fold, History, ListName, LogTime, LogUrl, MAX_NAMED_LISTS, NewCommand, Record, Until, Verdict, What,
+    explain,
+};
+use proptest::prelude::*;
+
+use crate::oracle::{draws, log};
+
+/// Until when `ip` is on each list.
+fn ends(fold: &Fold, ip: IpAddr) -> Vec<(ListName, Until)> {
+    let time = fold.position().log_time;
+    fold.lists().iter().filter_map(|list| Some((list.name(), list.find(ip, time)?.until))).collect()
+}
+
+/// What a verdict says, and by which lists. Its ranges are cut to the address in a history.
+fn names(verdict: Verdict) -> (&'static str, Vec<ListName>) {
+    match verdict {
+        Verdict::Pass => ("pass", vec![]),
+        Verdict::Exempt(by) => ("exempt", vec![by.list]),
+        Verdict::Deny(by) => ("deny", vec![by.list]),
+        Verdict::Mark { shadow, tag } => ("mark", shadow.iter().chain(&tag).map(|on| on.list).collect()),
+    }
+}
+
+fn end(ends: &[(ListName, Until)], list: ListName) -> Option<Until> {
+    ends.iter().find(|(name, _)| *name == list).map(|(_, until)| *until)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn a_history_says_what_each_command_did(draws in draws(), window in 0..6_usize, at in 0..24_u8) {
+        let ip = oracle::address(window, at);
+        let range = edgefold::IpRange::new(ip, ip).unwrap();
+        let (mut fold, mut history, mut exact) = (Fold::default(), History::new(range), History::exact(range));
+        for (record, _) in log(&draws) {
+            let before = ends(&fold, ip);
+            let seen = history.events().len();
+            let applied = fold.apply(&record, &mut Edits::default());
+            if let Ok(effect) = record.effect() {
+                history.apply(&record, &effect).unwrap();
+                exact.apply(&record, &effect).unwrap();
+            }
+            prop_assert_eq!(history.events(), exact.events());
+            let (time, after) = (fold.position().log_time, ends(&fold, ip));
+            prop_assert_eq!(ends(history.fold(), ip), after.clone());
+            prop_assert_eq!(history.verdict(time).map(names), Some(names(fold.verdict(ip, time))));
+            prop_assert!(applied.is_ok() || history.events().len() == seen);
+            // The end that each list had just before the command.
+            let mut had = before.clone();
+            for event in &history.events()[seen..] {
+                for effect in &event.effects {
+                    prop_assert!(effect.is_whole);
+                    let (was, is) = (end(&had, effect.list), end(&after, effect.list));
+                    match (&event.cause, effect.what) {
+                        (Cause::End(ended), What::Ended) => {
+                            prop_assert_eq!(was, Some(Until::from(*ended)));
+                            had.retain(|(list, _)| *list != effect.list);
+                        }
+                        (Cause::Command(_), What::Put) => prop_assert!(was.is_none() && is.is_some()),
+                        (Cause::Command(_), What::Extended) => prop_assert!(was.is_some() && is > was),
+                        (Cause::Command(_), What::Taken) => prop_assert!(was.is_some() && is.is_none()),
+                        (Cause::Command(_), What::Nothing | What::Does) => prop_assert_eq!(was, is),
+                        other => prop_assert!(false, "{:?}", other),
+                    }
+                }
+            }
+            // Whatever changed has an event.
+            let changed = |list: &ListName| end(&before, *list) != end(&after, *list);
+            let has_event = |list: &ListName| {
+                history.events()[seen..].iter().any(|event| event.effects.iter().any(|effect| effect.list == *list))
+            };
+            for (list, _) in before.iter().chain(&after).filter(|(list, _)| changed(list)) {
+                prop_assert!(has_event(list), "{} changed without an event", list);
+            }
+        }
+        let time = fold.position().log_time;
+        history.finish(time);
+        let decided = history.decided_by(time);
+        match fold.verdict(ip, time) {
+            Verdict::Deny(by) | Verdict::Exempt(by) => {
+                let effects = &history.events()[decided[0]].effects;
+                let mut put = effects.iter().filter(|effect| matches!(effect.what, What::Put | What::Extended));
+                prop_assert!(put.any(|effect| effect.list == by.list));
+            }
+            Verdict::Pass | Verdict::Mark { .. } => {}
+        }
+    }
+}
+
+fn record(offset: u64, key: &str, text: &str) -> Record {
+    Record { offset, timestamp: None, key: Some(key.into()), value: Some(text.into()) }
+}
+
+fn history(range: &str, texts: &[&str], at: &str) -> Vec<String> {
+    let mut history = History::new(range.parse().unwrap());
+    for (offset, text) in (0..).zip(texts) {
+        let (key, text) = text.split_once(' ').unwrap();
+        let record = record(offset, key, text);
+        history.apply(&record, &record.effect().unwrap()).unwrap();
+    }
+    history.finish(at.parse().unwrap());
+    let events = history.events().iter().map(|event| {
+        let cause = match &event.cause {
+            Cause::Command(command) => command.offset.to_string(),
+            Cause::End(end) => end.to_string(),
+        };
+        let effects = event.effects.iter().map(|effect| {
+            let part = if effect.is_whole { "" } else { " in part" };
+            format!(" {}:{:?}{part}", effect.list, effect.what)
+        });
+        cause + &effects.collect::<String>()
+    });
+    events.collect()
+}
+
+#[test]
+fn a_range_can_be_touched_in_part() {
+    let events = history(
+        "10.0.0.0/24",
+        &[
+            "2026-01-01T00:00:00Z BLACKLIST 10.0.0.0/25 ttl=1h",
+            "2026-01-01T00:00:00Z BLACKLIST 192.0.2.1",
+            "2026-01-01T00:00:00Z BLACKLIST 10.0.0.0-10.0.0.1",
+            "2026-01-01T00:00:01Z BLACKLIST 10.0.0.0/8",
+            "2026-01-01T00:00:02Z WHITELIST 10.0.0.0/7 list=*",
+            "2026-01-01T00:00:02Z WHITELIST 10.0.0.0/7 list=*",
+            "2026-01-01T00:00:02Z WHITELIST 10.0.0.7",
+        ],
+        "2026-01-02T00:00:00Z",
+    );
+    let expected = [
+        "0 default:Put in part",
+        "2 default:Extended in part",
+        "3 default:Put in part",
+        "4 default:Taken",
+        "5",
+        "6 default:Nothing",
+    ];
+    assert_eq!(events, expected);
+}
+
+#[test]
+fn ends_come_where_they_happened_and_what_a_list_does_is_part_of_the_history() {
+    let events = history(
+        "10.0.0.7",
+        &[
+            "2026-01-01T00:00:00Z LIST probes action=exempt",
+            "2026-01-01T00:00:00Z LIST other action=tag",
+            "2026-01-01T00:00:00Z BLACKLIST 10.0.0.0/24 ttl=1h",
+            "2026-01-01T03:00:00Z BLACKLIST 10.0.0.7 ttl=1h",
+            "2026-01-01T03:30:00Z ADD 10.0.0.7 list=probes",
+        ],
+        "2026-01-02T00:00:00Z",
+    );
+    let expected = [
+        "0 probes:Does",
+        "2 default:Put",
+        "2026-01-01T01:00:00Z default:Ended",
+        "3 default:Put",
+        "4 probes:Put",
+        "2026-01-01T04:00:00Z default:Ended",
+    ];
+    assert_eq!(events, expected);
+}
+
+#[test]
+fn a_log_with_more_names_than_lists_takes_an_exact_history() {
+    let texts: Vec<String> = (0..=MAX_NAMED_LISTS).map(|at| format!("ADD 10.0.0.7 list=list-{at}")).collect();
+    let range = "10.0.0.7".parse().unwrap();
+    let (mut history, mut exact) = (History::new(range), History::exact(range));
+    for (offset, text) in (0..).zip(&texts) {
+        let record = record(offset, "2026-01-01T00:00:00Z", text);
+        let effect = record.effect().unwrap();
+        assert_eq!(history.apply(&record, &effect).is_err(), offset == MAX_NAMED_LISTS as u64);
+        exact.apply(&record, &effect).unwrap();
+    }
+    assert_eq!(exact.events().len(), MAX_NAMED_LISTS, "the last one is rejected, and is no event");
+}
+
+/// A log whose commands were received at these times.
+fn received(commands: &[(&str, &str, &str)]) -> (tempfile::TempDir, LogUrl) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.db");
+    let url: LogUrl = format!("sqlite:{}", path.display()).parse().unwrap();
+    let log = url.open().unwrap();
+    log.init().unwrap();
+    let connection = rusqlite::Connection::open(path).unwrap();
+    for (received, time, text) in commands {
+        let command = NewCommand { time: time.parse().unwrap(), text: (*text).to_owned() };
+        let offset = log.append(&[command]).unwrap()[0];
+        let millis = received.parse::<LogTime>().unwrap().millis();
+        connection.execute("UPDATE commands SET timestamp = ?1 WHERE offset = ?2", (millis, offset)).unwrap();
+    }
+    (directory, url)
+}
+
+#[test]
+fn what_was_enforced_is_what_had_arrived() {
+    let (_directory, url) = received(&[
+        ("2026-01-01T12:00:00Z", "2026-01-01T12:00:00Z", "BLACKLIST 192.0.2.1"),
+        ("2026-01-01T13:00:00Z", "2026-01-01T09:00:00Z", "BLACKLIST 10.0.0.7"),
+    ]);
+    let log = url.open().unwrap();
+    let explain = |range: &str, at: &str| {
+        let at: LogTime = at.parse().unwrap();
+        let explanation = explain(&*log, range.parse().unwrap(), Some(at), LogTime::LAST).unwrap();
+        let dated = explanation.dated.as_ref().unwrap();
+        let denies = |verdict: Option<Verdict>| verdict.unwrap().denied().is_some();
+        let late: Vec<u64> = explanation.late.iter().map(|command| command.offset).collect();
+        (denies(explanation.enforced.verdict(at)), denies(dated.verdict(at)), late)
+    };
+    assert_eq!(explain("10.0.0.7", "2026-01-01T10:00:00Z"), (false, false, vec![1]), "before both");
+    assert_eq!(explain("10.0.0.7", "2026-01-01T12:30:00Z"), (false, true, vec![1]), "dated, but not received");
+    assert_eq!(explain("10.0.0.7", "2026-01-01T13:00:00Z"), (true, true, vec![]), "received");
+    assert_eq!(explain("192.0.2.1", "2026-01-01T11:59:59Z"), (false, false, vec![]), "neither dated nor received");
+}
