@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold::{Block, Fold, IpRange, List, ListAction, ListActionText, ListName, Listing, LogTime, Verdict};
+use edgefold::{Block, Fold, IpRange, List, ListAction, ListActionText, ListName, LogTime, Verdict};
 use serde_json::{Value, json};
 
 use super::CliError;
@@ -75,7 +75,7 @@ impl CheckArgs {
         output::print(|out| match self.output {
             Format::Human => found.iter().try_for_each(|found| found.print_for_people(out)),
             Format::Raw => found.iter().try_for_each(|found| {
-                let (range, extent) = (found.range.shortest_text(), word(found.extent));
+                let (range, extent) = (found.range.shortest_text(), found.extent.word());
                 if found.hits.is_empty() {
                     return writeln!(out, "{range}\t-\t-\t-\t-\t-\t{extent}");
                 }
@@ -107,14 +107,6 @@ fn find_on(list: &List, range: IpRange, time: LogTime) -> Found<'_> {
 
 fn hits(list: &List, range: IpRange, time: LogTime) -> impl Iterator<Item = Hit<'_>> {
     blocks_in(list, range, time).into_iter().map(move |block| Hit { list, block })
-}
-
-fn word(extent: Extent) -> &'static str {
-    match extent {
-        Extent::All => "all",
-        Extent::Some => "some",
-        Extent::None => "none",
-    }
 }
 
 impl Found<'_> {
@@ -160,17 +152,7 @@ impl Found<'_> {
     }
 
     fn json(&self) -> Value {
-        let names = |on: &[Listing]| on.iter().map(|on| on.list.to_string()).collect::<Vec<_>>();
-        let verdict = self.verdict.as_ref().map(|verdict| {
-            let (action, list, shadow, tag) = match verdict {
-                Verdict::Pass => ("pass", None, vec![], vec![]),
-                Verdict::Exempt(by) => ("exempt", Some(by.list), vec![], vec![]),
-                Verdict::Deny(by) => ("deny", Some(by.list), vec![], vec![]),
-                Verdict::Mark { shadow, tag } => ("pass", None, names(shadow), names(tag)),
-            };
-            let list = list.map(|list| list.to_string());
-            json!({ "action": action, "list": list, "shadow": shadow, "tag": tag })
-        });
+        let verdict = self.verdict.as_ref().map(output::verdict_json);
         let entries: Vec<Value> = self
             .hits
             .iter()
@@ -182,7 +164,7 @@ impl Found<'_> {
             })
             .collect();
         let extent = if self.on.is_some() { "on_list" } else { "blocked" };
-        json!({ "range": self.range.shortest_text(), extent: word(self.extent), "verdict": verdict, "entries": entries })
+        json!({ "range": self.range.shortest_text(), extent: self.extent.word(), "verdict": verdict, "entries": entries })
     }
 }
 

@@ -133,10 +133,14 @@ impl PrintArgs {
                             (0, 0) => String::new(),
                             (v4, 0) => format!(", {}", output::count(v4, "IPv4 address")),
                             (0, v6) => format!(", {}", output::count(v6, "IPv6 address")),
-                            (v4, v6) => format!(", {v4} IPv4 and {}", output::count(v6, "IPv6 address")),
+                            (v4, v6) => {
+                                format!(", {} IPv4 and {}", output::number(v4), output::count(v6, "IPv6 address"))
+                            }
                         };
-                        let next =
-                            row.next_expiry.map(|time| format!(", the first ends at {time}")).unwrap_or_default();
+                        let next = row
+                            .next_expiry
+                            .map(|time| format!(", the first ends at {}", output::time(time)))
+                            .unwrap_or_default();
                         writeln!(out, "{:<width$}  {does}  {ranges}{addresses}{next}", name.as_str())
                     })
                 }

@@ -11,11 +11,13 @@ mod append;
 mod block;
 mod check;
 mod error;
+mod explain;
 mod fleet;
 mod init;
 mod inspect;
 mod list;
 mod lists;
+mod log;
 mod log_args;
 mod module;
 mod moment_args;
@@ -28,6 +30,7 @@ mod serve;
 mod settings_args;
 mod snapshot;
 mod snapshot_args;
+mod time_arg;
 mod verify;
 
 use error::CliError;
@@ -44,7 +47,7 @@ const NOT_CONFIRMED: u8 = 4;
 const EXIT_STATUS: &str = "\
 Exit status:
   0   success
-  1   check: at least one address is refused; verify: the view differs from the commands; fleet: a proxy is behind
+  1   check, explain: at least one address is refused; verify: the view differs from the commands; fleet: a proxy is behind
   2   an error, described on stderr; block, allow, add, remove, lists: what is not printed was not appended
   3   block, allow, add, remove, lists: of what is not printed, some may have been appended
   4   with --wait: everything was appended, but not every proxy has confirmed it, as stderr says
@@ -72,6 +75,8 @@ enum Subcommand {
     List(list::ListArgs),
     Lists(lists::ListsArgs),
     Check(check::CheckArgs),
+    Explain(explain::ExplainArgs),
+    Log(log::LogCommandArgs),
     Serve(Box<serve::ServeArgs>),
     Fleet(fleet::FleetArgs),
     Snapshot(snapshot::SnapshotArgs),
@@ -112,6 +117,8 @@ impl Subcommand {
             Self::List(args) => args.run(),
             Self::Lists(args) => args.run(),
             Self::Check(args) => args.run(),
+            Self::Explain(args) => args.run(),
+            Self::Log(args) => args.run(),
             Self::Serve(args) => args.run(),
             Self::Fleet(args) => args.run(),
             Self::Snapshot(args) => args.run(),

@@ -4,6 +4,7 @@ use clap::Args;
 use edgefold::{Fold, Follower, Log, LogTime, Moment, clocks, now, replay};
 
 use super::CliError;
+use super::time_arg::moment;
 
 /// Which moment of the log; now if none is given.
 #[derive(Args, Debug)]
@@ -14,7 +15,7 @@ pub(super) struct MomentArgs {
     until_offset: Option<u64>,
     /// The state at this time: all commands before the first one with a later time. If the time is in the future, what will be
     /// blocked then if no further command comes
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     as_of: Option<LogTime>,
 }
 

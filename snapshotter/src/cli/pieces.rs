@@ -15,6 +15,17 @@ pub(super) enum Extent {
     None,
 }
 
+impl Extent {
+    /// For programs.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Some => "some",
+            Self::None => "none",
+        }
+    }
+}
+
 /// How much of `range` is refused at `time`. Of a range of more than 65536 addresses, a list that refuses a share of its clients is
 /// taken to refuse some.
 pub(super) fn refused(fold: &Fold, range: IpRange, time: LogTime) -> Extent {
