@@ -136,6 +136,16 @@ impl IpRange {
             _ => None,
         }
     }
+
+    /// The range from the start of this one to the end of `next`, if `next` starts right after this one.
+    pub fn joined(self, next: Self) -> Option<Self> {
+        let touches = match (self, next) {
+            (Self::V4(range), Self::V4(next)) => range.touches(next),
+            (Self::V6(range), Self::V6(next)) => range.touches(next),
+            _ => false,
+        };
+        if touches { Self::new(self.first(), next.last()).ok() } else { None }
+    }
 }
 
 impl From<AddressRange<Ipv4Addr>> for IpRange {

@@ -224,9 +224,22 @@ pub fn parse_ttl(text: &str) -> Result<Duration, CommandError> {
 /// A text that [`Command::parse`] reads back.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.action.fmt(f)?;
+        for (name, value) in [("origin", &self.origin), ("reason", &self.reason)] {
+            if let Some(value) = value {
+                write!(f, " {name}={}", Quoted(value))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A command without an origin and a reason.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of_list = |list: &ListName| if list.is_default() { String::new() } else { format!(" list={list}") };
-        match &self.action {
-            Action::Blacklist { list, range, term } => {
+        match self {
+            Self::Blacklist { list, range, term } => {
                 let verb = if list.is_default() { "BLACKLIST" } else { "ADD" };
                 write!(f, "{verb} {}", range.shortest_text())?;
                 match term {
@@ -234,22 +247,16 @@ impl fmt::Display for Command {
                     Term::Ttl(ttl) => write!(f, " ttl={}s", ttl.as_secs())?,
                     Term::Until(until) => write!(f, " until={until}")?,
                 }
-                f.write_str(&of_list(list))?;
+                f.write_str(&of_list(list))
             }
-            Action::Whitelist { list, range } => {
+            Self::Whitelist { list, range } => {
                 let verb = if list.is_some_and(|list| !list.is_default()) { "REMOVE" } else { "WHITELIST" };
                 let of_list = list.as_ref().map_or(" list=*".to_owned(), of_list);
-                write!(f, "{verb} {}{of_list}", range.shortest_text())?;
+                write!(f, "{verb} {}{of_list}", range.shortest_text())
             }
-            Action::List { list, action } => write!(f, "LIST {list} {}", ListActionText(action))?,
-            Action::Unlist { list } => write!(f, "UNLIST {list}")?,
+            Self::List { list, action } => write!(f, "LIST {list} {}", ListActionText(action)),
+            Self::Unlist { list } => write!(f, "UNLIST {list}"),
         }
-        for (name, value) in [("origin", &self.origin), ("reason", &self.reason)] {
-            if let Some(value) = value {
-                write!(f, " {name}={}", Quoted(value))?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -337,12 +337,7 @@ fn appended(record: &Record, time: LogTime) -> Option<AppendedCommand> {
 
 /// Whether the changes, which are sorted and disjoint, are about each address of `range`.
 fn covers(changes: &[Difference], range: IpRange) -> bool {
-    let touch = |pair: &[Difference]| match (pair[0].range, pair[1].range) {
-        (IpRange::V4(one), IpRange::V4(next)) => one.touches(next),
-        (IpRange::V6(one), IpRange::V6(next)) => one.touches(next),
-        _ => false,
-    };
     changes.first().is_some_and(|first| first.range.first() == range.first())
         && changes.last().is_some_and(|last| last.range.last() == range.last())
-        && changes.windows(2).all(touch)
+        && changes.windows(2).all(|pair| pair[0].range.joined(pair[1].range).is_some())
 }
