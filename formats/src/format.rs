@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::about::About;
+use crate::lines;
+
 /// The format of a file.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -16,57 +19,56 @@ pub enum Format {
 }
 
 impl Format {
-    /// All formats.
+    /// All formats, from the general to the specific: a file that could have two of them has the later one.
     pub const ALL: &'static [Self] = &[Self::Lines, Self::Cidr, Self::Ranges];
+
+    pub(crate) fn about(self) -> &'static About {
+        match self {
+            Self::Lines => &lines::LINES,
+            Self::Cidr => &lines::CIDR,
+            Self::Ranges => &lines::RANGES,
+        }
+    }
 
     /// What it is called.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Lines => "lines",
-            Self::Cidr => "cidr",
-            Self::Ranges => "ranges",
-        }
+        self.about().name
     }
 
     /// What it is, for people, as in "this is not ...".
     pub fn describe(self) -> &'static str {
-        match self {
-            Self::Lines => "lines of addresses, CIDR blocks or first-last",
-            Self::Cidr => "lines of CIDR blocks",
-            Self::Ranges => "lines of first-last",
-        }
+        self.about().describe
     }
 
     /// Whether it can be read.
     pub fn is_read(self) -> bool {
-        true
+        self.about().read.is_some()
     }
 
     /// Whether it can be written.
     pub fn is_written(self) -> bool {
-        true
+        self.about().write.is_some()
     }
 
     /// Whether it can say when a range ends.
     pub fn says_ends(self) -> bool {
-        false
+        self.about().says_ends
     }
 
     /// The fields by which entries can be chosen: see [`crate::Wanted`].
     pub fn fields(self) -> &'static [&'static str] {
-        &[]
+        self.about().fields
     }
 
     /// Whether entries can be chosen by fields whose names only the file knows.
     pub fn has_any_field(self) -> bool {
-        false
+        self.about().has_any_field
     }
 
     /// Which format a file has that begins with `head`, its first kilobytes; `None` if that is not clear. `Cidr` and `Ranges` are read as
     /// [`Format::Lines`].
     pub fn detect(head: &[u8]) -> Option<Self> {
-        let _ = head;
-        Some(Self::Lines)
+        Self::ALL.iter().rev().copied().find(|format| (format.about().looks_like)(head))
     }
 }
 

@@ -16,6 +16,7 @@
 //! # Ok::<(), edgefold_formats::ReadError>(())
 //! ```
 
+mod about;
 mod error;
 mod fields;
 mod format;
@@ -29,8 +30,6 @@ pub use format::Format;
 pub use input::MAX_DOCUMENT_BYTES;
 
 use std::io::{self, BufRead, Write};
-
-use edgefold_table::IpRange;
 
 /// How to read a file.
 #[derive(Clone, Debug, Default)]
@@ -71,14 +70,16 @@ pub fn read(
     each: &mut EachEntry<'_>,
 ) -> Result<(), ReadError> {
     options.wanted.check(format)?;
-    match format {
-        Format::Lines | Format::Cidr | Format::Ranges => lines::read(input, each),
+    match format.about().read {
+        Some(read) => read(input, options, each),
+        None => Err(ReadError::NotThisFormat { format, why: "edgefold only writes it".to_owned() }),
     }
 }
 
 /// Writes `blocks`, which are sorted and disjoint, as a file of this format.
 ///
-/// Ends are left out in formats that cannot say them: see [`Format::says_ends`].
+/// Blocks that have ended at [`WriteOptions::now`] are left out. Ends are left out in formats that cannot say them: see
+/// [`Format::says_ends`].
 ///
 /// # Errors
 /// Those of `out`, and [`io::ErrorKind::Unsupported`] for a format that is only read: see [`Format::is_written`].
@@ -88,10 +89,9 @@ pub fn write(
     options: &WriteOptions,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let _ = options;
-    match format {
-        Format::Lines => lines::write(blocks, IpRange::shortest_text, out),
-        Format::Ranges => lines::write(blocks, lines::first_last, out),
-        Format::Cidr => lines::write_cidrs(blocks, out),
-    }
+    let Some(write) = format.about().write else {
+        let why = format!("edgefold only reads {}", format.describe());
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    };
+    write(&mut blocks.filter(|block| block.until.holds_at(options.now)), options, out)
 }
