@@ -24,7 +24,6 @@ impl Wanted {
         self.0.keys().map(String::as_str)
     }
 
-    #[allow(dead_code)]
     /// Whether an entry is wanted whose field of a name `has` a value. Upper and lower case are the same.
     pub(crate) fn matches(&self, has: impl Fn(&str, &str) -> bool) -> bool {
         self.0.iter().all(|(name, values)| values.iter().any(|value| has(name, value)))

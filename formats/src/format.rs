@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::about::About;
-use crate::lines;
+use crate::{cisco, csv, dshield, f5, haproxy, ipset, juniper, lines, mikrotik, nftables, nftables_json, nginx};
 
 /// The format of a file.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -16,17 +16,73 @@ pub enum Format {
     Cidr,
     /// first-last only.
     Ranges,
+    /// Comma-separated values with a header.
+    Csv,
+    /// DShield's block.txt.
+    Dshield,
+    /// What `ipset save` writes.
+    Ipset,
+    /// Sets of nftables as text.
+    Nftables,
+    /// Sets of nftables as JSON.
+    NftablesJson,
+    /// `deny` lines of nginx.
+    NginxDeny,
+    /// A `geo` block of nginx.
+    NginxGeo,
+    /// A map of HAProxy for `map_ip`.
+    HaproxyMap,
+    /// A file of addresses for an `acl` of HAProxy.
+    HaproxyAcl,
+    /// A script of RouterOS with address lists.
+    Mikrotik,
+    /// A data group of F5's BIG-IP.
+    F5,
+    /// Prefix lists, access lists or object groups of Cisco.
+    Cisco,
+    /// Prefix lists of Juniper's Junos.
+    Juniper,
 }
 
 impl Format {
     /// All formats, from the general to the specific: a file that could have two of them has the later one.
-    pub const ALL: &'static [Self] = &[Self::Lines, Self::Cidr, Self::Ranges];
+    pub const ALL: &'static [Self] = &[
+        Self::Lines,
+        Self::Cidr,
+        Self::Ranges,
+        Self::HaproxyMap,
+        Self::HaproxyAcl,
+        Self::Csv,
+        Self::Dshield,
+        Self::Ipset,
+        Self::Nftables,
+        Self::NftablesJson,
+        Self::NginxDeny,
+        Self::NginxGeo,
+        Self::Mikrotik,
+        Self::F5,
+        Self::Cisco,
+        Self::Juniper,
+    ];
 
     pub(crate) fn about(self) -> &'static About {
         match self {
             Self::Lines => &lines::LINES,
             Self::Cidr => &lines::CIDR,
             Self::Ranges => &lines::RANGES,
+            Self::Csv => &csv::CSV,
+            Self::Dshield => &dshield::DSHIELD,
+            Self::Ipset => &ipset::IPSET,
+            Self::Nftables => &nftables::NFTABLES,
+            Self::NftablesJson => &nftables_json::NFTABLES_JSON,
+            Self::NginxDeny => &nginx::NGINX_DENY,
+            Self::NginxGeo => &nginx::NGINX_GEO,
+            Self::HaproxyMap => &haproxy::HAPROXY_MAP,
+            Self::HaproxyAcl => &haproxy::HAPROXY_ACL,
+            Self::Mikrotik => &mikrotik::MIKROTIK,
+            Self::F5 => &f5::F5,
+            Self::Cisco => &cisco::CISCO,
+            Self::Juniper => &juniper::JUNIPER,
         }
     }
 

@@ -63,7 +63,6 @@ pub(crate) fn head_lines(head: &[u8]) -> impl Iterator<Item = &str> {
 }
 
 /// Reads a whole document.
-#[allow(dead_code)]
 pub(crate) fn document(input: &mut dyn BufRead) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
     if input.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes)? as u64 > MAX_DOCUMENT_BYTES {

@@ -17,11 +17,27 @@
 //! ```
 
 mod about;
+mod address;
+mod cisco;
+mod csv;
+mod dshield;
+mod ends;
 mod error;
+mod f5;
 mod fields;
 mod format;
+mod haproxy;
 mod input;
+mod ipset;
+mod juniper;
 mod lines;
+mod mikrotik;
+mod names;
+mod nested;
+mod nftables;
+mod nftables_json;
+mod nginx;
+mod tokens;
 
 pub use edgefold::{Block, LogTime, Until};
 pub use error::{BadEntry, Place, ReadError};
@@ -93,5 +109,10 @@ pub fn write(
         let why = format!("edgefold only reads {}", format.describe());
         return Err(io::Error::new(io::ErrorKind::Unsupported, why));
     };
-    write(&mut blocks.filter(|block| block.until.holds_at(options.now)), options, out)
+    let held = blocks.filter(|block| block.until.holds_at(options.now));
+    write(
+        &mut held.filter_map(|block| Some(Block { range: address::without_mapped(block.range)?, ..block })),
+        options,
+        out,
+    )
 }

@@ -9,7 +9,7 @@ use edgefold_table::{IpRange, shorten};
 use crate::about::About;
 use crate::error::{BadEntry, Place, ReadError};
 use crate::input::{each_line, head_lines};
-use crate::{EachEntry, ReadOptions};
+use crate::{EachEntry, ReadOptions, address};
 
 pub(crate) const LINES: About = About {
     name: "lines",
@@ -83,7 +83,7 @@ fn write(blocks: &mut dyn Iterator<Item = Block>, text: fn(IpRange) -> String, o
 
 fn write_cidrs(blocks: &mut dyn Iterator<Item = Block>, out: &mut dyn Write) -> io::Result<()> {
     for block in blocks {
-        block.range.cidrs().try_for_each(|cidr| writeln!(out, "{cidr}"))?;
+        address::cidrs(block.range).try_for_each(|cidr| writeln!(out, "{cidr}"))?;
     }
     Ok(())
 }
