@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use edgefold_table::shorten;
+
 use crate::Format;
 
 /// An entry that cannot be read.
@@ -15,6 +17,13 @@ pub struct BadEntry {
     pub text: String,
     /// What is wrong, and what would be right.
     pub why: String,
+}
+
+impl BadEntry {
+    /// An entry in a line.
+    pub(crate) fn in_line(line: u64, text: &str, why: impl Into<String>) -> Self {
+        Self { place: Place::Line(line), text: shorten(text), why: why.into() }
+    }
 }
 
 /// Where an entry is in a file.
@@ -68,6 +77,7 @@ pub enum ReadError {
 
 fn known(format: &Format) -> String {
     match format.fields() {
+        _ if format.has_any_field() => "the file has none of that name".to_owned(),
         [] => "they have none to choose by".to_owned(),
         fields => format!("they have {}", fields.join(", ")),
     }

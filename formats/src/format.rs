@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::about::About;
+use crate::{cisco, csv, dshield, f5, haproxy, ipset, juniper, lines, mikrotik, nftables, nftables_json, nginx};
+
 /// The format of a file.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -13,60 +16,115 @@ pub enum Format {
     Cidr,
     /// first-last only.
     Ranges,
+    /// Comma-separated values with a header.
+    Csv,
+    /// DShield's block.txt.
+    Dshield,
+    /// What `ipset save` writes.
+    Ipset,
+    /// Sets of nftables as text.
+    Nftables,
+    /// Sets of nftables as JSON.
+    NftablesJson,
+    /// `deny` lines of nginx.
+    NginxDeny,
+    /// A `geo` block of nginx.
+    NginxGeo,
+    /// A map of HAProxy for `map_ip`.
+    HaproxyMap,
+    /// A file of addresses for an `acl` of HAProxy.
+    HaproxyAcl,
+    /// A script of RouterOS with address lists.
+    Mikrotik,
+    /// A data group of F5's BIG-IP.
+    F5,
+    /// Prefix lists, access lists or object groups of Cisco.
+    Cisco,
+    /// Prefix lists of Juniper's Junos.
+    Juniper,
 }
 
 impl Format {
-    /// All formats.
-    pub const ALL: &'static [Self] = &[Self::Lines, Self::Cidr, Self::Ranges];
+    /// All formats, from the general to the specific: a file that could have two of them has the later one.
+    pub const ALL: &'static [Self] = &[
+        Self::Lines,
+        Self::Cidr,
+        Self::Ranges,
+        Self::HaproxyMap,
+        Self::HaproxyAcl,
+        Self::Csv,
+        Self::Dshield,
+        Self::Ipset,
+        Self::Nftables,
+        Self::NftablesJson,
+        Self::NginxDeny,
+        Self::NginxGeo,
+        Self::Mikrotik,
+        Self::F5,
+        Self::Cisco,
+        Self::Juniper,
+    ];
+
+    pub(crate) fn about(self) -> &'static About {
+        match self {
+            Self::Lines => &lines::LINES,
+            Self::Cidr => &lines::CIDR,
+            Self::Ranges => &lines::RANGES,
+            Self::Csv => &csv::CSV,
+            Self::Dshield => &dshield::DSHIELD,
+            Self::Ipset => &ipset::IPSET,
+            Self::Nftables => &nftables::NFTABLES,
+            Self::NftablesJson => &nftables_json::NFTABLES_JSON,
+            Self::NginxDeny => &nginx::NGINX_DENY,
+            Self::NginxGeo => &nginx::NGINX_GEO,
+            Self::HaproxyMap => &haproxy::HAPROXY_MAP,
+            Self::HaproxyAcl => &haproxy::HAPROXY_ACL,
+            Self::Mikrotik => &mikrotik::MIKROTIK,
+            Self::F5 => &f5::F5,
+            Self::Cisco => &cisco::CISCO,
+            Self::Juniper => &juniper::JUNIPER,
+        }
+    }
 
     /// What it is called.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Lines => "lines",
-            Self::Cidr => "cidr",
-            Self::Ranges => "ranges",
-        }
+        self.about().name
     }
 
     /// What it is, for people, as in "this is not ...".
     pub fn describe(self) -> &'static str {
-        match self {
-            Self::Lines => "lines of addresses, CIDR blocks or first-last",
-            Self::Cidr => "lines of CIDR blocks",
-            Self::Ranges => "lines of first-last",
-        }
+        self.about().describe
     }
 
     /// Whether it can be read.
     pub fn is_read(self) -> bool {
-        true
+        self.about().read.is_some()
     }
 
     /// Whether it can be written.
     pub fn is_written(self) -> bool {
-        true
+        self.about().write.is_some()
     }
 
     /// Whether it can say when a range ends.
     pub fn says_ends(self) -> bool {
-        false
+        self.about().says_ends
     }
 
     /// The fields by which entries can be chosen: see [`crate::Wanted`].
     pub fn fields(self) -> &'static [&'static str] {
-        &[]
+        self.about().fields
     }
 
     /// Whether entries can be chosen by fields whose names only the file knows.
     pub fn has_any_field(self) -> bool {
-        false
+        self.about().has_any_field
     }
 
     /// Which format a file has that begins with `head`, its first kilobytes; `None` if that is not clear. `Cidr` and `Ranges` are read as
     /// [`Format::Lines`].
     pub fn detect(head: &[u8]) -> Option<Self> {
-        let _ = head;
-        Some(Self::Lines)
+        Self::ALL.iter().rev().copied().find(|format| (format.about().looks_like)(head))
     }
 }
 

@@ -54,8 +54,15 @@ fn skip_line(input: &mut dyn BufRead) -> Result<(), ReadError> {
     }
 }
 
+/// The lines of a file's first kilobytes without blanks around them, except those that are not UTF-8, and the last if `head` cuts it off.
+pub(crate) fn head_lines(head: &[u8]) -> impl Iterator<Item = &str> {
+    let head = head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(head);
+    let end = head.iter().rposition(|byte| *byte == b'\n').unwrap_or(head.len());
+    let (whole, _) = head.split_at(end);
+    whole.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()).map(str::trim)
+}
+
 /// Reads a whole document.
-#[allow(dead_code)]
 pub(crate) fn document(input: &mut dyn BufRead) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
     if input.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes)? as u64 > MAX_DOCUMENT_BYTES {

@@ -16,11 +16,28 @@
 //! # Ok::<(), edgefold_formats::ReadError>(())
 //! ```
 
+mod about;
+mod address;
+mod cisco;
+mod csv;
+mod dshield;
+mod ends;
 mod error;
+mod f5;
 mod fields;
 mod format;
+mod haproxy;
 mod input;
+mod ipset;
+mod juniper;
 mod lines;
+mod mikrotik;
+mod names;
+mod nested;
+mod nftables;
+mod nftables_json;
+mod nginx;
+mod tokens;
 
 pub use edgefold::{Block, LogTime, Until};
 pub use error::{BadEntry, Place, ReadError};
@@ -29,8 +46,6 @@ pub use format::Format;
 pub use input::MAX_DOCUMENT_BYTES;
 
 use std::io::{self, BufRead, Write};
-
-use edgefold_table::IpRange;
 
 /// How to read a file.
 #[derive(Clone, Debug, Default)]
@@ -71,14 +86,16 @@ pub fn read(
     each: &mut EachEntry<'_>,
 ) -> Result<(), ReadError> {
     options.wanted.check(format)?;
-    match format {
-        Format::Lines | Format::Cidr | Format::Ranges => lines::read(input, each),
+    match format.about().read {
+        Some(read) => read(input, options, each),
+        None => Err(ReadError::NotThisFormat { format, why: "edgefold only writes it".to_owned() }),
     }
 }
 
 /// Writes `blocks`, which are sorted and disjoint, as a file of this format.
 ///
-/// Ends are left out in formats that cannot say them: see [`Format::says_ends`].
+/// Blocks that have ended at [`WriteOptions::now`] are left out. Ends are left out in formats that cannot say them: see
+/// [`Format::says_ends`].
 ///
 /// # Errors
 /// Those of `out`, and [`io::ErrorKind::Unsupported`] for a format that is only read: see [`Format::is_written`].
@@ -88,10 +105,14 @@ pub fn write(
     options: &WriteOptions,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let _ = options;
-    match format {
-        Format::Lines => lines::write(blocks, IpRange::shortest_text, out),
-        Format::Ranges => lines::write(blocks, lines::first_last, out),
-        Format::Cidr => lines::write_cidrs(blocks, out),
-    }
+    let Some(write) = format.about().write else {
+        let why = format!("edgefold only reads {}", format.describe());
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    };
+    let held = blocks.filter(|block| block.until.holds_at(options.now));
+    write(
+        &mut held.filter_map(|block| Some(Block { range: address::without_mapped(block.range)?, ..block })),
+        options,
+        out,
+    )
 }

@@ -1,0 +1,190 @@
+//! Data groups of F5's BIG-IP: the file of an external one (`network 192.0.2.0/24 := "value",`), and internal ones as tmsh prints them
+//! (`ltm data-group internal NAME { records { 192.0.2.0/24 { } } type ip }`).
+
+use std::io::{self, BufRead, Write};
+
+use edgefold::{Block, Until};
+use edgefold_table::{IpRange, shorten};
+
+use crate::about::About;
+use crate::error::{BadEntry, ReadError};
+use crate::input::head_lines;
+use crate::tokens::{Syntax, Token, Tokens};
+use crate::{EachEntry, Format, ReadOptions, WriteOptions, address};
+
+pub(crate) const F5: About = About {
+    name: "f5",
+    describe: "a data group of BIG-IP",
+    read: Some(read),
+    write: Some(write),
+    fields: &["list", "value"],
+    looks_like,
+    ..About::BASE
+};
+
+/// The most words of an entry.
+const MAX_WORDS: usize = 16;
+/// How deep braces nest: the data group, its records, and the data of one.
+const MAX_DEPTH: usize = 16;
+
+fn looks_like(head: &[u8]) -> bool {
+    let mut lines = head_lines(head).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let Some(line) = lines.next() else { return false };
+    match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+        ["ltm", "data-group", ..] => true,
+        ["network" | "host", range, ..] => line.ends_with(',') && address::range(range.trim_end_matches(',')).is_ok(),
+        _ => false,
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Scope {
+    Group,
+    Records,
+    /// The data of a record of an address.
+    Record,
+    Other,
+}
+
+/// An entry so far.
+#[derive(Debug, Default)]
+struct Entry {
+    line: u64,
+    words: Vec<String>,
+    bad: Option<&'static str>,
+}
+
+fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
+    let mut tokens = Tokens::new(input, Syntax { marks: b"{},", has_block_comments: false });
+    let mut scopes = Vec::new();
+    let mut group = String::new();
+    let mut entry = Entry::default();
+    // The record whose braces are open.
+    let mut record = Entry::default();
+    let (mut is_group, mut is_empty) = (false, true);
+    loop {
+        let token = tokens.next()?;
+        is_empty &= matches!(token, Token::NewLine | Token::End);
+        let is_external = scopes.is_empty();
+        let complete = match token {
+            Token::Word | Token::Quoted | Token::Bad(_) => {
+                if entry.words.is_empty() {
+                    entry.line = tokens.line();
+                }
+                match token {
+                    Token::Bad(why) => entry.bad = Some(why),
+                    _ if entry.words.len() == MAX_WORDS => entry.bad = Some("it has too many words"),
+                    _ => {}
+                }
+                if entry.words.len() < MAX_WORDS {
+                    entry.words.push(tokens.text().to_owned());
+                }
+                None
+            }
+            Token::Mark(b'{') => {
+                if scopes.len() == MAX_DEPTH {
+                    let why = format!("line {} has more than {MAX_DEPTH} braces around it", tokens.line());
+                    return Err(ReadError::NotThisFormat { format: Format::F5, why });
+                }
+                let opened = std::mem::take(&mut entry);
+                let words: Vec<_> = opened.words.iter().map(String::as_str).collect();
+                let scope = match (scopes.last(), &words[..]) {
+                    (None, ["ltm" | "create" | "modify", .., name]) if words.contains(&"data-group") => {
+                        group = shorten(name);
+                        is_group = true;
+                        Scope::Group
+                    }
+                    (Some(Scope::Group), ["records", ..]) => Scope::Records,
+                    (Some(Scope::Records), _) => {
+                        record = opened;
+                        Scope::Record
+                    }
+                    _ => Scope::Other,
+                };
+                scopes.push(scope);
+                None
+            }
+            Token::Mark(b'}') => {
+                let data = std::mem::take(&mut entry);
+                match scopes.pop() {
+                    Some(Scope::Record) => {
+                        let mut record = std::mem::take(&mut record);
+                        record.bad = record.bad.or(data.bad);
+                        let value = data.words.iter().skip_while(|word| *word != "data").nth(1).cloned();
+                        Some((record, value.unwrap_or_default(), true))
+                    }
+                    _ => None,
+                }
+            }
+            // An entry of an external file ends with a comma, and one that has none ends with its line.
+            Token::Mark(_) | Token::NewLine | Token::End if is_external && !entry.words.is_empty() => {
+                let mut words = std::mem::take(&mut entry);
+                let at = words.words.iter().position(|word| word == ":=").unwrap_or(words.words.len());
+                let value = words.words.get(at + 1).cloned().unwrap_or_default();
+                words.words.truncate(at);
+                Some((words, value, false))
+            }
+            // What is in no braces of records is about the group.
+            Token::Mark(_) | Token::NewLine | Token::End => {
+                if scopes.last() != Some(&Scope::Record) {
+                    entry = Entry::default();
+                }
+                None
+            }
+        };
+        if let Some((entry, value, is_record)) = complete {
+            is_group |= !is_record && matches!(entry.words.first().map(String::as_str), Some("network" | "host"));
+            let is_wanted = options.wanted.matches(|name, wanted| match name {
+                "value" => wanted.eq_ignore_ascii_case(&value),
+                _ => {
+                    wanted.eq_ignore_ascii_case(&group)
+                        || wanted.eq_ignore_ascii_case(group.rsplit('/').next().unwrap_or_default())
+                }
+            });
+            if is_wanted {
+                let words: Vec<_> = entry.words.iter().map(String::as_str).collect();
+                let range = entry.bad.map_or_else(|| range(&words, is_record), |why| Err(why.to_owned()));
+                let block = range.map(|range| Block { range, until: Until::FOREVER });
+                if !each(block.map_err(|why| BadEntry::in_line(entry.line, &words.join(" "), why))) {
+                    return Ok(());
+                }
+            }
+        }
+        if token == Token::End {
+            break;
+        }
+    }
+    if !scopes.is_empty() {
+        each(Err(BadEntry::in_line(tokens.line(), "", "the file ends inside braces: it was cut off")));
+    } else if !is_group && !is_empty {
+        let why = "it has neither lines such as network 192.0.2.0/24, nor an ltm data-group".to_owned();
+        return Err(ReadError::NotThisFormat { format: Format::F5, why });
+    }
+    Ok(())
+}
+
+fn range(words: &[&str], is_record: bool) -> Result<IpRange, String> {
+    match *words {
+        [range] if is_record => address::range(range),
+        ["host" | "network", range] => address::range(range),
+        ["network", address, "mask", mask] | ["network", address, "prefixlen", mask] => {
+            address::range(&format!("{address}/{mask}"))
+        }
+        _ if is_record => Err("it is not one address or network: only data groups of type ip are read".to_owned()),
+        _ => Err("it is not an entry: write network 192.0.2.0/24, or host 192.0.2.1, with the comma".to_owned()),
+    }
+}
+
+/// The file of an external data group.
+fn write(blocks: &mut dyn Iterator<Item = Block>, _: &WriteOptions, out: &mut dyn Write) -> io::Result<()> {
+    for block in blocks {
+        for cidr in address::cidrs(block.range) {
+            if cidr.prefix_len() == cidr.max_prefix_len() {
+                writeln!(out, "host {},", cidr.addr())?;
+            } else {
+                writeln!(out, "network {cidr},")?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! What `ipset save` writes and `ipset restore` reads.
+//!
+//! Entries are read from sets of addresses and networks (`hash:ip`, `hash:net`, `bitmap:ip`). Commands about whole sets (`create`,
+//! `flush`, `swap`, `rename`, `destroy`) add none.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, Write};
+use std::time::Duration;
+
+use edgefold::{Block, Until};
+use edgefold_table::{IpRange, shorten};
+
+use crate::about::About;
+use crate::error::{BadEntry, ReadError};
+use crate::input::{each_line, head_lines};
+use crate::{EachEntry, ReadOptions, WriteOptions, address, ends, names};
+
+pub(crate) const IPSET: About = About {
+    name: "ipset",
+    describe: "a file of ipset save or ipset restore",
+    read: Some(read),
+    write: Some(write),
+    says_ends: true,
+    fields: &["list"],
+    looks_like,
+    ..About::BASE
+};
+
+/// The longest name of a set (`IPSET_MAXNAMELEN`, without its NUL).
+const MAX_NAME: usize = 31;
+/// The most sets of a file, as in the kernel (`IPSET_INVALID_ID`).
+const MAX_SETS: usize = 65_535;
+/// The longest timeout in seconds (`IPSET_MAX_TIMEOUT`): 24 days.
+const MAX_TIMEOUT: u64 = 2_147_483;
+
+/// What is known of a set.
+#[derive(Clone, Debug)]
+struct Set {
+    kind: Kind,
+    /// The seconds that its entries last which do not say so themselves; 0 is forever.
+    timeout: u64,
+    /// The length of the prefix that each entry stands for.
+    netmask: Option<u8>,
+    has_entries: bool,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Kind {
+    Addresses,
+    /// Entries without addresses: ports, and other sets.
+    NoAddresses,
+    /// Addresses with something else: the type.
+    Others(String),
+}
+
+/// The kernel allows any type for sets that were made before.
+impl Default for Set {
+    fn default() -> Self {
+        Self { kind: Kind::Addresses, timeout: 0, netmask: None, has_entries: false }
+    }
+}
+
+fn looks_like(head: &[u8]) -> bool {
+    let mut lines = head_lines(head).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let Some(line) = lines.next() else { return false };
+    match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+        ["create" | "-N", _, kind, ..] => kind.contains(':'),
+        ["add" | "-A", _, range, ..] => address::masked_range(range).is_ok(),
+        _ => false,
+    }
+}
+
+fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
+    let mut sets: HashMap<String, Set> = HashMap::new();
+    each_line(input, |number, line| {
+        let line = match line {
+            Ok(line) => line,
+            Err(bad) => return each(Err(bad)),
+        };
+        if line.is_empty() || line.starts_with('#') || line == "COMMIT" {
+            return true;
+        }
+        match command(line, &mut sets, options) {
+            Ok(Some(block)) => each(Ok(block)),
+            Ok(None) => true,
+            Err(why) => each(Err(BadEntry::in_line(number, line, why))),
+        }
+    })
+}
+
+/// The entry that a command adds, if it adds one.
+fn command(line: &str, sets: &mut HashMap<String, Set>, options: &ReadOptions) -> Result<Option<Block>, String> {
+    // Only comments are quoted, and they come after what is read.
+    let words: Vec<_> = line.split_ascii_whitespace().filter(|word| !matches!(*word, "-exist" | "-!")).collect();
+    let (command, name, rest) = match words[..] {
+        [command, name, ref rest @ ..] => (command, name, rest),
+        _ => return Err("it is not a command of ipset: write create NAME TYPE, or add NAME ADDRESS".to_owned()),
+    };
+    let is_wanted = options.wanted.matches(|_, value| value.eq_ignore_ascii_case(name));
+    match command {
+        "create" | "-N" => {
+            let set = set(rest)?;
+            keep(sets, name, set)?;
+            Ok(None)
+        }
+        "add" | "-A" if is_wanted => {
+            if !sets.contains_key(name) {
+                keep(sets, name, Set::default())?;
+            }
+            let set = sets.entry(name.to_owned()).or_default();
+            set.has_entries = true;
+            entry(set, rest, options)
+        }
+        "flush" | "-F" if sets.get(name).is_some_and(|set| set.has_entries) => {
+            Err("it empties a set that has entries already: write it before them".to_owned())
+        }
+        "del" | "-D" if is_wanted => Err("it takes an entry out of a set: leave out the entry instead".to_owned()),
+        "add" | "-A" | "del" | "-D" | "flush" | "-F" | "swap" | "-W" | "rename" | "-E" | "destroy" | "-X" => Ok(None),
+        _ => Err("it is not a command of ipset: write create NAME TYPE, or add NAME ADDRESS".to_owned()),
+    }
+}
+
+fn keep(sets: &mut HashMap<String, Set>, name: &str, set: Set) -> Result<(), String> {
+    if name.len() > MAX_NAME {
+        return Err(format!("the name of a set has at most {MAX_NAME} characters"));
+    }
+    if sets.len() >= MAX_SETS {
+        return Err(format!("there are more than {MAX_SETS} sets"));
+    }
+    sets.entry(name.to_owned()).or_insert(set);
+    Ok(())
+}
+
+/// The set that `create` describes after its name.
+fn set(words: &[&str]) -> Result<Set, String> {
+    let [kind, options @ ..] = words else { return Err("the type of the set is missing, as in hash:net".to_owned()) };
+    let entries = match *kind {
+        "hash:ip" | "hash:net" | "bitmap:ip" | "iphash" | "nethash" | "ipmap" => Kind::Addresses,
+        "list:set" | "setlist" | "bitmap:port" | "portmap" | "hash:mac" => Kind::NoAddresses,
+        other => Kind::Others(shorten(other)),
+    };
+    let mut set = Set { kind: entries, ..Set::default() };
+    for pair in options.windows(2) {
+        match pair {
+            ["timeout", seconds] => set.timeout = seconds.parse().map_err(|_| bad_timeout(seconds))?,
+            ["netmask", length] => {
+                let length = length.parse().map_err(|_| format!("netmask {length:?} is not a length of a prefix"))?;
+                set.netmask = Some(length);
+            }
+            ["bitmask", _] => set.kind = Kind::Others(format!("{kind} with a bitmask")),
+            _ => {}
+        }
+    }
+    Ok(set)
+}
+
+fn bad_timeout(text: &str) -> String {
+    format!("timeout {:?} is not a number of seconds", shorten(text))
+}
+
+fn entry(set: &Set, words: &[&str], options: &ReadOptions) -> Result<Option<Block>, String> {
+    match &set.kind {
+        Kind::Addresses => {}
+        Kind::NoAddresses => return Ok(None),
+        Kind::Others(kind) => {
+            return Err(format!(
+                "its set is of type {kind}, whose entries are not plain addresses: they are in hash:ip and hash:net"
+            ));
+        }
+    }
+    let [text, attributes @ ..] = words else { return Err("the address is missing".to_owned()) };
+    let mut timeout = set.timeout;
+    let mut attributes = attributes.iter();
+    while let Some(attribute) = attributes.next() {
+        match *attribute {
+            "timeout" => {
+                let seconds = attributes.next().copied().unwrap_or_default();
+                timeout = seconds.parse().map_err(|_| bad_timeout(seconds))?;
+            }
+            "nomatch" => {
+                let why = "it is an exception from a larger network, which a list cannot have: write the rest of that network as ranges";
+                return Err(why.to_owned());
+            }
+            // The text of a comment could contain anything.
+            "comment" => break,
+            _ => {}
+        }
+    }
+    let range = match set.netmask {
+        Some(length) if !text.contains(['/', '-']) => address::masked_range(&format!("{text}/{length}"))?,
+        _ => address::masked_range(text)?,
+    };
+    let until = if timeout == 0 { Until::FOREVER } else { ends::after(options.now, Duration::from_secs(timeout)) };
+    Ok(Some(Block { range, until }))
+}
+
+/// Fills new sets, and swaps them with those in use, so that a restore replaces the list without a moment in which it is empty.
+///
+/// The parameters are always the same: ipset makes no set with others beside one that exists. Sets get longer than `maxelem` in no
+/// world, and an entry that lasts longer than ipset can count ends early: see [`ends::seconds_left`].
+fn write(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &mut dyn Write) -> io::Result<()> {
+    let name = names::at_most(&options.name, MAX_NAME - 3);
+    for (family, number) in [("inet", 4), ("inet6", 6)] {
+        for role in ['v', 'n'] {
+            writeln!(
+                out,
+                "create {name}-{role}{number} hash:net family {family} hashsize 1024 maxelem {} timeout 0 -exist",
+                u32::MAX
+            )?;
+        }
+        writeln!(out, "flush {name}-n{number}")?;
+    }
+    for Block { range, until } in blocks {
+        let number = if matches!(range, IpRange::V4(_)) { 4 } else { 6 };
+        let timeout = ends::seconds_left(options.now, until, MAX_TIMEOUT);
+        let timeout = timeout.map(|seconds| format!(" timeout {seconds}")).unwrap_or_default();
+        for cidr in address::cidrs(range) {
+            // hash:net has no /0.
+            let halves = (cidr.prefix_len() == 0).then(|| cidr.subnets(1).ok()).flatten();
+            match halves {
+                Some(halves) => {
+                    for half in halves {
+                        writeln!(out, "add {name}-n{number} {half}{timeout}")?;
+                    }
+                }
+                None => writeln!(out, "add {name}-n{number} {cidr}{timeout}")?,
+            }
+        }
+    }
+    for number in [4, 6] {
+        writeln!(out, "swap {name}-n{number} {name}-v{number}")?;
+        writeln!(out, "destroy {name}-n{number}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,294 @@
+//! What nginx reads: `deny` lines (ngx_http_access_module), and `geo` blocks (ngx_http_geo_module).
+//!
+//! nginx ignores the host bits of a block, and so does this: `192.0.2.7/24` is `192.0.2.0/24`.
+
+use std::io::{self, BufRead, Read, Write};
+
+use edgefold::{Block, Until};
+use edgefold_table::{IpRange, shorten};
+
+use crate::about::About;
+use crate::error::{BadEntry, ReadError};
+use crate::input::head_lines;
+use crate::nested::{Nested, Says, Valid};
+use crate::tokens::{Ended, Statement, Syntax, Tokens, statement};
+use crate::{EachEntry, Format, ReadOptions, WriteOptions, address, names};
+
+pub(crate) const NGINX_DENY: About = About {
+    name: "nginx-deny",
+    describe: "deny lines of nginx",
+    read: Some(read_deny),
+    write: Some(write_deny),
+    looks_like: looks_like_deny,
+    ..About::BASE
+};
+
+pub(crate) const NGINX_GEO: About = About {
+    name: "nginx-geo",
+    describe: "a geo block of nginx",
+    read: Some(read_geo),
+    write: Some(write_geo),
+    fields: &["list", "value"],
+    looks_like: looks_like_geo,
+    ..About::BASE
+};
+
+/// The most bytes of a file with geo blocks, whose entries are all in memory: about three million of them.
+const MAX_GEO_BYTES: u64 = 64 << 20;
+/// The most `allow` lines that are remembered until it is clear whether they matter.
+const MAX_ALLOWED: usize = 1000;
+/// The addresses of a family.
+const ALL: [&str; 2] = ["0.0.0.0/0", "::/0"];
+
+const SYNTAX: Syntax = Syntax { marks: b"{};", has_block_comments: false };
+
+fn all() -> impl Iterator<Item = IpRange> {
+    ALL.iter().filter_map(|all| all.parse().ok())
+}
+
+fn first_line(head: &[u8]) -> &str {
+    head_lines(head).find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default()
+}
+
+fn looks_like_deny(head: &[u8]) -> bool {
+    let mut words = first_line(head).split_ascii_whitespace();
+    matches!(words.next(), Some("deny" | "allow")) && words.next().is_some_and(|word| word.ends_with(';'))
+}
+
+fn looks_like_geo(head: &[u8]) -> bool {
+    let mut words = first_line(head).split_ascii_whitespace();
+    words.next() == Some("geo") && words.next().is_some_and(|word| word.starts_with('$'))
+}
+
+/// Reads `deny` lines, of which the first that matches an address is valid: a list has no exceptions, so an `allow` before a `deny` is bad.
+fn read_deny(input: &mut dyn BufRead, _: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
+    let mut tokens = Tokens::new(input, SYNTAX);
+    let mut allowed: Vec<(u64, String)> = Vec::new();
+    let mut allows_all = None;
+    let mut depth = 0_u64;
+    loop {
+        let statement = statement(&mut tokens, &[])?;
+        let text = statement.text();
+        let mut bad = |why: String| each(Err(BadEntry::in_line(statement.line, &text, why)));
+        let is_inside = depth > 0;
+        match statement.ended {
+            Ended::Open => depth += 1,
+            Ended::Close => depth = depth.saturating_sub(1),
+            Ended::Semicolon | Ended::NewLine | Ended::File => {}
+        }
+        if statement.words.is_empty() {
+            if statement.ended == Ended::File {
+                break;
+            }
+            continue;
+        }
+        let goes_on = match (statement.words()[..].as_ref(), statement.ended) {
+            _ if is_inside => true,
+            (_, Ended::Open) => {
+                bad("it begins a block, whose lines are valid in one place only: copy the deny lines to a file of their own".to_owned())
+            }
+            _ if statement.bad.is_some() => bad(statement.bad.unwrap_or_default().to_owned()),
+            (_, Ended::File | Ended::Close) => bad("a semicolon is missing at its end".to_owned()),
+            (["allow", "all"], _) => {
+                allows_all.get_or_insert(statement.line);
+                true
+            }
+            (["allow", address], _) if allowed.len() < MAX_ALLOWED => {
+                allowed.push((statement.line, shorten(address)));
+                true
+            }
+            (["allow", _], _) => bad(exception()),
+            (["deny", _], _) if allows_all.is_some() => {
+                let line = allows_all.unwrap_or_default();
+                bad(format!("nginx does not get here, because line {line} allows all: remove one of the two"))
+            }
+            (["deny", address], _) => {
+                let exceptions = allowed.drain(..);
+                let mut exceptions = exceptions.map(|(line, text)| BadEntry::in_line(line, &format!("allow {text}"), exception()));
+                if !exceptions.all(|bad| each(Err(bad))) {
+                    return Ok(());
+                }
+                match *address {
+                    "all" => all().all(|range| each(Ok(Block { range, until: Until::FOREVER }))),
+                    "unix:" => each(Err(BadEntry::in_line(statement.line, &text, "unix sockets have no address: remove it"))),
+                    address => match address::masked_range(address) {
+                        Ok(range) => each(Ok(Block { range, until: Until::FOREVER })),
+                        Err(why) => each(Err(BadEntry::in_line(statement.line, &text, why))),
+                    },
+                }
+            }
+            _ => bad("it is neither deny nor allow with one address: write deny 192.0.2.0/24;".to_owned()),
+        };
+        if !goes_on {
+            return Ok(());
+        }
+    }
+    if depth > 0 {
+        each(Err(BadEntry::in_line(tokens.line(), "", "the file ends inside braces: it was cut off")));
+    }
+    Ok(())
+}
+
+fn exception() -> String {
+    "it is an exception from the deny lines after it, which a list cannot have: put it on a list that exempts its addresses".to_owned()
+}
+
+fn write_deny(blocks: &mut dyn Iterator<Item = Block>, _: &WriteOptions, out: &mut dyn Write) -> io::Result<()> {
+    for block in blocks {
+        address::cidrs(block.range).try_for_each(|cidr| writeln!(out, "deny {cidr};"))?;
+    }
+    Ok(())
+}
+
+/// Reads the entries whose value is not empty, `0` or the default, or that have the wanted value. The entry with the longest prefix is
+/// valid for an address, so an entry with another value inside one that is listed cuts a hole in it: all entries are in memory.
+///
+/// A file that is included in a block has entries without a block around them.
+fn read_geo(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
+    let mut input = io::BufReader::new(Read::take(input, MAX_GEO_BYTES + 1));
+    let mut tokens = Tokens::new(&mut input, SYNTAX);
+    // A file that is included names no variable, and cannot be chosen by it.
+    let mut block = Geo::new(String::new());
+    let mut is_geo = false;
+    let mut is_empty = true;
+    let mut is_open = false;
+    let mut ignored = 0_u64;
+    loop {
+        let statement = statement(&mut tokens, &[])?;
+        is_empty &= statement.words.is_empty() && statement.ended == Ended::File;
+        let text = statement.text();
+        let mut bad = |why: &str| each(Err(BadEntry::in_line(statement.line, &text, why)));
+        let words = statement.words();
+        let goes_on = match (&words[..], statement.ended) {
+            _ if ignored > 0 => {
+                match statement.ended {
+                    Ended::Open => ignored += 1,
+                    Ended::Close => ignored -= 1,
+                    _ => {}
+                }
+                true
+            }
+            (["geo", variable] | ["geo", _, variable], Ended::Open) if !is_open => {
+                (is_geo, is_open) = (true, true);
+                if !std::mem::replace(&mut block, Geo::new(variable.trim_start_matches('$').to_owned())).finish(each) {
+                    return Ok(());
+                }
+                true
+            }
+            (_, Ended::Open) => {
+                ignored = 1;
+                true
+            }
+            ([], _) => true,
+            _ if statement.bad.is_some() => bad(statement.bad.unwrap_or_default()),
+            (_, Ended::File | Ended::Close) => bad("a semicolon is missing at its end"),
+            _ => match block.add(&statement, options) {
+                Ok(is_entry) => {
+                    is_geo |= is_entry;
+                    true
+                }
+                Err(why) => {
+                    is_geo |= is_open;
+                    bad(&why)
+                }
+            },
+        };
+        if !goes_on {
+            return Ok(());
+        }
+        if statement.ended == Ended::Close && ignored == 0 {
+            is_open = false;
+            if !std::mem::replace(&mut block, Geo::new(String::new())).finish(each) {
+                return Ok(());
+            }
+        }
+        if statement.ended == Ended::File {
+            break;
+        }
+    }
+    let (line, is_open) = (tokens.line(), is_open || ignored > 0);
+    if input.into_inner().limit() == 0 {
+        return Err(ReadError::TooLarge { most: MAX_GEO_BYTES });
+    }
+    if !is_geo && !is_empty {
+        let why = "it has neither a geo block nor entries of one, as in 192.0.2.0/24 1;".to_owned();
+        return Err(ReadError::NotThisFormat { format: Format::NginxGeo, why });
+    }
+    if block.finish(each) && is_open {
+        each(Err(BadEntry::in_line(line, "", "the file ends inside braces: it was cut off")));
+    }
+    Ok(())
+}
+
+/// A block.
+struct Geo {
+    variable: String,
+    /// The default, which comes first where it matters: entries before it are listed unless they are empty or 0.
+    default: String,
+    entries: Nested,
+}
+
+impl Geo {
+    fn new(variable: String) -> Self {
+        Self { variable, default: String::new(), entries: Nested::new(Valid::Last) }
+    }
+
+    /// Returns whether it is an entry or a parameter of a block.
+    fn add(&mut self, statement: &Statement, options: &ReadOptions) -> Result<bool, String> {
+        match statement.words()[..] {
+            ["ranges" | "proxy_recursive" | "volatile"] | ["proxy", _] => Ok(true),
+            ["include", _] => {
+                Err("it includes a file, which is not read: read that file too, or copy its entries here".to_owned())
+            }
+            ["delete", range] => {
+                self.entries.add(address::masked_range(range)?, Says::Nothing, statement.line);
+                Ok(true)
+            }
+            ["default", value] => {
+                self.default = shorten(value);
+                let says = self.says(value, options);
+                for range in all() {
+                    self.entries.add(range, says, statement.line);
+                }
+                let asks = options.wanted.names().any(|name| name == "value");
+                if says == Says::Unlisted && !asks && !matches!(value, "" | "0") {
+                    return Err(format!(
+                        "its value {:?} is neither empty nor 0, so it is not clear which addresses are listed: choose entries by their value",
+                        self.default
+                    ));
+                }
+                Ok(true)
+            }
+            [range, value] => {
+                let says = self.says(value, options);
+                self.entries.add(address::masked_range(range)?, says, statement.line);
+                Ok(true)
+            }
+            _ => Err("it is not an address and a value: write 192.0.2.0/24 1;".to_owned()),
+        }
+    }
+
+    fn says(&self, value: &str, options: &ReadOptions) -> Says {
+        let asks = options.wanted.names().any(|name| name == "value");
+        let is_wanted = options.wanted.matches(|name, wanted| match name {
+            "value" => wanted.eq_ignore_ascii_case(value),
+            _ => wanted.trim_start_matches('$').eq_ignore_ascii_case(&self.variable),
+        });
+        let is_off = matches!(value, "" | "0") || value == self.default;
+        if is_wanted && (asks || !is_off) { Says::Listed } else { Says::Unlisted }
+    }
+
+    fn finish(self, each: &mut EachEntry<'_>) -> bool {
+        self.entries.finish(each)
+    }
+}
+
+/// The variable's name has a prefix, because nginx has variables such as `$host` itself. Blocks are written as prefixes, because `ranges`
+/// has no IPv6.
+fn write_geo(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "geo $edgefold_{} {{\n    default 0;", names::word(&options.name))?;
+    for block in blocks {
+        address::cidrs(block.range).try_for_each(|cidr| writeln!(out, "    {cidr} 1;"))?;
+    }
+    writeln!(out, "}}")
+}
