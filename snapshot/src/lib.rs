@@ -46,7 +46,7 @@ pub use header::{
 pub use layers::Layers;
 pub use list::{ListAction, ListKind, ListName, ListNameError, MAX_NAMED_LISTS, Share, ShareError};
 pub use named::Named;
-pub use open::{OpenError, Snapshot};
+pub use open::{OpenError, Snapshot, is_like_a_snapshot};
 pub use quoted::Quoted;
 pub use ruling::{ListSet, Ruling};
 pub use settings::{

@@ -32,6 +32,11 @@ pub struct Snapshot<B> {
     near: Option<Near>,
 }
 
+/// Whether a file that begins with `head` is probably a snapshot.
+pub fn is_like_a_snapshot(head: &[u8]) -> bool {
+    head.starts_with(MAGIC)
+}
+
 impl<B: AsRef<[u8]>> Snapshot<B> {
     /// Validates `bytes` as one whole snapshot, and keeps them.
     ///

@@ -150,6 +150,11 @@ where
         self.chunks.iter().flatten()
     }
 
+    /// The number of blocks.
+    pub(crate) fn len(&self) -> usize {
+        self.chunks.iter().map(Vec::len).sum()
+    }
+
     /// A hash of the set of blocks, however they came about.
     pub(crate) fn hash(&self) -> u64 {
         self.hash

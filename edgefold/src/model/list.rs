@@ -86,6 +86,16 @@ impl List {
         self.v4.iter().map(|&block| block.into()).chain(self.v6.iter().map(|&block| block.into()))
     }
 
+    /// The number of [`List::blocks`].
+    pub fn len(&self) -> u64 {
+        (self.v4.len() + self.v6.len()) as u64
+    }
+
+    /// Whether there are no [`List::blocks`].
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The ranges that are on the list at `time`, sorted, with ranges that touch joined: what [`edgefold_table::encode`] needs.
     pub fn ranges_at(&self, time: LogTime) -> impl Iterator<Item = IpRange> {
         let v4 = joined(self.v4.iter().filter(move |block| block.until.holds_at(time)).map(|block| block.range));

@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold::{Action, Follower, ListName, Log, now};
+use edgefold::{Action, Follower, IpRange, ListName, Log, now};
 use tracing::warn;
 
 use super::CliError;
-use super::append::{APPENDS, AppendArgs, RangesArgs};
+use super::append::{APPENDS, AppendArgs};
 use super::log_args::LogArgs;
 use super::pieces::refuses;
+use super::ranges_args::RangesArgs;
 
 const ALLOW_EXAMPLES: &str = "\
 Examples:
@@ -68,20 +69,45 @@ fn one_or_all(text: &str) -> Result<String, String> {
 
 impl AllowArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
+        let ranges = self.take.ranges.ranges()?;
         let log = self.take.log.open()?;
-        let status = self.take.run(&*log, &self.list)?;
-        self.warn_of_other_lists(&*log);
+        let status = self.take.run(&*log, &self.list, &ranges)?;
+        if !self.take.append.dry_run {
+            warn_of_other_lists(&*log, &ranges);
+        }
         Ok(status)
     }
+}
+
+impl RemoveArgs {
+    pub(super) fn run(&self) -> Result<ExitCode, CliError> {
+        let ranges = self.take.ranges.ranges()?;
+        self.take.run(&*self.take.log.open()?, &self.list, &ranges)
+    }
+}
+
+impl TakeArgs {
+    fn run(&self, log: &dyn Log, list: &str, ranges: &[IpRange]) -> Result<ExitCode, CliError> {
+        // It was checked to be a name or *.
+        let list: Option<ListName> = list.parse().ok();
+        if list.is_none() {
+            warn!("lists that exempt are among all lists: the ranges are no longer exempt");
+        }
+        let actions: Vec<Action> = ranges.iter().map(|&range| Action::Whitelist { list, range }).collect();
+        // Nothing that is taken off a list is refused, so the log is only read to say what would change.
+        let before = if self.append.dry_run { self.append.state(log, &list.unwrap_or(ListName::DEFAULT))? } else { None };
+        self.append.append(log, before.as_ref(), &actions, self.append.time()?)
+    }
+}
 
     /// Says which lists still refuse an address of the ranges, and what to type.
-    fn warn_of_other_lists(&self, log: &dyn Log) {
+    fn warn_of_other_lists(log: &dyn Log, ranges: &[IpRange]) {
         let now = now();
         let fold = match Follower::load(log) {
             Ok(follower) => follower.fold,
             Err(error) => return warn!("it is unknown whether other lists still refuse it: {error}"),
         };
-        for &range in &self.take.ranges.ranges {
+        for &range in ranges {
             for list in fold.lists().iter().filter(|list| refuses(&fold, list, range, now)) {
                 let (text, name) = (range.shortest_text(), list.name());
                 let part = if range.first() == range.last() { "" } else { ", at least in part" };
@@ -92,22 +118,3 @@ impl AllowArgs {
             }
         }
     }
-}
-
-impl RemoveArgs {
-    pub(super) fn run(&self) -> Result<ExitCode, CliError> {
-        self.take.run(&*self.take.log.open()?, &self.list)
-    }
-}
-
-impl TakeArgs {
-    fn run(&self, log: &dyn Log, list: &str) -> Result<ExitCode, CliError> {
-        // It was checked to be a name or *.
-        let list: Option<ListName> = list.parse().ok();
-        if list.is_none() {
-            warn!("lists that exempt are among all lists: the ranges are no longer exempt");
-        }
-        let actions = self.ranges.ranges.iter().map(|&range| Action::Whitelist { list, range });
-        self.append.append(log, actions, self.append.time()?)
-    }
-}

@@ -9,19 +9,25 @@ use std::time::Duration;
 
 use clap::Args;
 use edgefold::{
-    Action, Command, Error, Follower, IpRange, ListName, Log, LogTime, MAX_NAMED_LISTS, MAX_SKEW, NewCommand, Term,
-    now, parse_ttl,
+    Action, Command, Edits, Error, Fold, Follower, ListName, Log, LogTime, MAX_NAMED_LISTS, MAX_SKEW, NewCommand,
+    Record, Term, now, parse_ttl,
 };
+use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tracing::warn;
 
 use super::admin_args::WaitArgs;
-use super::{CliError, UNKNOWN, output};
+use super::output::{self, Format};
+use super::{CliError, UNKNOWN, difference, guard};
 
 /// The end of the help of each of them.
 pub(super) const APPENDS: &str = "\
-Prints the offset and the text of each command, separated by a tab, once the log has them.
+Prints the offset and the text of each command, separated by a tab, once the log has them. With -o json, that is an array of objects with \
+offset and text.
+
+What is probably a mistake is refused without --force: to block more than a /8 of IPv4 or a /16 of IPv6, the address from which you are \
+connected over SSH, or addresses that a list exempts.
 
 Exit status: 0 if everything was appended (and, with --wait, confirmed), 2 if what is not printed was not, 3 if it may have been, 4 if \
 everything was appended, but not every proxy has confirmed it, 64 for a usage error.";
@@ -41,16 +47,17 @@ pub(super) struct AppendArgs {
     /// The time of the command, as in 2016-09-12T15:32:00Z [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<LogTime>,
+    /// Print what would change, and append nothing
+    #[arg(long, conflicts_with = "wait")]
+    pub(super) dry_run: bool,
+    /// Append what is probably a mistake, too
+    #[arg(long)]
+    force: bool,
+    /// The output format
+    #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
+    pub(super) output: Format,
     #[command(flatten)]
-    wait: WaitArgs,
-}
-
-/// The ranges that commands are about.
-#[derive(Args, Debug)]
-pub(super) struct RangesArgs {
-    /// An address, a CIDR block, or first-last
-    #[arg(value_name = "RANGE", required = true)]
-    pub(super) ranges: Vec<IpRange>,
+    pub(super) wait: WaitArgs,
 }
 
 /// For how long ranges are put on a list.
@@ -103,25 +110,42 @@ impl AppendArgs {
         }
     }
 
-    /// Appends a command for each action, and prints their offsets.
+    /// What the log says now, as far as it is needed to check the commands. If it cannot be read, which takes a right of its own, commands
+    /// are appended all the same.
+    ///
+    /// # Errors
+    /// With --dry-run, those of the log.
+    pub(super) fn state(&self, log: &dyn Log, list: &ListName) -> Result<Option<Fold>, CliError> {
+        if self.force && !self.dry_run && list.is_default() {
+            return Ok(None);
+        }
+        match Follower::load(log) {
+            Ok(follower) => Ok(Some(follower.fold)),
+            Err(error) if self.dry_run => Err(error.into()),
+            Err(error) => {
+                warn!("the log cannot be read, so the commands are not checked: {error}");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Appends a command for each action, and prints their offsets. `before` is what the log says now, if it is known.
     pub(super) fn append(
         &self,
         log: &dyn Log,
-        actions: impl IntoIterator<Item = Action>,
+        before: Option<&Fold>,
+        actions: &[Action],
         time: LogTime,
     ) -> Result<ExitCode, CliError> {
-        let command = |action| {
-            let (origin, reason) = (self.origin.clone(), self.reason.clone());
-            let text = Command { action, origin, reason }.to_string();
-            // Readers would reject a reason that is empty, too long or has control characters: keep it out of the log.
-            Command::parse(&text).map_err(|error| CliError::Usage(error.to_string()))?;
-            Ok(NewCommand { time, text })
-        };
-        let commands: Vec<NewCommand> = actions.into_iter().map(command).collect::<Result<_, CliError>>()?;
-        match append_or_be_interrupted(log, &commands)? {
+        let commands = self.commands(actions, time)?;
+        if self.dry_run {
+            return self.print_what_would_change(before, &commands, actions);
+        }
+        self.check(before, actions)?;
+        match append_or_be_interrupted(log, &commands, &CliError::Interrupted)? {
             Ok(offsets) => {
                 let next_offset = offsets.iter().max().map_or(0, |last| last + 1);
-                print_appended(&offsets.into_iter().zip(&commands).collect::<Vec<_>>())?;
+                self.print_appended(&offsets.into_iter().zip(&commands).collect::<Vec<_>>())?;
                 Ok(self.wait.wait(next_offset).into())
             }
             Err(Error::Partly { outcomes, why }) => {
@@ -131,39 +155,92 @@ impl AppendArgs {
                     .filter_map(|(outcome, command)| Some((outcome.offset()?, command)))
                     .collect();
                 // The error says more than that they cannot be printed.
-                let _printed = print_appended(&appended);
+                let _printed = self.print_appended(&appended);
                 Err(CliError::Log(Error::Partly { outcomes, why }))
             }
             Err(error @ Error::Unacknowledged(_)) => Err(CliError::Log(error)),
             Err(error) => Err(CliError::NotAppended(error)),
         }
     }
+
+    /// The commands for actions.
+    pub(super) fn commands(&self, actions: &[Action], time: LogTime) -> Result<Vec<NewCommand>, CliError> {
+        let command = |action: &Action| {
+            let (origin, reason) = (self.origin.clone(), self.reason.clone());
+            let text = Command { action: action.clone(), origin, reason }.to_string();
+            // Readers would reject a reason that is empty, too long or has control characters: keep it out of the log.
+            Command::parse(&text).map_err(|error| CliError::Usage(error.to_string()))?;
+            Ok(NewCommand { time, text })
+        };
+        actions.iter().map(command).collect()
+    }
+
+    /// Refuses what is probably a mistake, unless it is forced.
+    pub(super) fn check(&self, before: Option<&Fold>, actions: &[Action]) -> Result<(), CliError> {
+        match guard::objection(before, actions, now()) {
+            Some(why) if !self.force => Err(CliError::Guarded { why }),
+            _ => Ok(()),
+        }
+    }
+
+    fn print_what_would_change(
+        &self,
+        before: Option<&Fold>,
+        commands: &[NewCommand],
+        actions: &[Action],
+    ) -> Result<ExitCode, CliError> {
+        let before = before.cloned().unwrap_or_default();
+        let mut after = before.clone();
+        for NewCommand { time, text } in commands {
+            let (offset, key) = (after.position().next_offset, Some(time.to_string().into_bytes()));
+            let record = Record { offset, timestamp: Some(now()), key, value: Some(text.clone().into_bytes()) };
+            after.apply(&record, &mut Edits::default()).map_err(|error| CliError::Usage(error.to_string()))?;
+        }
+        let now = now();
+        let differences = difference::between_folds((&before, now), (&after, now), |_| true);
+        output::print(|out| difference::print(&differences, self.output, "nothing would change", out))?;
+        if let Some(why) = guard::objection(Some(&before), actions, now).filter(|_| !self.force) {
+            output::say(&format!("without --force it would be refused: {why}"));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn print_appended(&self, appended: &[(u64, &NewCommand)]) -> Result<(), CliError> {
+        let printed = output::print(|out| match self.output {
+            Format::Json => {
+                let json = appended.iter().map(|(offset, command)| json!({ "offset": offset, "text": command.text }));
+                output::json_array(out, json)
+            }
+            Format::Human | Format::Raw => {
+                appended.iter().try_for_each(|(offset, command)| writeln!(out, "{offset}\t{}", command.text))
+            }
+        });
+        printed.map_err(|error| match error {
+            CliError::Output(source) => CliError::NotPrinted(source),
+            error => error,
+        })
+    }
 }
 
-/// Checks that a command about this list does not create one list too many, and says whether it creates one. If the log cannot be read,
-/// which takes a right of its own, the command is appended all the same.
+/// Checks that a command about this list does not create one list too many, and says whether it creates one.
 ///
 /// # Errors
 /// [`CliError::TooManyLists`]: every reader would reject the command.
-pub(super) fn check_room(log: &dyn Log, list: &ListName) -> Result<bool, CliError> {
-    if list.is_default() {
-        return Ok(false);
-    }
-    match Follower::load(log) {
-        Ok(Follower { fold, .. }) => match fold.list(list) {
-            Some(_) => Ok(false),
-            None if fold.lists().len() > MAX_NAMED_LISTS => Err(CliError::TooManyLists { name: *list }),
-            None => Ok(true),
-        },
-        Err(error) => {
-            warn!("it is unknown whether there is room for another list: {error}");
-            Ok(false)
-        }
+pub(super) fn check_room(fold: Option<&Fold>, list: &ListName) -> Result<bool, CliError> {
+    match fold {
+        Some(fold) if fold.list(list).is_some() => Ok(false),
+        Some(fold) if fold.lists().len() > MAX_NAMED_LISTS => Err(CliError::TooManyLists { name: *list }),
+        Some(_) => Ok(true),
+        None => Ok(false),
     }
 }
 
 /// Appends on another thread, so that whoever interrupts it is told what that means.
-fn append_or_be_interrupted(log: &dyn Log, commands: &[NewCommand]) -> Result<Result<Vec<u64>, Error>, CliError> {
+pub(super) fn append_or_be_interrupted(
+    log: &dyn Log,
+    commands: &[NewCommand],
+    interrupted_error: &CliError,
+) -> Result<Result<Vec<u64>, Error>, CliError> {
     let interrupted = Arc::new(AtomicBool::new(false));
     // Whatever comes after the append ends at once again.
     let is_over = Arc::new(AtomicBool::new(false));
@@ -184,7 +261,7 @@ fn append_or_be_interrupted(log: &dyn Log, commands: &[NewCommand]) -> Result<Re
                     )));
                 }
                 Err(RecvTimeoutError::Timeout) if interrupted.load(Ordering::Relaxed) => {
-                    output::complain(&CliError::Interrupted);
+                    output::complain(interrupted_error);
                     // The thread waits for the log, for as long as that takes.
                     process::exit(UNKNOWN.into());
                 }
@@ -201,14 +278,4 @@ impl Drop for Over {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-fn print_appended(appended: &[(u64, &NewCommand)]) -> Result<(), CliError> {
-    let printed = output::print(|out| {
-        appended.iter().try_for_each(|(offset, command)| writeln!(out, "{offset}\t{}", command.text))
-    });
-    printed.map_err(|error| match error {
-        CliError::Output(source) => CliError::NotPrinted(source),
-        error => error,
-    })
 }

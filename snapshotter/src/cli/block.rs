@@ -7,14 +7,17 @@ use edgefold::{Action, ListName};
 use tracing::warn;
 
 use super::CliError;
-use super::append::{APPENDS, AppendArgs, RangesArgs, TermArgs, check_room};
+use super::append::{APPENDS, AppendArgs, TermArgs, check_room};
 use super::log_args::LogArgs;
+use super::ranges_args::RangesArgs;
 
 const BLOCK_EXAMPLES: &str = "\
 Examples:
   edgefold block 10.0.0.0/24 2001:db8::/48 --ttl 4h --origin waf --reason \"credential stuffing\"
   edgefold block 192.0.2.10-192.0.2.40
   edgefold block 192.0.2.1 --until 2026-12-01T00:00:00Z
+  edgefold block 198.51.0.0/16 --dry-run
+  grep ' 401 ' access.log | cut -d' ' -f1 | sort -u | edgefold block - --ttl 1h --reason \"many 401\"
 ";
 
 const ADD_EXAMPLES: &str = "\
@@ -74,11 +77,13 @@ impl PutArgs {
     fn run(&self, list: ListName) -> Result<ExitCode, CliError> {
         let time = self.append.time()?;
         let term = self.term.term(time)?;
+        let ranges = self.ranges.ranges()?;
         let log = self.log.open()?;
-        let is_new = check_room(&*log, &list)?;
-        let actions = self.ranges.ranges.iter().map(|&range| Action::Blacklist { list, range, term });
-        let status = self.append.append(&*log, actions, time)?;
-        if is_new {
+        let before = self.append.state(&*log, &list)?;
+        let is_new = check_room(before.as_ref(), &list)?;
+        let actions: Vec<Action> = ranges.into_iter().map(|range| Action::Blacklist { list, range, term }).collect();
+        let status = self.append.append(&*log, before.as_ref(), &actions, time)?;
+        if is_new && !self.append.dry_run {
             warn!(
                 "list {list} is new, and refuses: if that is not what you want, say what it does with `edgefold lists set {list} --action \
                  ...`, or remove it with `edgefold lists drop {list}`"

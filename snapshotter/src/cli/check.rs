@@ -12,6 +12,7 @@ use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
 use super::output::{self, Format};
 use super::pieces::{Extent, Pieces, blocks_in, refused};
+use super::ranges_args::RangesArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,9 +29,8 @@ Exit status: 0 if no part of them is refused, 1 if any part is, 2 on an error, 6
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct CheckArgs {
-    /// An address, a CIDR block, or first-last
-    #[arg(value_name = "RANGE", required = true)]
-    ranges: Vec<IpRange>,
+    #[command(flatten)]
+    ranges: RangesArgs,
     /// Say whether they are on this list, whatever it does; the exit status is then 1 if any part is on it
     #[arg(long, value_name = "NAME")]
     list: Option<ListName>,
@@ -64,12 +64,13 @@ struct Found<'a> {
 
 impl CheckArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
+        let ranges = self.ranges.ranges()?;
         let (fold, time) = self.moment.load(&*self.log.open()?)?;
         let found: Vec<Found<'_>> = match &self.list {
-            None => self.ranges.iter().map(|&range| find(&fold, range, time)).collect(),
+            None => ranges.iter().map(|&range| find(&fold, range, time)).collect(),
             Some(name) => {
                 let list = output::list(&fold, name)?;
-                self.ranges.iter().map(|&range| find_on(list, range, time)).collect()
+                ranges.iter().map(|&range| find_on(list, range, time)).collect()
             }
         };
         output::print(|out| match self.output {

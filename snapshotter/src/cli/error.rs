@@ -4,10 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use edgefold::{Appended, Error, ListName, MAX_NAMED_LISTS};
+use edgefold::{Appended, Error, ListName, MAX_NAMED_LISTS, Reject};
+use edgefold_formats::ReadError;
 use edgefold_snapshot::{EncodeError, OpenError};
 
-use super::{ERROR, UNKNOWN, USAGE_ERROR};
+use super::{ERROR, UNKNOWN, USAGE_ERROR, output};
 use crate::serve::ServeError;
 
 /// Why a subcommand failed.
@@ -25,6 +26,24 @@ pub(super) enum CliError {
     Usage(String),
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("{}: {source}", path.display())]
+    NotReadable { path: PathBuf, source: Box<ReadError> },
+    #[error("{}: {} of {} cannot be read, so nothing was appended:{shown}\n--skip-bad leaves them out", path.display(), output::number(*bad_entries), output::count(*entries, "entry"))]
+    BadEntries { path: PathBuf, shown: String, bad_entries: u64, entries: u64 },
+    #[error("{}: it has more than {} ranges, which is the limit: --max-ranges raises it", path.display(), output::number(*most))]
+    TooManyRanges { path: PathBuf, most: u64 },
+    #[error("{}: it has no entry, so nothing was appended: list {list} would be empty. `edgefold remove 0.0.0.0/0 ::/0 --list {list}` empties it", path.display())]
+    EmptyFeed { path: PathBuf, list: ListName },
+    #[error("nothing was appended: {why}")]
+    Limit { why: String },
+    #[error("{why}: of {} commands, {} were appended before; import the same again to complete it", output::number(*total as u64), output::number(*done as u64))]
+    ImportCutOff { done: usize, total: usize, why: String, status: u8 },
+    #[error("the log has no command at offset {offset}: `edgefold log` prints offsets")]
+    NoCommand { offset: u64 },
+    #[error("the record at offset {offset} was rejected, so it did nothing: {reject}")]
+    Rejected { offset: u64, reject: Reject },
+    #[error("{why}; nothing was appended. --dry-run shows what would change, --force appends it all the same")]
+    Guarded { why: String },
     #[error("{}: the file is empty", path.display())]
     EmptyFile { path: PathBuf },
     #[error("{}: {source}", path.display())]
@@ -64,9 +83,10 @@ impl CliError {
 
     pub(super) fn exit_status(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Log(Error::Property { .. } | Error::Unsupported { .. }) => USAGE_ERROR,
-            Self::Log(Error::Unacknowledged(_)) | Self::NotPrinted(_) => UNKNOWN,
-            Self::Log(Error::Partly { outcomes, .. }) if outcomes.contains(&Appended::Unknown) => UNKNOWN,
+            Self::Usage(_) => USAGE_ERROR,
+            Self::Log(error) => log_exit_status(error),
+            Self::NotPrinted(_) => UNKNOWN,
+            Self::ImportCutOff { status, .. } => *status,
             _ => ERROR,
         }
     }
@@ -79,6 +99,16 @@ impl From<ServeError> for CliError {
             ServeError::Admin { address, source } => Self::Admin { address, source },
             error => Self::Serve(error),
         }
+    }
+}
+
+/// The exit status after an error of the log.
+pub(super) fn log_exit_status(error: &Error) -> u8 {
+    match error {
+        Error::Property { .. } | Error::Unsupported { .. } => USAGE_ERROR,
+        Error::Unacknowledged(_) => UNKNOWN,
+        Error::Partly { outcomes, .. } if outcomes.contains(&Appended::Unknown) => UNKNOWN,
+        _ => ERROR,
     }
 }
 

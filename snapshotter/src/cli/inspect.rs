@@ -1,21 +1,19 @@
 //! `edgefold inspect`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use clap::Args;
 use edgefold::{ListActionText, LogTime};
 use edgefold_snapshot::{
-    ClientAddress, Freshness, Header, Layers, Named, OverlayList, Quoted, Refusal, Role, Settings, Snapshot,
+    ClientAddress, Freshness, Header, Named, OverlayList, Quoted, Refusal, Role, Settings,
 };
 use serde_json::{Map, Value, json};
 
-use super::CliError;
 use super::output::{self, Format};
+use super::{CliError, snapshot_file};
 use crate::ship::cut::generation_text;
-use crate::ship::ecds::{is_like_a_resource, snapshot_in};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,17 +38,9 @@ pub(super) struct InspectArgs {
 
 impl InspectArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
-        let (snapshot, size) = open(&self.file)?;
+        let (snapshot, size) = snapshot_file::open(&self.file)?;
         let snapshot = Arc::new(snapshot);
-        // Of an overlay without its base there is only what it adds.
-        let layers = match (&snapshot.header().role, &self.base) {
-            (Role::Overlay(_), Some(base)) => {
-                let found = Arc::new(open(base)?.0);
-                let layers = Layers::over(Arc::clone(&snapshot), &found);
-                layers.ok_or_else(|| CliError::OtherBase { path: self.file.clone(), base: base.clone() })?
-            }
-            _ => Layers::alone(Arc::clone(&snapshot)),
-        };
+        let layers = snapshot_file::layers(&self.file, &snapshot, self.base.as_deref())?;
         let Header { name, generation, as_of, settings, lists, .. } = snapshot.header();
         let (role, base) = match &snapshot.header().role {
             Role::Whole => ("whole", None),
@@ -62,11 +52,8 @@ impl InspectArgs {
             Role::Overlay(overlay) if self.base.is_none() => &*overlay.lists,
             _ => &[],
         };
-        if base.is_some() && self.base.is_none() && self.output == Format::Raw {
-            return Err(CliError::Usage(format!(
-                "{} has an overlay, which says what has changed since a base: add --base FILE with that",
-                self.file.display()
-            )));
+        if self.output == Format::Raw {
+            snapshot_file::check_complete(&self.file, &snapshot, self.base.as_deref())?;
         }
         let generation = generation_text(*generation);
         let as_of = LogTime::from_millis(*as_of).unwrap_or_default();
@@ -140,20 +127,6 @@ impl InspectArgs {
         })?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// The snapshot in a file, and the size of the file.
-fn open(path: &Path) -> Result<(Snapshot<Bytes>, usize), CliError> {
-    let bytes = Bytes::from(std::fs::read(path).map_err(CliError::file(path))?);
-    let size = bytes.len();
-    let path = path.to_owned();
-    let snapshot = match snapshot_in(&bytes) {
-        _ if bytes.is_empty() => return Err(CliError::EmptyFile { path }),
-        Some(snapshot) => Snapshot::open(snapshot),
-        None if is_like_a_resource(&bytes) => return Err(CliError::DamagedResource { path }),
-        None => Snapshot::open(bytes),
-    };
-    Ok((snapshot.map_err(|source| CliError::NotASnapshot { path, source: Box::new(source) })?, size))
 }
 
 /// The settings as in a settings file, except that the maximum age is in seconds, with the moment from which it counts.

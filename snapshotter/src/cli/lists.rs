@@ -206,8 +206,10 @@ impl SetArgs {
             );
         }
         let log = self.log.open()?;
-        let _is_new = check_room(&*log, &list)?;
-        self.append.append(&*log, [Action::List { list, action }], time)
+        // What is on the list decides whether it would block too much.
+        let before = self.append.state(&*log, &list)?;
+        let _is_new = check_room(before.as_ref(), &list)?;
+        self.append.append(&*log, before.as_ref(), &[Action::List { list, action }], time)
     }
 
     fn list_action(&self) -> Result<ListAction, CliError> {
@@ -254,6 +256,8 @@ impl SetArgs {
 impl DropArgs {
     fn run(self) -> Result<ExitCode, CliError> {
         let time = self.append.time()?;
-        self.append.append(&*self.log.open()?, [Action::Unlist { list: self.list }], time)
+        let log = self.log.open()?;
+        let before = if self.append.dry_run { self.append.state(&*log, &self.list)? } else { None };
+        self.append.append(&*log, before.as_ref(), &[Action::Unlist { list: self.list }], time)
     }
 }

@@ -10,9 +10,15 @@ mod allow;
 mod append;
 mod block;
 mod check;
+mod diff;
+mod difference;
 mod error;
 mod explain;
+mod export;
+mod feed;
 mod fleet;
+mod guard;
+mod import;
 mod init;
 mod inspect;
 mod list;
@@ -24,13 +30,16 @@ mod moment_args;
 mod output;
 mod pieces;
 mod progress;
+mod ranges_args;
 mod rebuild;
 mod rejects;
 mod serve;
 mod settings_args;
 mod snapshot;
 mod snapshot_args;
+mod snapshot_file;
 mod time_arg;
+mod undo;
 mod verify;
 
 use error::CliError;
@@ -77,6 +86,10 @@ enum Subcommand {
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
     Log(log::LogCommandArgs),
+    Diff(diff::DiffArgs),
+    Undo(undo::UndoArgs),
+    Import(import::ImportArgs),
+    Export(export::ExportArgs),
     Serve(Box<serve::ServeArgs>),
     Fleet(fleet::FleetArgs),
     Snapshot(snapshot::SnapshotArgs),
@@ -119,6 +132,10 @@ impl Subcommand {
             Self::Check(args) => args.run(),
             Self::Explain(args) => args.run(),
             Self::Log(args) => args.run(),
+            Self::Diff(args) => args.run(),
+            Self::Undo(args) => args.run(),
+            Self::Import(args) => args.run(),
+            Self::Export(args) => args.run(),
             Self::Serve(args) => args.run(),
             Self::Fleet(args) => args.run(),
             Self::Snapshot(args) => args.run(),

@@ -13,6 +13,7 @@ use jiff::tz::{Offset, TimeZone};
 use serde_json::{Value, json};
 
 use super::CliError;
+use crate::addresses::Addresses;
 
 /// An output format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -171,12 +172,24 @@ pub(super) fn one_line(text: &str) -> String {
 /// A number of things: `1 range`, `2,000 ranges`.
 pub(super) fn count(number: impl Into<u128>, thing: &str) -> String {
     let number = number.into();
-    let plural = match number {
-        1 => "",
-        _ if thing.ends_with('s') => "es",
-        _ => "s",
-    };
-    format!("{} {thing}{plural}", self::number(number))
+    let text = self::number(number);
+    match (number, thing.strip_suffix('y')) {
+        (1, _) => format!("{text} {thing}"),
+        (_, Some(stem)) => format!("{text} {stem}ies"),
+        (_, None) if thing.ends_with('s') => format!("{text} {thing}es"),
+        (_, None) => format!("{text} {thing}s"),
+    }
+}
+
+/// How many addresses: `256 addresses`, `3 IPv6 addresses`, `256 IPv4 and 3 IPv6 addresses`. Very many are a power of two.
+pub(super) fn addresses(Addresses { ipv4, ipv6, .. }: Addresses) -> String {
+    let ipv6_words = if ipv6 < 1 << 64 { number(ipv6) } else { format!("about 2^{}", ipv6.ilog2()) };
+    match (ipv4, ipv6) {
+        (ipv4, 0) => count(ipv4, "address"),
+        (0, 1) => "1 IPv6 address".to_owned(),
+        (0, _) => format!("{ipv6_words} IPv6 addresses"),
+        (ipv4, _) => format!("{} IPv4 and {ipv6_words} IPv6 addresses", number(ipv4)),
+    }
 }
 
 /// `FIRST<TAB>LAST<TAB>UNTIL`, where `-` stands for forever.

@@ -1,4 +1,4 @@
-//! Shows how far a long read has come: as a bar on a terminal, else as a line in the log every few seconds.
+//! Shows how far a long job has come: as a bar on a terminal, else as a line in the log every few seconds.
 
 use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
@@ -20,15 +20,22 @@ pub(super) fn observed(log: Box<dyn Log>) -> Box<dyn Log> {
     let shown = Mutex::new(None::<Shown>);
     Box::new(Observed::new(log, move |reading, progress| {
         let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.get_or_insert_with(|| Shown::new(reading)).advance(progress);
+        shown.get_or_insert_with(|| Shown::new(what(reading))).advance(progress);
         if progress.done >= progress.total {
             *shown = None;
         }
     }))
 }
 
-/// One read that is shown.
-struct Shown {
+fn what(reading: Reading) -> &'static str {
+    match reading {
+        Reading::Commands => "reading the commands",
+        Reading::View => "reading the view of ranges",
+    }
+}
+
+/// One job that is shown.
+pub(super) struct Shown {
     what: &'static str,
     bar: Option<ProgressBar>,
     started: Instant,
@@ -36,11 +43,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(reading: Reading) -> Self {
-        let what = match reading {
-            Reading::Commands => "reading the commands",
-            Reading::View => "reading the view of ranges",
-        };
+    pub(super) fn new(what: &'static str) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
             let style = ProgressStyle::with_template(
@@ -56,7 +59,7 @@ impl Shown {
         Self { what, bar, started: now, logged: now }
     }
 
-    fn advance(&mut self, progress: Progress) {
+    pub(super) fn advance(&mut self, progress: Progress) {
         if let Some(bar) = &self.bar {
             bar.set_length(progress.total);
             bar.set_position(progress.done);

@@ -1,0 +1,166 @@
+//! `edgefold diff`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::Args;
+use edgefold::{
+    Block, Fold, Follower, ListName, LogTime, Moment, Position, SavedList, Until, now, replay,
+};
+
+use super::difference::{self, between_folds};
+use super::feed::FeedArgs;
+use super::log_args::LogArgs;
+use super::output::{self, Format};
+use super::time_arg::{MOMENT, moment};
+use super::{CliError, snapshot_file};
+
+const EXAMPLES: &str = "\
+Examples:
+  edgefold diff 24h now
+  edgefold diff 1041 1042                     # what the command at offset 1041 changed
+  edgefold diff now /var/lib/edgefold/edgefold.pb
+  edgefold diff now tor.txt --list tor-exits -o json
+
+A number is an offset: the state after all commands below it. A moment is looked at by the times of the commands, as with --as-of. A file is a \
+snapshot, an ECDS file, or anything that `edgefold import` reads: write ./NAME if it could be taken for something else. A file of ranges is \
+compared with one list.
+
+Exit status: 0 if nothing differs, 1 if something does, 2 on an error, 64 for a usage error.";
+
+/// The most ranges of a file.
+const MOST_RANGES: u64 = 50_000_000;
+
+/// Print what differs between two moments of the log, snapshots or files: ranges added, removed, or with another end
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct DiffArgs {
+    /// now, an offset, a moment, or a file
+    #[arg(value_name = "FROM")]
+    from: Point,
+    /// now, an offset, a moment, or a file
+    #[arg(value_name = "TO")]
+    to: Point,
+    /// Only this list; with a file of ranges, the list that it is compared with
+    #[arg(long, value_name = "NAME")]
+    list: Option<ListName>,
+    /// The file with the base, if a file has an overlay
+    #[arg(long, value_name = "FILE")]
+    base: Option<PathBuf>,
+    /// The output format; raw has a line CHANGE<TAB>LIST<TAB>FIRST<TAB>LAST<TAB>UNTIL BEFORE<TAB>UNTIL for each range, where CHANGE is
+    /// added, removed, until or does. The last says what the list did and does, instead of its ends
+    #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
+    output: Format,
+    #[command(flatten)]
+    feed: FeedArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// One side.
+#[derive(Clone, Debug)]
+enum Point {
+    Now,
+    Offset(u64),
+    Time(LogTime),
+    File(PathBuf),
+}
+
+impl FromStr for Point {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "now" {
+            return Ok(Self::Now);
+        }
+        if let Ok(offset) = text.parse() {
+            return Ok(Self::Offset(offset));
+        }
+        if let Ok(time) = moment(text) {
+            return Ok(Self::Time(time));
+        }
+        if text == "-" || Path::new(text).exists() {
+            return Ok(Self::File(text.into()));
+        }
+        Err(format!("there is no such file, and it is neither now, nor an offset, nor a moment such as {MOMENT}"))
+    }
+}
+
+/// What one side has.
+struct State {
+    fold: Fold,
+    time: LogTime,
+    /// Whether it knows when ranges end.
+    knows_ends: bool,
+    /// Whether it knows what lists do.
+    knows_actions: bool,
+    /// The only list that it has, if it is a file of ranges.
+    only: Option<ListName>,
+}
+
+impl DiffArgs {
+    pub(super) fn run(&self) -> Result<ExitCode, CliError> {
+        let now = now();
+        let (mut from, mut to) = (self.load(&self.from, now)?, self.load(&self.to, now)?);
+        if !(from.knows_ends && to.knows_ends) {
+            from.forget_ends();
+            to.forget_ends();
+        }
+        if !(from.knows_actions && to.knows_actions) {
+            from.forget_actions();
+            to.forget_actions();
+        }
+        let only = from.only.or(to.only).or(self.list);
+        let differences = between_folds((&from.fold, from.time), (&to.fold, to.time), |list| only.is_none_or(|only| only == list));
+        output::print_long(|out| difference::print(&differences, self.output, "nothing differs", out))?;
+        Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+
+    fn load(&self, point: &Point, now: LogTime) -> Result<State, CliError> {
+        let of_log = |fold, time| State { fold, time, knows_ends: true, knows_actions: true, only: None };
+        Ok(match point {
+            Point::Now => of_log(Follower::load(&*self.log.open()?)?.fold, now),
+            Point::Offset(offset) => {
+                let fold = replay(&*self.log.open()?, Moment::Offset(*offset))?;
+                let time = fold.position().log_time;
+                of_log(fold, time)
+            }
+            Point::Time(time) => of_log(replay(&*self.log.open()?, Moment::Time(*time))?, *time),
+            Point::File(path) if snapshot_file::is_one(path)? => {
+                let lists = snapshot_file::lists(path, self.base.as_deref())?;
+                State { fold: fold_of(lists), time: now, knows_ends: false, knows_actions: true, only: None }
+            }
+            Point::File(path) => {
+                let list = self.list.unwrap_or(ListName::DEFAULT);
+                let feed = self.feed.read(path, list, now, MOST_RANGES)?;
+                let saved = SavedList { name: list, action: None, blocks: feed.list.blocks().collect() };
+                let knows_ends = feed.format.says_ends();
+                State { fold: fold_of([saved]), time: now, knows_ends, knows_actions: false, only: Some(list) }
+            }
+        })
+    }
+}
+
+impl State {
+    fn forget_ends(&mut self) {
+        let time = self.time;
+        self.map(|list| {
+            let ranges = list.ranges_at(time).map(|range| Block { range, until: Until::FOREVER });
+            SavedList { name: list.name(), action: list.stated_action().cloned(), blocks: ranges.collect() }
+        });
+    }
+
+    fn forget_actions(&mut self) {
+        self.map(|list| SavedList { name: list.name(), action: None, blocks: list.blocks().collect() });
+    }
+
+    fn map(&mut self, saved: impl Fn(&edgefold::List) -> SavedList) {
+        self.fold = fold_of(self.fold.lists().iter().map(saved));
+    }
+}
+
+/// A fold with these lists, which are disjoint ranges in order, as far as there may be so many.
+fn fold_of(lists: impl IntoIterator<Item = SavedList>) -> Fold {
+    Fold::resume(Position::default(), lists).unwrap_or_default()
+}

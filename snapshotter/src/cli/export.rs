@@ -1,0 +1,100 @@
+//! `edgefold export`
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use edgefold::{Block, Fold, List, ListAction, ListName, LogTime, Share};
+use edgefold_formats::{Format, WriteOptions, write};
+use tracing::warn;
+
+use super::feed::format_parser;
+use super::log_args::LogArgs;
+use super::moment_args::MomentArgs;
+use super::{CliError, output};
+use crate::ship::files::replace_file;
+
+const EXAMPLES: &str = "\
+Examples:
+  edgefold export --format nftables | sudo nft -f -
+  edgefold export --format nginx-deny -o /etc/nginx/blocked.conf
+  edgefold export --format csv --list tor-exits
+  edgefold export --format cidr --as-of 2026-11-22T17:00:00Z
+
+Without --list, what is exported is what is refused: the ranges of all lists that refuse, without what a list exempts.";
+
+/// Write ranges in the format of another program: a firewall, a proxy or a database
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ExportArgs {
+    /// The format. docs/lists.md describes each
+    #[arg(long, value_name = "FORMAT", value_parser = format_parser(Format::is_written))]
+    format: Format,
+    /// Only this list, whatever it does [default: what is refused]
+    #[arg(long, value_name = "NAME")]
+    list: Option<ListName>,
+    /// The file to write [default: stdout]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// What the set, map or variable in the file is called, in formats that name it [default: edgefold, or the list]
+    #[arg(long, value_name = "NAME")]
+    name: Option<ListName>,
+    #[command(flatten)]
+    moment: MomentArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+impl ExportArgs {
+    pub(super) fn run(&self) -> Result<ExitCode, CliError> {
+        let (fold, time) = self.moment.load(&*self.log.open()?)?;
+        let list = match &self.list {
+            Some(name) => output::list(&fold, name)?.clone(),
+            None => refused(&fold, time),
+        };
+        if !self.format.says_ends() && list.next_expiry(time).is_some() {
+            warn!("{} cannot say when a range ends: export again when one has", self.format);
+        }
+        let name = self.name.or(self.list).map_or("edgefold".to_owned(), |name| name.to_string());
+        let options = WriteOptions { now: time, name };
+        let mut blocks = list.blocks();
+        let mut blocks: Box<dyn Iterator<Item = Block>> =
+            if self.format.says_ends() { Box::new(blocks.by_ref()) } else { Box::new(without_ends(&list, time)) };
+        let mut export = |out: &mut dyn Write| write(self.format, &mut *blocks, &options, out);
+        match &self.output {
+            None => output::print(export)?,
+            Some(path) => {
+                let mut bytes = Vec::new();
+                // Nobody ever reads half of it.
+                export(&mut bytes).and_then(|()| replace_file(path, &bytes)).map_err(CliError::file(path))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The ranges in force, with those that touch joined: their ends do not matter.
+fn without_ends(list: &List, time: LogTime) -> impl Iterator<Item = Block> {
+    list.ranges_at(time).map(|range| Block { range, until: edgefold::Until::FOREVER })
+}
+
+/// What is refused: what is on lists that refuse, without what is on lists that exempt.
+fn refused(fold: &Fold, time: LogTime) -> List {
+    let mut refused = List::new(ListName::DEFAULT);
+    for list in fold.lists() {
+        match list.action() {
+            ListAction::Deny { share, .. } if *share == Share::ALL => {
+                list.blocks().filter(|block| block.until.holds_at(time)).for_each(|block| refused.put(block));
+            }
+            ListAction::Deny { share, .. } => {
+                warn!("list {} is left out: it refuses {share} of the clients, which no range can say", list.name());
+            }
+            ListAction::Exempt | ListAction::Shadow | ListAction::Tag => {}
+        }
+    }
+    for list in fold.lists().iter().filter(|list| *list.action() == ListAction::Exempt) {
+        list.ranges_at(time).for_each(|range| refused.take(range));
+    }
+    refused
+}
