@@ -74,7 +74,7 @@ impl FeedArgs {
         let mut input = BufReader::with_capacity(1 << 16, input);
         let mut head = Vec::new();
         (&mut input).take(HEAD_BYTES).read_to_end(&mut head).map_err(CliError::file(&name))?;
-        let of_name = || None;
+        let of_name = || path.file_name().and_then(|name| Format::of_file_name(&name.to_string_lossy()));
         let Some(format) = self.format.or_else(of_name).or_else(|| Format::detect(&head)) else {
             return Err(CliError::Usage(format!(
                 "{}: it is not clear which format this is: say so with --format",

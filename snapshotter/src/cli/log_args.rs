@@ -23,10 +23,10 @@ pub(super) struct LogArgs {
 #[command(next_help_heading = "Kafka options")]
 struct KafkaArgs {
     /// Set a property of librdkafka, such as security.protocol=SASL_SSL; may be repeated
-    #[arg(short = 'X', value_name = "KEY=VALUE", value_parser = property)]
+    #[arg(short = 'X', long = "property", value_name = "KEY=VALUE", value_parser = property)]
     properties: Vec<(String, String)>,
     /// Read properties of librdkafka from a file with a KEY=VALUE on each line; -X overrides it
-    #[arg(short = 'F', value_name = "FILE")]
+    #[arg(short = 'F', long, value_name = "FILE")]
     properties_file: Option<PathBuf>,
 }
 

@@ -3,13 +3,16 @@
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 mod admin_args;
 mod allow;
 mod append;
 mod block;
 mod check;
+mod completions;
+mod config;
+mod config_file;
 mod diff;
 mod difference;
 mod error;
@@ -25,6 +28,7 @@ mod list;
 mod lists;
 mod log;
 mod log_args;
+mod man;
 mod module;
 mod moment_args;
 mod output;
@@ -98,16 +102,16 @@ enum Subcommand {
     Rebuild(rebuild::RebuildArgs),
     Inspect(inspect::InspectArgs),
     Module(module::ModuleArgs),
+    Config(config::ConfigArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// Runs the command line, and returns its exit status.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _printed = error.print();
-            return if error.use_stderr() { USAGE_ERROR.into() } else { ExitCode::SUCCESS };
-        }
+        Err(status) => return status,
     };
     start_logging(matches!(cli.subcommand, Subcommand::Serve(_)));
     match cli.subcommand.run() {
@@ -117,6 +121,29 @@ pub fn main() -> ExitCode {
             error.exit_status().into()
         }
     }
+}
+
+/// Reads the command line, with the defaults of the configuration file, or returns the exit status if there is nothing to run.
+fn parse() -> Result<Cli, ExitCode> {
+    let found = config_file::ConfigFile::find().and_then(|file| match &file {
+        None => Ok((None, Cli::command())),
+        Some(of) => of.apply(Cli::command()).map(|command| (file.as_ref().map(|file| file.path.clone()), command)),
+    });
+    let (file, command) = found.map_err(|error| {
+        output::complain(&error);
+        ExitCode::from(error.exit_status())
+    })?;
+    let matches = command.try_get_matches();
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+        let _printed = error.print();
+        if !error.use_stderr() {
+            return ExitCode::SUCCESS;
+        }
+        if let Some(path) = file {
+            output::say(&format!("some defaults come from {}: see `edgefold config`", path.display()));
+        }
+        USAGE_ERROR.into()
+    })
 }
 
 impl Subcommand {
@@ -144,6 +171,9 @@ impl Subcommand {
             Self::Rebuild(args) => args.run(),
             Self::Inspect(args) => args.run(),
             Self::Module(args) => args.run(),
+            Self::Config(args) => args.run(),
+            Self::Completions(args) => args.run(),
+            Self::Man(args) => args.run(),
         }
     }
 }
