@@ -4,7 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::about::About;
-use crate::{cisco, csv, dshield, f5, haproxy, ipset, juniper, lines, mikrotik, nftables, nftables_json, nginx};
+use crate::{
+    aws, azure, cisco, csv, dshield, f5, gcp, haproxy, ipset, json, juniper, lines, mikrotik, nftables, nftables_json,
+    nginx, spamhaus_json,
+};
 
 /// The format of a file.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -42,6 +45,16 @@ pub enum Format {
     Cisco,
     /// Prefix lists of Juniper's Junos.
     Juniper,
+    /// edgefold's own JSON.
+    Json,
+    /// Spamhaus DROP as lines of JSON.
+    SpamhausJson,
+    /// The address ranges of AWS.
+    Aws,
+    /// The address ranges of Google.
+    Gcp,
+    /// The service tags of Azure.
+    Azure,
 }
 
 impl Format {
@@ -63,6 +76,11 @@ impl Format {
         Self::F5,
         Self::Cisco,
         Self::Juniper,
+        Self::Json,
+        Self::SpamhausJson,
+        Self::Aws,
+        Self::Gcp,
+        Self::Azure,
     ];
 
     pub(crate) fn about(self) -> &'static About {
@@ -83,6 +101,11 @@ impl Format {
             Self::F5 => &f5::F5,
             Self::Cisco => &cisco::CISCO,
             Self::Juniper => &juniper::JUNIPER,
+            Self::Json => &json::ABOUT,
+            Self::SpamhausJson => &spamhaus_json::ABOUT,
+            Self::Aws => &aws::ABOUT,
+            Self::Gcp => &gcp::ABOUT,
+            Self::Azure => &azure::ABOUT,
         }
     }
 

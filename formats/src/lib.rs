@@ -18,17 +18,22 @@
 
 mod about;
 mod address;
+mod aws;
+mod azure;
 mod cisco;
 mod csv;
 mod dshield;
+mod elements;
 mod ends;
 mod error;
 mod f5;
 mod fields;
 mod format;
+mod gcp;
 mod haproxy;
 mod input;
 mod ipset;
+mod json;
 mod juniper;
 mod lines;
 mod mikrotik;
@@ -37,6 +42,9 @@ mod nested;
 mod nftables;
 mod nftables_json;
 mod nginx;
+mod spamhaus_json;
+#[cfg(test)]
+mod testing;
 mod tokens;
 
 pub use edgefold::{Block, LogTime, Until};
