@@ -64,7 +64,7 @@ pub(crate) fn each_element(
     each: &mut EachElement<'_>,
 ) -> Result<(), ReadError> {
     first_byte(input)?;
-    let budget = Budget::default();
+    let budget = Budget::new(MAX_DOCUMENT_BYTES);
     let reader = BufReader::with_capacity(BUFFER_BYTES, budget.limit(input));
     let mut walk = Walk { each, budget: Some(&budget), found: false, stopped: false };
     let mut json = serde_json::Deserializer::from_reader(reader);
@@ -138,15 +138,17 @@ pub(crate) fn is_value(value: Option<&str>, wanted: &str) -> bool {
 const BUFFER_BYTES: usize = 32 << 10;
 
 /// How many bytes may still be read for one entry, so that a document has no limit but what is held of it has.
-pub(crate) struct Budget(Cell<u64>);
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self(Cell::new(MAX_DOCUMENT_BYTES))
-    }
+pub(crate) struct Budget {
+    left: Cell<u64>,
+    most: u64,
 }
 
 impl Budget {
+    /// Entries of at most this many bytes, and of what the reader buffers.
+    pub(crate) fn new(most: u64) -> Self {
+        Self { left: Cell::new(most), most }
+    }
+
     /// The input, which fails when the budget is spent.
     pub(crate) fn limit<'a>(&'a self, input: &'a mut dyn BufRead) -> impl Read + 'a {
         Limited { input, budget: self }
@@ -154,11 +156,11 @@ impl Budget {
 
     /// Begins the next entry.
     pub(crate) fn renew(&self) {
-        self.0.set(MAX_DOCUMENT_BYTES);
+        self.left.set(self.most);
     }
 
     pub(crate) fn is_spent(&self) -> bool {
-        self.0.get() == 0
+        self.left.get() == 0
     }
 }
 
@@ -170,7 +172,7 @@ struct Limited<'a> {
 impl Read for Limited<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let read = self.input.read(bytes)?;
-        self.budget.0.set(self.budget.0.get().saturating_sub(read as u64));
+        self.budget.left.set(self.budget.left.get().saturating_sub(read as u64));
         if self.budget.is_spent() { Err(io::Error::other("an entry is too large")) } else { Ok(read) }
     }
 }

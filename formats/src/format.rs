@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use crate::about::About;
 use crate::{
-    aws, azure, cisco, csv, dshield, f5, gcp, haproxy, ipset, json, juniper, lines, mikrotik, nftables, nftables_json,
-    nginx, spamhaus_json,
+    aws, azure, cisco, crowdsec, csv, dshield, f5, gcp, haproxy, ipset, json, juniper, lines, mikrotik, nftables,
+    nftables_json, nginx, spamhaus_json,
 };
 
 /// The format of a file.
@@ -55,6 +55,8 @@ pub enum Format {
     Gcp,
     /// The service tags of Azure.
     Azure,
+    /// Decisions of CrowdSec.
+    Crowdsec,
 }
 
 impl Format {
@@ -81,6 +83,7 @@ impl Format {
         Self::Aws,
         Self::Gcp,
         Self::Azure,
+        Self::Crowdsec,
     ];
 
     pub(crate) fn about(self) -> &'static About {
@@ -106,6 +109,7 @@ impl Format {
             Self::Aws => &aws::ABOUT,
             Self::Gcp => &gcp::ABOUT,
             Self::Azure => &azure::ABOUT,
+            Self::Crowdsec => &crowdsec::ABOUT,
         }
     }
 

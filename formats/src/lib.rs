@@ -21,6 +21,7 @@ mod address;
 mod aws;
 mod azure;
 mod cisco;
+mod crowdsec;
 mod csv;
 mod dshield;
 mod elements;
