@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::about::About;
 use crate::{
     aws, azure, cisco, crowdsec, csv, dshield, f5, gcp, haproxy, ipset, json, juniper, lines, mikrotik, nftables,
-    nftables_json, nginx, spamhaus_json,
+    nftables_json, nginx, spamhaus_json, stix,
 };
 
 /// The format of a file.
@@ -57,6 +57,8 @@ pub enum Format {
     Azure,
     /// Decisions of CrowdSec.
     Crowdsec,
+    /// The indicators of a STIX bundle.
+    Stix,
 }
 
 impl Format {
@@ -84,6 +86,7 @@ impl Format {
         Self::Gcp,
         Self::Azure,
         Self::Crowdsec,
+        Self::Stix,
     ];
 
     pub(crate) fn about(self) -> &'static About {
@@ -110,6 +113,7 @@ impl Format {
             Self::Gcp => &gcp::ABOUT,
             Self::Azure => &azure::ABOUT,
             Self::Crowdsec => &crowdsec::ABOUT,
+            Self::Stix => &stix::ABOUT,
         }
     }
 

@@ -44,6 +44,7 @@ mod nftables;
 mod nftables_json;
 mod nginx;
 mod spamhaus_json;
+mod stix;
 #[cfg(test)]
 mod testing;
 mod tokens;
