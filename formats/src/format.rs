@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use crate::about::About;
 use crate::{
-    aws, azure, cisco, crowdsec, csv, dshield, f5, gcp, haproxy, ipset, json, juniper, lines, mikrotik, nftables,
-    nftables_json, nginx, spamhaus_json, stix,
+    aws, azure, cisco, crowdsec, csv, dshield, envoy_rbac, f5, gcp, haproxy, ipset, json, juniper, lines, mikrotik,
+    nftables, nftables_json, nginx, spamhaus_json, stix,
 };
 
 /// The format of a file.
@@ -59,6 +59,8 @@ pub enum Format {
     Crowdsec,
     /// The indicators of a STIX bundle.
     Stix,
+    /// Envoy's RBAC filter with an IP matcher.
+    EnvoyRbac,
 }
 
 impl Format {
@@ -87,6 +89,7 @@ impl Format {
         Self::Azure,
         Self::Crowdsec,
         Self::Stix,
+        Self::EnvoyRbac,
     ];
 
     pub(crate) fn about(self) -> &'static About {
@@ -114,6 +117,7 @@ impl Format {
             Self::Azure => &azure::ABOUT,
             Self::Crowdsec => &crowdsec::ABOUT,
             Self::Stix => &stix::ABOUT,
+            Self::EnvoyRbac => &envoy_rbac::ABOUT,
         }
     }
 

@@ -26,6 +26,7 @@ mod csv;
 mod dshield;
 mod elements;
 mod ends;
+mod envoy_rbac;
 mod error;
 mod f5;
 mod fields;
