@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::about::About;
 use crate::{
     aws, azure, cisco, crowdsec, csv, dshield, envoy_rbac, f5, gcp, haproxy, ipset, json, juniper, lines, mikrotik,
-    nftables, nftables_json, nginx, spamhaus_json, stix,
+    mmdb, nftables, nftables_json, nginx, spamhaus_json, stix,
 };
 
 /// The format of a file.
@@ -61,6 +61,8 @@ pub enum Format {
     Stix,
     /// Envoy's RBAC filter with an IP matcher.
     EnvoyRbac,
+    /// A MaxMind database.
+    Mmdb,
 }
 
 impl Format {
@@ -90,6 +92,7 @@ impl Format {
         Self::Crowdsec,
         Self::Stix,
         Self::EnvoyRbac,
+        Self::Mmdb,
     ];
 
     pub(crate) fn about(self) -> &'static About {
@@ -118,6 +121,7 @@ impl Format {
             Self::Crowdsec => &crowdsec::ABOUT,
             Self::Stix => &stix::ABOUT,
             Self::EnvoyRbac => &envoy_rbac::ABOUT,
+            Self::Mmdb => &mmdb::ABOUT,
         }
     }
 
@@ -161,6 +165,11 @@ impl Format {
     pub fn detect(head: &[u8]) -> Option<Self> {
         Self::ALL.iter().rev().copied().find(|format| (format.about().looks_like)(head))
     }
+
+    /// Which format a file of this name has, for formats that cannot be told by their first kilobytes: a MaxMind database.
+    pub fn of_file_name(name: &str) -> Option<Self> {
+        name.rsplit_once('.').filter(|(_, extension)| extension.eq_ignore_ascii_case("mmdb")).map(|_| Self::Mmdb)
+    }
 }
 
 impl fmt::Display for Format {
@@ -183,4 +192,36 @@ impl FromStr for Format {
 #[error("there is no format {found:?}: there are {}", Format::ALL.iter().map(|format| format.name()).collect::<Vec<_>>().join(", "))]
 pub struct UnknownFormat {
     found: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_maxmind_database_is_known_by_its_name() {
+        for (name, format) in [
+            ("GeoLite2-Country.mmdb", Some(Format::Mmdb)),
+            ("feeds/asn.MMDB", Some(Format::Mmdb)),
+            ("mmdb", None),
+            ("asn.mmdb.gz", None),
+            ("drop.json", None),
+        ] {
+            assert_eq!(Format::of_file_name(name), format, "{name}");
+        }
+    }
+
+    #[test]
+    fn json_of_others_is_not_taken_for_one_of_the_formats() {
+        for head in [
+            "{}",
+            "[]",
+            "{\"prefixes\": []}",
+            "[{\"ip\": \"192.0.2.1\"}]",
+            "{\"first\": 1, \"last\": 2, \"until\": 3}",
+            "7",
+        ] {
+            assert_eq!(Format::detect(head.as_bytes()), None, "{head}");
+        }
+    }
 }

@@ -39,6 +39,7 @@ mod json;
 mod juniper;
 mod lines;
 mod mikrotik;
+mod mmdb;
 mod names;
 mod nested;
 mod nftables;
