@@ -332,7 +332,8 @@ fn write(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &
             let decision = Decision {
                 duration: Some(duration.clone()),
                 reason: Some(format!("edgefold {}", options.name)),
-                scope: Some(if is_address { "ip" } else { "range" }.to_owned()),
+                // As CrowdSec prints it: in lower case it would not look the address up in its allowlists.
+                scope: Some(if is_address { "Ip" } else { "Range" }.to_owned()),
                 kind: Some(BAN.to_owned()),
                 value: Some(if is_address { cidr.addr().to_string() } else { cidr.to_string() }),
                 ..Decision::default()
@@ -560,9 +561,9 @@ mod tests {
         assert_eq!(round_trip(Format::Crowdsec, &[]), Vec::<String>::new());
         let text = concat!(
             "[\n",
-            r#"  {"duration":"4h0m0.500s","reason":"edgefold default","scope":"ip","type":"ban","value":"192.0.2.1"},"#,
+            r#"  {"duration":"4h0m0.500s","reason":"edgefold default","scope":"Ip","type":"ban","value":"192.0.2.1"},"#,
             "\n",
-            r#"  {"duration":"876000h0m0s","reason":"edgefold default","scope":"range","type":"ban","value":"192.0.2.2/31"}"#,
+            r#"  {"duration":"876000h0m0s","reason":"edgefold default","scope":"Range","type":"ban","value":"192.0.2.2/31"}"#,
             "\n]\n"
         );
         let blocks = blocks(&["192.0.2.1 until 2026-11-26T16:00:00.5Z", "192.0.2.2/31"]);
