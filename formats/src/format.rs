@@ -4,7 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::about::About;
-use crate::{cisco, csv, dshield, f5, haproxy, ipset, juniper, lines, mikrotik, nftables, nftables_json, nginx};
+use crate::{
+    aws, azure, cisco, crowdsec, csv, dshield, envoy_rbac, f5, gcp, haproxy, ipset, json, juniper, lines, mikrotik,
+    mmdb, nftables, nftables_json, nginx, spamhaus_json, stix,
+};
 
 /// The format of a file.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -42,6 +45,24 @@ pub enum Format {
     Cisco,
     /// Prefix lists of Juniper's Junos.
     Juniper,
+    /// edgefold's own JSON.
+    Json,
+    /// Spamhaus DROP as lines of JSON.
+    SpamhausJson,
+    /// The address ranges of AWS.
+    Aws,
+    /// The address ranges of Google.
+    Gcp,
+    /// The service tags of Azure.
+    Azure,
+    /// Decisions of CrowdSec.
+    Crowdsec,
+    /// The indicators of a STIX bundle.
+    Stix,
+    /// Envoy's RBAC filter with an IP matcher.
+    EnvoyRbac,
+    /// A MaxMind database.
+    Mmdb,
 }
 
 impl Format {
@@ -63,6 +84,15 @@ impl Format {
         Self::F5,
         Self::Cisco,
         Self::Juniper,
+        Self::Json,
+        Self::SpamhausJson,
+        Self::Aws,
+        Self::Gcp,
+        Self::Azure,
+        Self::Crowdsec,
+        Self::Stix,
+        Self::EnvoyRbac,
+        Self::Mmdb,
     ];
 
     pub(crate) fn about(self) -> &'static About {
@@ -83,6 +113,15 @@ impl Format {
             Self::F5 => &f5::F5,
             Self::Cisco => &cisco::CISCO,
             Self::Juniper => &juniper::JUNIPER,
+            Self::Json => &json::ABOUT,
+            Self::SpamhausJson => &spamhaus_json::ABOUT,
+            Self::Aws => &aws::ABOUT,
+            Self::Gcp => &gcp::ABOUT,
+            Self::Azure => &azure::ABOUT,
+            Self::Crowdsec => &crowdsec::ABOUT,
+            Self::Stix => &stix::ABOUT,
+            Self::EnvoyRbac => &envoy_rbac::ABOUT,
+            Self::Mmdb => &mmdb::ABOUT,
         }
     }
 
@@ -126,6 +165,11 @@ impl Format {
     pub fn detect(head: &[u8]) -> Option<Self> {
         Self::ALL.iter().rev().copied().find(|format| (format.about().looks_like)(head))
     }
+
+    /// Which format a file of this name has, for formats that cannot be told by their first kilobytes: a MaxMind database.
+    pub fn of_file_name(name: &str) -> Option<Self> {
+        name.rsplit_once('.').filter(|(_, extension)| extension.eq_ignore_ascii_case("mmdb")).map(|_| Self::Mmdb)
+    }
 }
 
 impl fmt::Display for Format {
@@ -148,4 +192,36 @@ impl FromStr for Format {
 #[error("there is no format {found:?}: there are {}", Format::ALL.iter().map(|format| format.name()).collect::<Vec<_>>().join(", "))]
 pub struct UnknownFormat {
     found: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_maxmind_database_is_known_by_its_name() {
+        for (name, format) in [
+            ("GeoLite2-Country.mmdb", Some(Format::Mmdb)),
+            ("feeds/asn.MMDB", Some(Format::Mmdb)),
+            ("mmdb", None),
+            ("asn.mmdb.gz", None),
+            ("drop.json", None),
+        ] {
+            assert_eq!(Format::of_file_name(name), format, "{name}");
+        }
+    }
+
+    #[test]
+    fn json_of_others_is_not_taken_for_one_of_the_formats() {
+        for head in [
+            "{}",
+            "[]",
+            "{\"prefixes\": []}",
+            "[{\"ip\": \"192.0.2.1\"}]",
+            "{\"first\": 1, \"last\": 2, \"until\": 3}",
+            "7",
+        ] {
+            assert_eq!(Format::detect(head.as_bytes()), None, "{head}");
+        }
+    }
 }

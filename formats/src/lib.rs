@@ -18,25 +18,37 @@
 
 mod about;
 mod address;
+mod aws;
+mod azure;
 mod cisco;
+mod crowdsec;
 mod csv;
 mod dshield;
+mod elements;
 mod ends;
+mod envoy_rbac;
 mod error;
 mod f5;
 mod fields;
 mod format;
+mod gcp;
 mod haproxy;
 mod input;
 mod ipset;
+mod json;
 mod juniper;
 mod lines;
 mod mikrotik;
+mod mmdb;
 mod names;
 mod nested;
 mod nftables;
 mod nftables_json;
 mod nginx;
+mod spamhaus_json;
+mod stix;
+#[cfg(test)]
+mod testing;
 mod tokens;
 
 pub use edgefold::{Block, LogTime, Until};

@@ -1,0 +1,218 @@
+//! Envoy without edgefold: the RBAC HTTP filter, as an entry of `http_filters`, in JSON, which is YAML too. It denies what one IP matcher
+//! of the matcher API contains, a trie, and not what a list of principals contains, through which Envoy would walk for each request.
+//!
+//! The address is that of `envoy.matching.inputs.source_ip`: the client's, after `X-Forwarded-For` as the listener trusts it.
+//!
+//! Only what edgefold writes is read.
+
+use std::io::{self, BufRead, Write};
+
+use edgefold::{Block, Until};
+use edgefold_table::parse_address;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::about::About;
+use crate::elements::{Spot, each_inner, has_keys};
+use crate::error::{BadEntry, ReadError};
+use crate::input::document;
+use crate::{EachEntry, Format, ReadOptions, WriteOptions, address};
+
+pub(crate) const ABOUT: About = About {
+    name: "envoy-rbac",
+    describe: "Envoy's RBAC filter with an IP matcher, as edgefold writes it",
+    read: Some(read),
+    write: Some(write),
+    looks_like,
+    ..About::BASE
+};
+
+const RBAC: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+/// The path of the ranges.
+const RANGES: &str =
+    "typed_config.matcher.matcher_list.matchers[0].predicate.single_predicate.custom_match.typed_config.cidr_ranges";
+/// Where the ranges belong in what is written around them. They are not in memory.
+const PLACE: &str = r#""cidr_ranges":[]"#;
+
+#[derive(Deserialize, Serialize)]
+#[serde(expecting = "an object with address_prefix and prefix_len")]
+struct CidrRange {
+    address_prefix: String,
+    prefix_len: u8,
+}
+
+fn looks_like(head: &[u8]) -> bool {
+    has_keys(head, &["name", "typed_config"]) && head.windows(RBAC.len()).any(|window| window == RBAC.as_bytes())
+}
+
+fn read(input: &mut dyn BufRead, _: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
+    let not_this = |why: String| ReadError::NotThisFormat { format: Format::EnvoyRbac, why };
+    let bytes = document(input)?;
+    let filter: Node<'_> = serde_json::from_slice(&bytes).map_err(|error| not_this(error.to_string()))?;
+    let config = filter.typed_config.as_deref().unwrap_or(&filter);
+    if config.kind.as_deref() != Some(RBAC) {
+        return Err(not_this(format!("its typed_config should have the @type {RBAC}")));
+    }
+    // Without a matcher the filter lets everything pass.
+    let Some(matcher) = &config.matcher else {
+        return Ok(());
+    };
+    let ranges = matcher.ranges().ok_or_else(|| not_this(format!("it has no {RANGES}")))?;
+    each_inner(ranges, RANGES, &mut |spot, text| each(block(spot, text)))
+        .map(drop)
+        .map_err(|error| not_this(error.to_string()))
+}
+
+/// An object of the configuration, with what leads to the ranges.
+#[derive(Deserialize)]
+#[serde(expecting = "an object of Envoy's configuration")]
+struct Node<'a> {
+    #[serde(rename = "@type")]
+    kind: Option<String>,
+    #[serde(borrow)]
+    cidr_ranges: Option<&'a RawValue>,
+    custom_match: Option<Box<Node<'a>>>,
+    matcher: Option<Box<Node<'a>>>,
+    matcher_list: Option<Box<Node<'a>>>,
+    matchers: Option<(Box<Node<'a>>,)>,
+    predicate: Option<Box<Node<'a>>>,
+    single_predicate: Option<Box<Node<'a>>>,
+    typed_config: Option<Box<Node<'a>>>,
+}
+
+impl Node<'_> {
+    fn ranges(&self) -> Option<&str> {
+        let (matcher,) = self.matcher_list.as_ref()?.matchers.as_ref()?;
+        let ip = matcher.predicate.as_ref()?.single_predicate.as_ref()?.custom_match.as_ref()?.typed_config.as_ref()?;
+        ip.cidr_ranges.map(RawValue::get)
+    }
+}
+
+fn block(spot: Spot<'_>, text: &str) -> Result<Block, BadEntry> {
+    let CidrRange { address_prefix, prefix_len } = spot.parse(text)?;
+    let address = parse_address(&address_prefix).map_err(|error| spot.bad("address_prefix", &address_prefix, error))?;
+    let cidr = format!("{address}/{prefix_len}");
+    let range = cidr.parse().map_err(|error| spot.bad("", &cidr, error))?;
+    Ok(Block { range, until: Until::FOREVER })
+}
+
+fn write(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &mut dyn Write) -> io::Result<()> {
+    let mut cidrs = blocks.flat_map(|block| address::cidrs(block.range)).peekable();
+    if cidrs.peek().is_none() {
+        // A matcher without ranges is invalid, so the filter has none.
+        return writeln!(out, "{}", filter(json!({ "@type": RBAC })));
+    }
+    let filter = filter(json!({ "@type": RBAC, "matcher": matcher(&options.name) })).to_string();
+    let (before, after) = filter.split_once(PLACE).unwrap_or_default();
+    write!(out, "{before}\"cidr_ranges\":[")?;
+    let mut separator = "";
+    for cidr in cidrs {
+        let range = CidrRange { address_prefix: cidr.network().to_string(), prefix_len: cidr.prefix_len() };
+        write!(out, "{separator}\n  {}", serde_json::to_string(&range)?)?;
+        separator = ",";
+    }
+    writeln!(out, "\n]{after}")
+}
+
+fn filter(config: Value) -> Value {
+    json!({ "name": "envoy.filters.http.rbac", "typed_config": config })
+}
+
+fn matcher(list: &str) -> Value {
+    let action = |name: &str, action: &str| {
+        let config =
+            json!({ "@type": "type.googleapis.com/envoy.config.rbac.v3.Action", "name": name, "action": action });
+        json!({ "action": { "name": "action", "typed_config": config } })
+    };
+    let input = json!({
+        "name": "envoy.matching.inputs.source_ip",
+        "typed_config": { "@type": "type.googleapis.com/envoy.extensions.matching.common_inputs.network.v3.SourceIPInput" },
+    });
+    let ip = json!({
+        "name": "envoy.matching.matchers.ip",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.matching.input_matchers.ip.v3.Ip",
+            "stat_prefix": list,
+            "cidr_ranges": [],
+        },
+    });
+    json!({
+        "matcher_list": {
+            "matchers": [{
+                "predicate": { "single_predicate": { "input": input, "custom_match": ip } },
+                "on_match": action(list, "DENY"),
+            }],
+        },
+        "on_no_match": action("allow", "ALLOW"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Wanted;
+    use crate::testing::{blocks, read_all, round_trip, written};
+
+    #[test]
+    fn what_is_written_reads_back_without_ends() {
+        let mixed = ["192.0.2.0/24", "198.51.100.7", "2001:db8::/32", "2001:db9::1"];
+        assert_eq!(round_trip(Format::EnvoyRbac, &mixed), mixed);
+        assert_eq!(round_trip(Format::EnvoyRbac, &["0.0.0.0/0", "::/0"]), ["0.0.0.0/0", "::/0"]);
+        assert_eq!(round_trip(Format::EnvoyRbac, &["192.0.2.1-192.0.2.2"]), ["192.0.2.1", "192.0.2.2"]);
+        assert_eq!(round_trip(Format::EnvoyRbac, &["192.0.2.1 until 2027-01-01T00:00:00Z"]), ["192.0.2.1"]);
+        assert_eq!(round_trip(Format::EnvoyRbac, &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_ranges_are_in_one_matcher_of_one_filter() {
+        let text = written(Format::EnvoyRbac, &blocks(&["192.0.2.0/24", "2001:db8::1"]));
+        assert_eq!(Format::detect(text.as_bytes()), Some(Format::EnvoyRbac));
+        let json: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["name"], "envoy.filters.http.rbac");
+        let matcher = &json["typed_config"]["matcher"]["matcher_list"]["matchers"][0];
+        let ip = &matcher["predicate"]["single_predicate"]["custom_match"]["typed_config"];
+        let ranges = json!([
+            { "address_prefix": "192.0.2.0", "prefix_len": 24 },
+            { "address_prefix": "2001:db8::1", "prefix_len": 128 },
+        ]);
+        assert_eq!((&ip["cidr_ranges"], &ip["stat_prefix"]), (&ranges, &json!("default")));
+        assert_eq!(matcher["on_match"]["action"]["typed_config"]["action"], "DENY");
+    }
+
+    #[test]
+    fn bad_ranges_are_said_with_their_paths() {
+        let text = written(Format::EnvoyRbac, &blocks(&["192.0.2.0/24"]));
+        let bad = r#"{"address_prefix":"192.0.2.0","prefix_len":33}, {"address_prefix":"x","prefix_len":1}, 7, {"address_prefix":"192.0.2.0","prefix_len":1e99},"#;
+        let read =
+            read_all(Format::EnvoyRbac, text.replacen("[\n", &format!("[{bad}"), 1), &Wanted::default()).unwrap();
+        let starts = [
+            "[0]: \"192.0.2.0/33\": prefix length \"33\" is not a number from 0 to 32",
+            "[1].address_prefix: \"x\": \"x\" is not an IP address",
+            "[2]: \"7\": invalid type: integer `7`, expected an object with address_prefix and prefix_len",
+            "[3]: ",
+        ];
+        assert_eq!(read.len(), 5, "{read:?}");
+        for (read, start) in read.iter().zip(starts) {
+            assert!(read.starts_with(&format!("bad {RANGES}{start}")), "{read}");
+        }
+        assert_eq!(read[4], "192.0.2.0/24");
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        let deep = "{\"typed_config\":".repeat(100_000);
+        let text = written(Format::EnvoyRbac, &blocks(&["192.0.2.0/24"]));
+        for (file, why) in [
+            ("{}", "its typed_config should have the @type"),
+            ("7", "invalid type: integer `7`, expected an object of Envoy's configuration"),
+            ("", "EOF while parsing"),
+            (&text[..text.len() - 3], "EOF while parsing"),
+            (&text.replace("matchers", "others"), "it has no typed_config.matcher"),
+            (&deep, "recursion limit exceeded"),
+        ] {
+            let error = read_all(Format::EnvoyRbac, file, &Wanted::default()).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}
