@@ -95,26 +95,27 @@ impl TakeArgs {
         }
         let actions: Vec<Action> = ranges.iter().map(|&range| Action::Whitelist { list, range }).collect();
         // Nothing that is taken off a list is refused, so the log is only read to say what would change.
-        let before = if self.append.dry_run { self.append.state(log, &list.unwrap_or(ListName::DEFAULT))? } else { None };
+        let before =
+            if self.append.dry_run { self.append.state(log, &list.unwrap_or(ListName::DEFAULT))? } else { None };
         self.append.append(log, before.as_ref(), &actions, self.append.time()?)
     }
 }
 
-    /// Says which lists still refuse an address of the ranges, and what to type.
-    fn warn_of_other_lists(log: &dyn Log, ranges: &[IpRange]) {
-        let now = now();
-        let fold = match Follower::load(log) {
-            Ok(follower) => follower.fold,
-            Err(error) => return warn!("it is unknown whether other lists still refuse it: {error}"),
-        };
-        for &range in ranges {
-            for list in fold.lists().iter().filter(|list| refuses(&fold, list, range, now)) {
-                let (text, name) = (range.shortest_text(), list.name());
-                let part = if range.first() == range.last() { "" } else { ", at least in part" };
-                warn!(
-                    "{text} is still refused by list {name}{part}: to take it off, type `edgefold allow {text} --list {name}`; for an \
+/// Says which lists still refuse an address of the ranges, and what to type.
+fn warn_of_other_lists(log: &dyn Log, ranges: &[IpRange]) {
+    let now = now();
+    let fold = match Follower::load(log) {
+        Ok(follower) => follower.fold,
+        Err(error) => return warn!("it is unknown whether other lists still refuse it: {error}"),
+    };
+    for &range in ranges {
+        for list in fold.lists().iter().filter(|list| refuses(&fold, list, range, now)) {
+            let (text, name) = (range.shortest_text(), list.name());
+            let part = if range.first() == range.last() { "" } else { ", at least in part" };
+            warn!(
+                "{text} is still refused by list {name}{part}: to take it off, type `edgefold allow {text} --list {name}`; for an \
                      exception that lasts, `edgefold add {text} --list NAME` with a list whose action is exempt"
-                );
-            }
+            );
         }
     }
+}

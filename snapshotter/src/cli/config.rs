@@ -83,7 +83,9 @@ impl ConfigArgs {
             }),
             Format::Json => output::json_array(
                 out,
-                in_force.iter().map(|InForce { flag, value, from }| json!({ "flag": flag, "value": value, "from": from })),
+                in_force
+                    .iter()
+                    .map(|InForce { flag, value, from }| json!({ "flag": flag, "value": value, "from": from })),
             ),
         })?;
         Ok(ExitCode::SUCCESS)

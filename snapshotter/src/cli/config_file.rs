@@ -99,8 +99,14 @@ impl ConfigFile {
                 if is_wanted { set_default(subcommand, default, &mut is_used) } else { subcommand }
             });
             if !is_used {
-                let of = default.subcommand.as_ref().map_or("any subcommand".to_owned(), |name| format!("`edgefold {name}`"));
-                return Err(wrong(&self.path, &format!("--{} is not a flag of {of}: a key is the long name of a flag", default.flag)));
+                let of = default
+                    .subcommand
+                    .as_ref()
+                    .map_or("any subcommand".to_owned(), |name| format!("`edgefold {name}`"));
+                return Err(wrong(
+                    &self.path,
+                    &format!("--{} is not a flag of {of}: a key is the long name of a flag", default.flag),
+                ));
             }
         }
         Ok(command)
@@ -113,7 +119,8 @@ fn set_default(command: Command, default: &FlagDefault, is_used: &mut bool) -> C
         Some(id) => {
             *is_used = true;
             command.mut_arg(id, |arg| {
-                let arg = if matches!(arg.get_action(), ArgAction::SetTrue) { arg } else { arg.hide_default_value(false) };
+                let arg =
+                    if matches!(arg.get_action(), ArgAction::SetTrue) { arg } else { arg.hide_default_value(false) };
                 // What is required may come from the file.
                 arg.required(false).default_values(default.values.clone())
             })

@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::Args;
-use edgefold::{
-    Block, Fold, Follower, ListName, LogTime, Moment, Position, SavedList, Until, now, replay,
-};
+use edgefold::{Block, Fold, Follower, ListName, LogTime, Moment, Position, SavedList, Until, now, replay};
 
 use super::difference::{self, between_folds};
 use super::feed::FeedArgs;
@@ -112,7 +110,8 @@ impl DiffArgs {
             to.forget_actions();
         }
         let only = from.only.or(to.only).or(self.list);
-        let differences = between_folds((&from.fold, from.time), (&to.fold, to.time), |list| only.is_none_or(|only| only == list));
+        let differences =
+            between_folds((&from.fold, from.time), (&to.fold, to.time), |list| only.is_none_or(|only| only == list));
         output::print_long(|out| difference::print(&differences, self.output, "nothing differs", out))?;
         Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }

@@ -149,12 +149,7 @@ impl Totals {
 
 /// Prints all differences, with `none` for people if there are none. Raw has a line
 /// `CHANGE<TAB>LIST<TAB>FIRST<TAB>LAST<TAB>UNTIL BEFORE<TAB>UNTIL`, where a change of what a list does has no range.
-pub(super) fn print(
-    differences: &[ListDifference],
-    format: Format,
-    none: &str,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+pub(super) fn print(differences: &[ListDifference], format: Format, none: &str, out: &mut dyn Write) -> io::Result<()> {
     match format {
         Format::Human if differences.is_empty() => writeln!(out, "{none}"),
         Format::Human => differences.iter().try_for_each(|list| list.print_for_people(out)),

@@ -104,7 +104,7 @@ impl Explained {
             Cause::End(_) => String::new(),
         };
         let width = events.iter().map(|event| offset(event).len()).max().unwrap_or(0);
-        let words: Vec<String> = events.iter().map(|event| effects(event)).collect();
+        let words: Vec<String> = events.iter().map(effects).collect();
         // The few that are long do not move all others.
         let effect_width = words.iter().map(String::len).filter(|len| *len <= 32).max().unwrap_or(0);
         for (index, (event, words)) in events.iter().zip(&words).enumerate() {

@@ -59,13 +59,7 @@ fn field(text: &str) -> Result<(String, String), String> {
 
 impl FeedArgs {
     /// Reads a file, or stdin for `-`, into a list with this name. `most_ranges` bounds the memory it takes.
-    pub(super) fn read(
-        &self,
-        path: &Path,
-        list: ListName,
-        now: LogTime,
-        most_ranges: u64,
-    ) -> Result<Feed, CliError> {
+    pub(super) fn read(&self, path: &Path, list: ListName, now: LogTime, most_ranges: u64) -> Result<Feed, CliError> {
         let (name, input): (PathBuf, Box<dyn Read>) = if path == Path::new("-") {
             ("stdin".into(), Box::new(io::stdin().lock()))
         } else {
@@ -124,7 +118,12 @@ impl FeedArgs {
         if bad.is_empty() {
             return Ok(feed);
         }
-        Err(CliError::BadEntries { path: path.to_owned(), shown: shown(&bad, bad_entries), bad_entries, entries: feed.entries })
+        Err(CliError::BadEntries {
+            path: path.to_owned(),
+            shown: shown(&bad, bad_entries),
+            bad_entries,
+            entries: feed.entries,
+        })
     }
 }
 

@@ -39,7 +39,11 @@ pub(super) fn objection(fold: Option<&Fold>, actions: &[Action], now: LogTime) -
     }
     let exempt = exempt_parts(fold?, &blocked, now);
     let (list, range) = exempt.first()?;
-    let more = if exempt.len() > 1 { format!(" and {} more", output::count(exempt.len() as u64 - 1, "range")) } else { String::new() };
+    let more = if exempt.len() > 1 {
+        format!(" and {} more", output::count(exempt.len() as u64 - 1, "range"))
+    } else {
+        String::new()
+    };
     Some(format!(
         "{}, among them {}{more} of list {list}, which exempts them: they would pass all the same",
         blocks(),
@@ -90,13 +94,21 @@ mod tests {
 
     #[test]
     fn what_is_probably_a_mistake_is_refused() {
-        let state = ["LIST probes action=exempt", "ADD 10.0.0.7 list=probes", "LIST seen action=shadow", "ADD 8.0.0.0/7 list=seen"];
+        let state = [
+            "LIST probes action=exempt",
+            "ADD 10.0.0.7 list=probes",
+            "LIST seen action=shadow",
+            "ADD 8.0.0.0/7 list=seen",
+        ];
         for (text, expected) in [
             ("BLACKLIST 11.0.0.0/8", None),
             ("BLACKLIST 12.0.0.0/7", Some("it would block 33,554,432 addresses, more than a /8 of IPv4 has")),
             ("BLACKLIST 2000::/16", None),
             ("BLACKLIST 2000::/3", Some("more than a /16 of IPv6 has")),
-            ("BLACKLIST 10.0.0.0/24", Some("it would block 256 addresses, among them 10.0.0.7 of list probes, which exempts them")),
+            (
+                "BLACKLIST 10.0.0.0/24",
+                Some("it would block 256 addresses, among them 10.0.0.7 of list probes, which exempts them"),
+            ),
             ("BLACKLIST 10.0.1.0/24", None),
             ("ADD 0.0.0.0/0 list=seen", None),
             ("ADD 0.0.0.0/0 list=new", Some("4,294,967,296 addresses")),
@@ -107,7 +119,9 @@ mod tests {
             let found = objection(&state, text);
             match expected {
                 None => assert_eq!(found, None, "{text}"),
-                Some(expected) => assert!(found.as_ref().is_some_and(|found| found.contains(expected)), "{text}: {found:?}"),
+                Some(expected) => {
+                    assert!(found.as_ref().is_some_and(|found| found.contains(expected)), "{text}: {found:?}")
+                }
             }
         }
     }

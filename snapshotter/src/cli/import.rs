@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use clap::Args;
 use edgefold::{
-    Action, Difference, Error, Fold, Follower, List, ListActionText, ListName, LogTime, NewCommand, Progress, Step, Sync, Term,
-    Until, differences, parse_ttl, steps,
+    Action, Difference, Error, Fold, Follower, List, ListActionText, ListName, LogTime, NewCommand, Progress, Step,
+    Sync, Term, Until, differences, parse_ttl, steps,
 };
 use serde_json::json;
 use tracing::warn;
 
 use super::append::{AppendArgs, append_or_be_interrupted, check_room};
-use super::error::log_exit_status;
 use super::difference::{self, ListDifference, Totals, action_of, addresses_json};
+use super::error::log_exit_status;
 use super::feed::{Feed, FeedArgs};
 use super::log_args::LogArgs;
 use super::output::{self, Format};
@@ -88,7 +88,9 @@ struct LimitArgs {
 
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
-    number.filter(|number| number.is_finite() && *number >= 0.0).ok_or_else(|| "write a percentage, as in 20%".to_owned())
+    number
+        .filter(|number| number.is_finite() && *number >= 0.0)
+        .ok_or_else(|| "write a percentage, as in 20%".to_owned())
 }
 
 impl ImportArgs {
@@ -136,7 +138,10 @@ impl ImportArgs {
         let next_offset = append_in_parts(&*log, &commands)?;
         self.print(&feed, &difference, commands.len(), next_offset)?;
         if is_new && !commands.is_empty() {
-            warn!("list {0} is new, and refuses: `edgefold lists set {0} --action ...` says what else it does", self.list);
+            warn!(
+                "list {0} is new, and refuses: `edgefold lists set {0} --action ...` says what else it does",
+                self.list
+            );
         }
         Ok(self.append.wait.wait(next_offset).into())
     }
@@ -166,7 +171,11 @@ impl ImportArgs {
     ) -> Result<ExitCode, CliError> {
         let differences = if difference.is_any() { vec![difference] } else { vec![] };
         output::print_long(|out| difference::print(&differences, self.append.output, "nothing would change", out))?;
-        output::say(&format!("{}; {} would be appended", self.what_was_read(feed), output::count(actions.len() as u64, "command")));
+        output::say(&format!(
+            "{}; {} would be appended",
+            self.what_was_read(feed),
+            output::count(actions.len() as u64, "command")
+        ));
         if let Err(CliError::Guarded { why }) = self.append.check(Some(before), actions) {
             output::say(&format!("without --force it would be refused: {why}"));
         }
@@ -175,7 +184,8 @@ impl ImportArgs {
 
     fn what_was_read(&self, feed: &Feed) -> String {
         let Feed { entries, left_out, format, list } = feed;
-        let left_out = if *left_out > 0 { format!(", {} of them left out", output::number(*left_out)) } else { String::new() };
+        let left_out =
+            if *left_out > 0 { format!(", {} of them left out", output::number(*left_out)) } else { String::new() };
         let addresses = Addresses::of(list.blocks().map(|block| block.range));
         format!(
             "read {} ({format}{left_out}): {}, {}",
@@ -185,7 +195,13 @@ impl ImportArgs {
         )
     }
 
-    fn print(&self, feed: &Feed, difference: &ListDifference, commands: usize, next_offset: u64) -> Result<(), CliError> {
+    fn print(
+        &self,
+        feed: &Feed,
+        difference: &ListDifference,
+        commands: usize,
+        next_offset: u64,
+    ) -> Result<(), CliError> {
         let totals = difference.totals();
         let printed = output::print(|out| match self.append.output {
             Format::Human => writeln!(
@@ -232,7 +248,11 @@ impl LimitArgs {
         if let Some(most) = self.max_addresses
             && (addresses.ipv4 > most || addresses.ipv6 >> 64 > u128::from(most))
         {
-            let why = format!("the file has {}, and --max-addresses is {}", output::addresses(addresses), output::number(most));
+            let why = format!(
+                "the file has {}, and --max-addresses is {}",
+                output::addresses(addresses),
+                output::number(most)
+            );
             return Err(CliError::Limit { why });
         }
         let (Some(most), had) = (self.max_change, Addresses::of(has.ranges_at(time))) else { return Ok(()) };

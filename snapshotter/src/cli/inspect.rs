@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use edgefold::{ListActionText, LogTime};
-use edgefold_snapshot::{
-    ClientAddress, Freshness, Header, Named, OverlayList, Quoted, Refusal, Role, Settings,
-};
+use edgefold_snapshot::{ClientAddress, Freshness, Header, Named, OverlayList, Quoted, Refusal, Role, Settings};
 use serde_json::{Map, Value, json};
 
 use super::output::{self, Format};

@@ -15,6 +15,7 @@ mod config;
 mod config_file;
 mod diff;
 mod difference;
+mod doctor;
 mod error;
 mod explain;
 mod export;
@@ -102,6 +103,7 @@ enum Subcommand {
     Rebuild(rebuild::RebuildArgs),
     Inspect(inspect::InspectArgs),
     Module(module::ModuleArgs),
+    Doctor(doctor::DoctorArgs),
     Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -171,6 +173,7 @@ impl Subcommand {
             Self::Rebuild(args) => args.run(),
             Self::Inspect(args) => args.run(),
             Self::Module(args) => args.run(),
+            Self::Doctor(args) => args.run(),
             Self::Config(args) => args.run(),
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),

@@ -1,0 +1,180 @@
+//! Envoy's own view: whether the filter is there, what it enforces, and whose address it sees.
+
+use serde_json::Value;
+use ureq::Agent;
+
+use super::{Findings, PATIENCE};
+
+/// The most bytes of an answer.
+const MOST_BYTES: u64 = 64 << 20;
+/// What Envoy's configuration calls an HTTP connection manager.
+const MANAGER: &str =
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+/// What a wasm filter is called there.
+const WASM: [&str; 2] = [
+    "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+    "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm",
+];
+/// What the names of the filter's metrics begin with, in Envoy's own form; the name of the filter and that of the metric follow.
+const METRICS: &str = "edgefold_filter.";
+
+/// Asks the admin server of an Envoy.
+pub(super) fn check(url: &str, end: Option<u64>, findings: &mut Findings) {
+    let agent: Agent = Agent::config_builder().timeout_global(Some(PATIENCE)).build().into();
+    let url = url.trim_end_matches('/');
+    let about = format!("Envoy at {url}");
+    let get = |path: &str| -> Result<Value, ureq::Error> {
+        agent.get(format!("{url}{path}")).call()?.body_mut().with_config().limit(MOST_BYTES).read_json()
+    };
+    let (config, stats) = match get("/config_dump").and_then(|config| Ok((config, get("/stats?format=json")?))) {
+        Ok(answers) => answers,
+        Err(error) => {
+            let todo = "--envoy-admin is the address of Envoy's admin server, as in its `admin:` section";
+            findings.problem(&about, error.to_string(), todo);
+            return;
+        }
+    };
+    check_config(&about, &config, findings);
+    check_stats(&about, &stats, end, findings);
+}
+
+/// Each object in `value`, at any depth, with this type.
+fn of_type<'a>(value: &'a Value, wanted: &[&str]) -> Vec<&'a Value> {
+    let (mut found, mut open) = (Vec::new(), vec![value]);
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Object(fields) => {
+                if fields.get("@type").and_then(Value::as_str).is_some_and(|of| wanted.contains(&of)) {
+                    found.push(value);
+                }
+                open.extend(fields.values());
+            }
+            Value::Array(values) => open.extend(values),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Whose address the filter sees depends on the connection manager.
+fn check_config(about: &str, config: &Value, findings: &mut Findings) {
+    let discovers = |manager: &Value| manager.to_string().contains(WASM[0]);
+    let managers = of_type(config, &[MANAGER]);
+    let with_filter: Vec<&&Value> = managers.iter().filter(|manager| discovers(manager)).collect();
+    let wasm = of_type(config, &WASM);
+    if with_filter.is_empty() && wasm.is_empty() {
+        let todo = "add the filter to `http_filters`, as in envoy/envoy.yaml";
+        findings.problem(about, "no listener has the filter", todo);
+        return;
+    }
+    let without = managers.len() - with_filter.len();
+    if without > 0 {
+        let what = format!("{without} of {} HTTP connection managers do not have the filter", managers.len());
+        findings.warn(about, what, "that is right for listeners that only operators reach");
+    }
+    for manager in with_filter {
+        let name = manager.get("stat_prefix").and_then(Value::as_str).unwrap_or("without a stat_prefix");
+        let uses_remote_address = manager.get("use_remote_address").and_then(Value::as_bool).unwrap_or(false);
+        let hops = manager.get("xff_num_trusted_hops").and_then(Value::as_u64).unwrap_or(0);
+        let detects = manager.get("original_ip_detection_extensions").and_then(Value::as_array);
+        let is_detecting = detects.is_some_and(|extensions| !extensions.is_empty());
+        let of = format!("the HTTP connection manager {name}");
+        if hops > 0 {
+            let what = format!(
+                "{of} trusts {hops} entries of X-Forwarded-For, whoever connects: a client that reaches Envoy directly chooses its address"
+            );
+            findings.problem(about, what, "name your proxies instead, as in envoy/envoy-behind-proxies.yaml");
+        } else if is_detecting || uses_remote_address {
+            let whose = if is_detecting {
+                "finds the client's address by an extension"
+            } else {
+                "uses the address of the connection"
+            };
+            findings.good(about, format!("{of} has the filter, and {whose}"));
+        } else {
+            let what = format!(
+                "{of} takes the client's address from X-Forwarded-For, whoever connects: a client chooses its address"
+            );
+            let todo = "set use_remote_address: true, or behind proxies original_ip_detection_extensions, as in envoy/envoy-behind-proxies.yaml";
+            findings.problem(about, what, todo);
+        }
+    }
+}
+
+/// What is in force, by the gauge that a worker sets.
+fn check_stats(about: &str, stats: &Value, end: Option<u64>, findings: &mut Findings) {
+    let named = |metric: &str| {
+        let is_one = |name: &str| name.contains(METRICS) && name.ends_with(metric);
+        let stats = stats.get("stats").and_then(Value::as_array).into_iter().flatten();
+        let matching = stats.filter(|stat| stat.get("name").and_then(Value::as_str).is_some_and(is_one));
+        matching.filter_map(|stat| stat.get("value").and_then(Value::as_u64)).collect::<Vec<u64>>()
+    };
+    match (named(".generation").into_iter().max(), end) {
+        (None, _) => findings.warn(
+            about,
+            "no worker has put a snapshot in force yet",
+            "the first request does that; if it stays so, look for edgefold in Envoy's log",
+        ),
+        (Some(below), Some(end)) if below < end => {
+            let what = format!("it enforces the commands below offset {below}, and {} came after that", end - below);
+            findings.warn(about, what, "that is right if they change nothing; else check that its files or its xDS server are those of this log");
+        }
+        (Some(below), _) => findings.good(about, format!("it enforces the commands below offset {below}")),
+    }
+    let rejected: u64 = named(".snapshot_rejected").into_iter().sum();
+    if rejected > 0 {
+        let what = format!("it has refused {rejected} snapshots since it started");
+        findings.warn(about, what, "the reason is in its log, and the snapshot before is still in force");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::State;
+    use super::*;
+
+    /// The states and texts of what is said about a connection manager with these fields.
+    fn findings(fields: Value, has_filter: bool) -> Vec<(State, String)> {
+        let mut manager = fields;
+        manager["@type"] = MANAGER.into();
+        manager["stat_prefix"] = "ingress".into();
+        if has_filter {
+            manager["http_filters"] = json!([{ "name": "edgefold", "config_discovery": { "type_urls": [WASM[0]] } }]);
+        }
+        let config = json!({ "configs": [{ "listeners": [{ "filters": [{ "typed_config": manager }] }] }] });
+        let mut findings = Findings::default();
+        check_config("Envoy", &config, &mut findings);
+        findings.0.into_iter().map(|finding| (finding.state, finding.what)).collect()
+    }
+
+    #[test]
+    fn whose_address_is_looked_up_is_checked() {
+        for (fields, expected) in [
+            (json!({ "use_remote_address": true }), State::Good),
+            (json!({ "use_remote_address": true, "xff_num_trusted_hops": 1 }), State::Problem),
+            (json!({}), State::Problem),
+            (json!({ "original_ip_detection_extensions": [{ "name": "xff" }] }), State::Good),
+        ] {
+            let found = findings(fields.clone(), true);
+            assert_eq!((found.len(), found[0].0), (1, expected), "{fields}: {found:?}");
+        }
+        let found = findings(json!({ "use_remote_address": true }), false);
+        assert_eq!((found[0].0, found[0].1.as_str()), (State::Problem, "no listener has the filter"));
+    }
+
+    #[test]
+    fn what_is_in_force_is_compared_with_the_log() {
+        let of = |value: u64, end| {
+            let name = format!("wasmcustom.{METRICS}edgefold.generation");
+            let mut findings = Findings::default();
+            check_stats("Envoy", &json!({ "stats": [{ "name": name, "value": value }] }), end, &mut findings);
+            findings.0[0].state
+        };
+        assert_eq!((of(7, Some(7)), of(7, Some(9)), of(7, None)), (State::Good, State::Warning, State::Good));
+        let mut findings = Findings::default();
+        check_stats("Envoy", &json!({ "stats": [] }), Some(1), &mut findings);
+        assert_eq!(findings.0[0].state, State::Warning);
+    }
+}
