@@ -37,6 +37,8 @@ mod nested;
 mod nftables;
 mod nftables_json;
 mod nginx;
+#[cfg(test)]
+mod testing;
 mod tokens;
 
 pub use edgefold::{Block, LogTime, Until};

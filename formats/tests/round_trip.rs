@@ -63,6 +63,10 @@ fn assert_same(format: Format, expected: &[Block], found: &[Block]) {
         if !is_v4 && (mapped_first..=mapped_last).contains(&address) {
             continue;
         }
+        // The only address that a format cannot say: see there.
+        if format == Format::NginxDeny && is_v4 && address == u128::from(u32::MAX) {
+            continue;
+        }
         let (expected, found) = (end_of(is_v4, address, expected), end_of(is_v4, address, found));
         let shown = if is_v4 {
             IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(address).unwrap()))
