@@ -78,8 +78,9 @@ impl Columns {
         let until = UNTIL_NAMES.iter().find_map(|name| find(name));
         let (first, last) = match asked {
             [] => {
-                let ends = ENDS_NAMES.iter().find_map(|(first, last)| Some((find(first)?, Some(find(last)?))));
-                ends.or_else(|| RANGE_NAMES.iter().find_map(|name| Some((find(name)?, None))))?
+                // Columns called start and end may as well be times, if there is another one with addresses.
+                let range = RANGE_NAMES.iter().find_map(|name| Some((find(name)?, None)));
+                range.or_else(|| ENDS_NAMES.iter().find_map(|(first, last)| Some((find(first)?, Some(find(last)?)))))?
             }
             [range] => (find(range)?, None),
             [first, last] => (find(first)?, Some(find(last)?)),
@@ -388,6 +389,7 @@ mod tests {
             "reason\tnetwork\r\nscan\t192.0.2.1\r\n\t192.0.2.0/24\r\n",
             "\"reason\",\"src_ip\"\n\"a, b\",\"192.0.2.1\"\n\"c\nd\",192.0.2.0/24",
             "\u{feff}cidr\n192.0.2.1\n192.0.2.0/24\n",
+            "start,end,ip\n2026-11-01,2026-11-02,192.0.2.1\n,,192.0.2.0/24\n",
             "x,start_ip,end_ip\n1,192.0.2.1,192.0.2.1\n2,192.0.2.0,192.0.2.255\n",
         ] {
             assert_entries(&entries(Format::Csv, file), &["192.0.2.1", "192.0.2.0/24"]);

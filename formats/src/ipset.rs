@@ -53,7 +53,7 @@ enum Kind {
     Others(String),
 }
 
-/// The kernel allows any type for sets that were made before.
+/// A set that the file does not create, which must exist before: its entries are read if they are addresses.
 impl Default for Set {
     fn default() -> Self {
         Self { kind: Kind::Addresses, timeout: 0, netmask: None, has_entries: false }
@@ -196,8 +196,10 @@ fn entry(set: &Set, words: &[&str], options: &ReadOptions) -> Result<Option<Bloc
 
 /// Fills new sets, and swaps them with those in use, so that a restore replaces the list without a moment in which it is empty.
 ///
-/// The parameters are always the same: ipset makes no set with others beside one that exists. Sets get longer than `maxelem` in no
-/// world, and an entry that lasts longer than ipset can count ends early: see [`ends::seconds_left`].
+/// The parameters never change, because `create -exist` fails if there is a set of this name with others. So `maxelem` is the most that
+/// ipset accepts, and there are always timeouts. A block that lasts longer than ipset can count ends early: see [`ends::seconds_left`].
+///
+/// A name that is too long is cut, so two lists whose names begin with the same 28 characters have the same sets.
 fn write(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &mut dyn Write) -> io::Result<()> {
     let name = names::at_most(&options.name, MAX_NAME - 3);
     for (family, number) in [("inet", 4), ("inet6", 6)] {

@@ -80,7 +80,7 @@ pub(crate) fn hostile() -> Vec<Vec<u8>> {
         "-",
         ":",
     ] {
-        files.push(piece.repeat(1 << 17).into_bytes());
+        files.push(piece.repeat(1 << 16).into_bytes());
     }
     files
 }
@@ -159,5 +159,41 @@ fn what_is_written_is_recognized() {
             format => format,
         };
         assert_eq!(Format::detect(&file), Some(expected), "{format}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn files_of_random_pieces_are_read_without_a_panic(
+        pieces in proptest::collection::vec((0_usize..60, proptest::prelude::any::<[u8; 3]>()), 0..60),
+    ) {
+        const PIECES: &[&str] = &[
+            " ", "\n", "\t", ";", ",", "{", "}", "=", "\"", "'", "\\", "\\\n", "#", "!", "/*", "*/", "/", "-", ":", ":=", "[", "]", "add", "create",
+            "hash:net", "timeout 5", "nomatch", "table inet a {", "set s {", "type ipv4_addr", "elements = {", "192.0.2.0/24", "192.0.2.1",
+            "192.0.2.7/24", "2001:db8::/32", "::ffff:192.0.2.1", "0.0.0.0/0", "192.0.2.1-192.0.2.9", "deny", "allow all;", "geo $a {", "default 1;",
+            "ranges;", "delete", "/ip firewall address-list", "address=192.0.2.1", "list=a", "network", "host", "ltm data-group internal a {",
+            "records {", "ip prefix-list A permit", "access-list 10 deny", "0.0.0.255", "object-group network A",
+            "set policy-options prefix-list a", "ip,until\n", "{\"nftables\": [", "{\"set\": {\"elem\": [", "\u{feff}",
+        ];
+        let mut file = Vec::new();
+        for (piece, bytes) in pieces {
+            match PIECES.get(piece) {
+                Some(piece) => file.extend_from_slice(piece.as_bytes()),
+                None => file.extend(bytes),
+            }
+            if bytes[0] % 2 == 0 {
+                file.push(b' ');
+            }
+        }
+        let mut options = ReadOptions { now: NOW.parse().unwrap(), ..ReadOptions::default() };
+        for format in Format::ALL.iter().copied().filter(|format| format.is_read()) {
+            options.wanted = Wanted::default();
+            let _ = entries_of(format, &file, &options);
+            if let [field, ..] = format.fields() {
+                options.wanted.add(*field, "a");
+                let _ = entries_of(format, &file, &options);
+            }
+        }
+        let _ = Format::detect(&file);
     }
 }
