@@ -279,3 +279,113 @@ fn write(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{NOW, assert_entries, entries, entries_with};
+
+    #[test]
+    fn prefix_lists_name_what_they_permit() {
+        let file = "!\nhostname r1\nip prefix-list BLOCKED description a list\nip prefix-list BLOCKED seq 5 permit 192.0.2.0/24 le 32\n\
+            ip prefix-list BLOCKED seq 10 permit 198.51.100.7/32\nip prefix-list BLOCKED permit 203.0.113.0/24 ge 25 le 32\n\
+            ipv6 prefix-list BLOCKED6 seq 5 permit 2001:db8::/32 le 128\nip prefix-list BLOCKED seq 100 deny 0.0.0.0/0 le 32\n";
+        let expected = ["192.0.2.0/24", "198.51.100.7", "203.0.113.0/24", "2001:db8::/32"];
+        assert_entries(&entries(Format::Cisco, file), &expected);
+        assert_entries(&entries_with(Format::Cisco, file, &[("list", "blocked6")]).unwrap(), &["2001:db8::/32"]);
+
+        let file = "ip prefix-list A seq 5 deny 192.0.2.0/25\nip prefix-list A seq 10 permit 192.0.2.0/24 le 32\nip prefix-list A seq 15 permit 0.0.0.0/0\n";
+        assert_entries(
+            &entries(Format::Cisco, file),
+            &[
+                "line 1: ... it is an exception from the entries with permit",
+                "192.0.2.0/24",
+                "line 3: ... default route",
+            ],
+        );
+        assert_entries(&entries_with(Format::Cisco, file, &[("action", "deny")]).unwrap(), &["192.0.2.0/25"]);
+        assert_entries(&entries(Format::Cisco, "ip prefix-list A permit 0.0.0.0/0 le 32"), &["0.0.0.0/0"]);
+    }
+
+    #[test]
+    fn access_lists_name_what_they_deny() {
+        let file = "access-list 10 remark blocked\naccess-list 10 deny 192.0.2.0 0.0.0.255\naccess-list 10 deny host 192.0.3.1\n\
+            access-list 10 deny 192.0.3.2 log\naccess-list 10 permit any\n\
+            access-list 101 deny ip host 198.51.100.1 any\naccess-list 101 deny ip 198.51.101.0 0.0.0.255 any log-input\naccess-list 101 permit ip any any\n\
+            ip access-list extended NAMED\n 10 deny ip 203.0.113.0 0.0.0.127 any\n deny ip host 203.0.113.200 any\n permit ip any any\n\
+            ip access-list standard S\n deny 192.0.4.0 0.0.0.255\n\
+            ipv6 access-list V6\n sequence 10 deny ipv6 2001:db8::/32 any\n deny ipv6 host 2001:db9::1 any\n permit ipv6 any any\n\
+            access-list asa extended deny ip 192.0.5.0 255.255.255.0 any4\n";
+        assert_entries(
+            &entries(Format::Cisco, file),
+            &[
+                "192.0.2.0/24",
+                "192.0.3.1",
+                "192.0.3.2",
+                "198.51.100.1",
+                "198.51.101.0/24",
+                "203.0.113.0/25",
+                "203.0.113.200",
+                "192.0.4.0/24",
+                "2001:db8::/32",
+                "2001:db9::1",
+                "192.0.5.0/24",
+            ],
+        );
+        assert_entries(
+            &entries_with(Format::Cisco, file, &[("list", "named")]).unwrap(),
+            &["203.0.113.0/25", "203.0.113.200"],
+        );
+    }
+
+    #[test]
+    fn what_is_not_about_sources_only_is_bad() {
+        let file = "access-list 101 deny tcp any any eq 22\naccess-list 101 deny ip 192.0.2.0 0.0.0.255 host 10.0.0.1\n\
+            access-list 10 permit 192.0.2.0 0.0.0.255\naccess-list 10 deny any\naccess-list 10 deny 0.0.0.0 255.255.255.255\n\
+            access-list 10 deny 192.0.2.0 0.0.255.0\naccess-list 10 deny host x\n";
+        assert_entries(
+            &entries(Format::Cisco, file),
+            &[
+                "line 1: ... it is about tcp only",
+                "line 2: ... the destination must be any",
+                "line 3: ... it is an exception from the entries with deny",
+                "line 4: ... all addresses",
+                "line 5: ... as a wildcard or one as a netmask",
+                "line 6: ... neither a wildcard nor a netmask",
+                "line 7: ... not an IP address",
+            ],
+        );
+    }
+
+    #[test]
+    fn object_groups_are_read() {
+        let file = "object-group network BLOCKED\n description a group\n network-object host 192.0.2.1\n network-object 192.0.3.0 255.255.255.0\n\
+            network-object 2001:db8::/32\n group-object OTHER\nobject-group network IOS\n host 198.51.100.1\n 198.51.101.0 255.255.255.0\n\
+            range 203.0.113.1 203.0.113.9\nobject-group service PORTS\n tcp eq 80\ninterface GigabitEthernet0\n ip address 10.0.0.1 255.255.255.0\n";
+        assert_entries(
+            &entries(Format::Cisco, file),
+            &[
+                "192.0.2.1",
+                "192.0.3.0/24",
+                "2001:db8::/32",
+                "line 6: ... it is another group",
+                "198.51.100.1",
+                "198.51.101.0/24",
+                "203.0.113.1-203.0.113.9",
+            ],
+        );
+        assert!(entries_with(Format::Cisco, "hostname r1\n", &[]).is_err());
+        assert!(entries(Format::Cisco, "!\n").is_empty());
+    }
+
+    #[test]
+    fn all_addresses_and_single_ones_are_written_as_ios_reads_them() {
+        let block = |range: &str| Block { range: range.parse().unwrap(), until: Until::FOREVER };
+        let mut blocks = [block("0.0.0.0/0"), block("2001:db8::/32"), block("2001:db9::1")].into_iter();
+        let mut out = Vec::new();
+        write(&mut blocks, &WriteOptions { now: NOW.parse().unwrap(), name: "a".to_owned() }, &mut out).unwrap();
+        let expected = "ip prefix-list a seq 5 permit 0.0.0.0/0 le 32\n\
+            ipv6 prefix-list a seq 5 permit 2001:db8::/32 le 128\nipv6 prefix-list a seq 10 permit 2001:db9::1/128\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}

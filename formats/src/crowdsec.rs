@@ -15,18 +15,16 @@
 use std::io::{self, BufRead, Write};
 use std::time::Duration;
 
-use csv::StringRecord;
 use edgefold::{Block, LogTime, Until};
 use edgefold_table::shorten;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::about::About;
-use crate::elements::{
-    Budget, DOCUMENT, Spot, each_element, each_inner, first_byte, has_keys, is_value, without_position,
-};
+use crate::elements::{DOCUMENT, Spot, each_element, each_inner, first_byte, has_keys, is_value, without_position};
 use crate::error::{BadEntry, ReadError};
 use crate::input::{document, head_lines};
+use crate::records::{Record, RecordError, Records};
 use crate::{EachEntry, Format, ReadOptions, Wanted, WriteOptions, address};
 
 pub(crate) const ABOUT: About = About {
@@ -44,8 +42,6 @@ pub(crate) const ABOUT: About = About {
 const FOREVER: Duration = Duration::from_secs(876_000 * 3600);
 /// How long a decision lasts that does not say so, as `cscli decisions import` has it.
 const DEFAULT_DURATION: Duration = Duration::from_secs(4 * 3600);
-/// The most bytes of a line of CSV, whose quoted texts may go on over several.
-const MAX_RECORD_BYTES: u64 = 1 << 20;
 const BAN: &str = "ban";
 
 #[derive(Default, Deserialize, Serialize)]
@@ -134,8 +130,8 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(header: &StringRecord) -> Result<Self, ReadError> {
-        let column = |names: [&str; 2]| header.iter().position(|name| names.contains(&name));
+    fn of(header: &Record) -> Result<Self, ReadError> {
+        let column = |names: [&str; 2]| header.iter().position(|name| names.contains(&name.trim()));
         let value = column(["value", "ip"]).ok_or_else(|| {
             not_this(
                 "its first line should name its columns, with \"value\" or \"ip\" among them, or it should be JSON",
@@ -152,9 +148,13 @@ impl Columns {
         })
     }
 
-    fn decision(&self, record: &StringRecord) -> Decision {
+    fn decision(&self, record: &Record) -> Decision {
         let text = |column: Option<usize>| {
-            column.and_then(|column| record.get(column)).filter(|text| !text.is_empty()).map(str::to_owned)
+            column
+                .and_then(|column| record.get(column))
+                .map(str::trim)
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
         };
         let (scope, value) = match text(Some(self.value)) {
             // `cscli decisions list -o raw` writes the scope before the value. No IPv6 address begins like that.
@@ -183,34 +183,21 @@ fn is_scope(text: &str) -> bool {
 }
 
 fn read_csv(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
-    let budget = Budget::new(MAX_RECORD_BYTES);
-    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(budget.limit(input));
-    let failed = |error: csv::Error| match error.into_kind() {
-        csv::ErrorKind::Io(_) if budget.is_spent() => not_this("a line is too long: a quote may not be closed"),
-        csv::ErrorKind::Io(error) => ReadError::Io(error),
-        _ => not_this("its first line is not UTF-8"),
+    let mut records = Records::new(input, b',');
+    let failed = |error: RecordError| match error {
+        RecordError::Io(error) => ReadError::Io(error),
+        error => not_this(&error.to_string()),
     };
-    let columns = Columns::of(reader.headers().map_err(failed)?)?;
-    let mut record = StringRecord::new();
-    loop {
-        budget.renew();
-        let line = reader.position().line();
-        let entry = match reader.read_record(&mut record) {
-            Ok(false) => return Ok(()),
-            Ok(true) => {
-                let line = record.position().map_or(line, csv::Position::line);
-                let bad = |_: &str, value: &str, why: String| BadEntry::in_line(line, value, why);
-                columns.decision(&record).block(options, bad)
-            }
-            Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
-                Err(BadEntry::in_line(line, "", "the line is not UTF-8".to_owned()))
-            }
-            Err(error) => return Err(failed(error)),
-        };
+    records.next().map_err(failed)?;
+    let columns = Columns::of(&records.record)?;
+    while let Some(line) = records.next().map_err(failed)? {
+        let bad = |_: &str, value: &str, why: String| BadEntry::in_line(line, value, why);
+        let entry = columns.decision(&records.record).block(options, bad);
         if !entry.transpose().is_none_or(&mut *each) {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 fn not_this(why: &str) -> ReadError {
@@ -488,7 +475,7 @@ mod tests {
         let csv = b"value,duration\n192.0.2.300,1h\n\xff,1h\n192.0.2.1,1x\n\"192.0.2.2\",1h\n";
         let read = read_all(Format::Crowdsec, csv, &Wanted::default()).unwrap();
         let starts =
-            ["bad line 2: ", "bad line 3: \"\": the line is not UTF-8", "bad line 4: \"1x\"", "192.0.2.2 until"];
+            ["bad line 2: ", "bad line 3: \"\": the is not an IP address", "bad line 4: \"1x\"", "192.0.2.2 until"];
         assert_eq!(read.len(), starts.len(), "{read:?}");
         for (read, start) in read.iter().zip(starts) {
             assert!(read.starts_with(start), "{read}");

@@ -2,17 +2,15 @@
 //!
 //! It is written as `first,last,until`.
 
-use std::cell::Cell;
 use std::io::{self, BufRead, Read, Write};
-use std::rc::Rc;
 
-use csv::StringRecord;
 use edgefold::{Block, LogTime, Until};
 use edgefold_table::shorten;
 
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
 use crate::input::head_lines;
+use crate::records::{MAX_RECORD_BYTES, Record, RecordError, Records};
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, address};
 
 pub(crate) const CSV: About = About {
@@ -26,12 +24,8 @@ pub(crate) const CSV: About = About {
     ..About::BASE
 };
 
-/// The most bytes of a record, which a quote that is not closed would make as long as the file.
-const MAX_RECORD_BYTES: u64 = 64 << 10;
-/// The most bytes of the comments before the header, for the same reason.
+/// The most bytes of the comments before the header.
 const MAX_COMMENT_BYTES: u64 = 1 << 20;
-/// The most columns of a header.
-const MAX_COLUMNS: usize = 1024;
 
 /// The usual names of a column with ranges, in lower case.
 const RANGE_NAMES: &[&str] = &[
@@ -76,13 +70,14 @@ struct Columns {
 
 impl Columns {
     /// Those of a header; `None` if it does not have them.
-    fn find(header: &StringRecord, asked: &[String]) -> Option<Self> {
+    fn find(header: &Record, asked: &[String]) -> Option<Self> {
         let find = |name: &str| header.iter().position(|column| clean(column).eq_ignore_ascii_case(name));
         let until = UNTIL_NAMES.iter().find_map(|name| find(name));
         let (first, last) = match asked {
             [] => {
-                let ends = ENDS_NAMES.iter().find_map(|(first, last)| Some((find(first)?, Some(find(last)?))));
-                ends.or_else(|| RANGE_NAMES.iter().find_map(|name| Some((find(name)?, None))))?
+                // Columns called start and end may as well be times, if there is another one with addresses.
+                let range = RANGE_NAMES.iter().find_map(|name| Some((find(name)?, None)));
+                range.or_else(|| ENDS_NAMES.iter().find_map(|(first, last)| Some((find(first)?, Some(find(last)?)))))?
             }
             [range] => (find(range)?, None),
             [first, last] => (find(first)?, Some(find(last)?)),
@@ -91,7 +86,7 @@ impl Columns {
         Some(Self { first, last, until })
     }
 
-    fn block(self, record: &StringRecord) -> Result<Block, String> {
+    fn block(self, record: &Record) -> Result<Block, String> {
         let cell = |column: usize| clean(record.get(column).unwrap_or_default());
         let range = match self.last.map(cell) {
             None => address::range(cell(self.first))?,
@@ -105,7 +100,7 @@ impl Columns {
     }
 
     /// What an error shows of a record.
-    fn text(self, record: &StringRecord) -> String {
+    fn text(self, record: &Record) -> String {
         let columns = [Some(self.first), self.last, self.until].into_iter().flatten();
         columns.map(|column| clean(record.get(column).unwrap_or_default())).collect::<Vec<_>>().join(",")
     }
@@ -124,12 +119,12 @@ fn clean(value: &str) -> &str {
 
 fn looks_like(head: &[u8]) -> bool {
     let header = header_of(head_lines(head).map(str::to_owned).map(Ok)).ok();
-    header.is_some_and(|header| header.record.len() > 1 && Columns::find(&header.record, &[]).is_some())
+    header.is_some_and(|header| Columns::find(&header.record, &[]).is_some())
 }
 
 /// What is before the first record.
 struct Header {
-    record: StringRecord,
+    record: Record,
     delimiter: u8,
     /// The first record, if the header was a comment, so that it had to be read to find that out.
     first: Option<String>,
@@ -152,7 +147,7 @@ fn header_of(lines: impl Iterator<Item = io::Result<String>>) -> io::Result<Head
         }
         let header = split(&line);
         let commented = split(comment.trim_start_matches(['#', ' ']));
-        let is_data = |(record, _): &(StringRecord, u8)| record.iter().any(|cell| address::range(clean(cell)).is_ok());
+        let is_data = |(record, _): &(Record, u8)| record.iter().any(|cell| address::range(clean(cell)).is_ok());
         return Ok(if is_data(&header) && !comment.is_empty() {
             Header { record: commented.0, delimiter: header.1, first: Some(line) }
         } else {
@@ -164,7 +159,7 @@ fn header_of(lines: impl Iterator<Item = io::Result<String>>) -> io::Result<Head
 }
 
 /// Splits a line at the one of the usual delimiters that it has most of, outside of quotes.
-fn split(line: &str) -> (StringRecord, u8) {
+fn split(line: &str) -> (Record, u8) {
     let count = |delimiter: u8| {
         let mut is_quoted = false;
         let is_outside = |byte: &u8| {
@@ -174,39 +169,12 @@ fn split(line: &str) -> (StringRecord, u8) {
         line.bytes().filter(is_outside).count()
     };
     let delimiter = [b'\t', b';', b','].into_iter().max_by_key(|delimiter| count(*delimiter)).unwrap_or(b',');
-    let mut record = StringRecord::new();
+    let mut input = line.as_bytes();
+    let mut records = Records::new(&mut input, delimiter);
     // A line that cannot be split has no columns.
-    let _ = ::csv::ReaderBuilder::new()
-        .has_headers(false)
-        .delimiter(delimiter)
-        .from_reader(line.as_bytes())
-        .read_record(&mut record);
-    record.truncate(MAX_COLUMNS);
-    (record, delimiter)
+    let is_record = matches!(records.next(), Ok(Some(_)));
+    (if is_record { records.record } else { Record::default() }, delimiter)
 }
-
-/// Counts the bytes that are read between two records, and fails after too many.
-struct Bounded<'a> {
-    input: &'a mut dyn BufRead,
-    since_record: Rc<Cell<u64>>,
-}
-
-impl Read for Bounded<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let so_far = self.since_record.get();
-        if so_far > MAX_RECORD_BYTES {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, TooLong));
-        }
-        let read = self.input.read(buffer)?;
-        self.since_record.set(so_far + read as u64);
-        Ok(read)
-    }
-}
-
-/// A record is too long.
-#[derive(Debug, thiserror::Error)]
-#[error("a record has more than {MAX_RECORD_BYTES} bytes: a quote may not be closed")]
-struct TooLong;
 
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
     let not = |why: String| ReadError::NotThisFormat { format: Format::Csv, why };
@@ -215,16 +183,15 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
     let header = {
         let next_line = || {
             let mut line = Vec::new();
-            let read = (&mut *input).take(MAX_RECORD_BYTES).read_until(b'\n', &mut line);
+            let read = (&mut *input).take(MAX_RECORD_BYTES as u64).read_until(b'\n', &mut line);
             lines += 1;
             match read {
                 Ok(0) => None,
                 Ok(read) => {
                     bytes += read as u64;
-                    let too_many = || io::Error::new(io::ErrorKind::FileTooLarge, TooLong);
                     let line = String::from_utf8(line).map_err(|_| io::ErrorKind::InvalidData.into());
                     let line = line.map(|line| line.trim_start_matches('\u{feff}').to_owned());
-                    Some(if bytes > MAX_COMMENT_BYTES { Err(too_many()) } else { line })
+                    Some(if bytes > MAX_COMMENT_BYTES { Err(io::ErrorKind::FileTooLarge.into()) } else { line })
                 }
                 Err(error) => Some(Err(error)),
             }
@@ -233,10 +200,12 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
     };
     let header = header.map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => not("its header is not UTF-8".to_owned()),
-        io::ErrorKind::FileTooLarge => not(error.to_string()),
+        io::ErrorKind::FileTooLarge => {
+            not(format!("it has more than {MAX_COMMENT_BYTES} bytes of comments before its header"))
+        }
         _ => ReadError::Io(error),
     })?;
-    if header.record.is_empty() {
+    if header.record.len() == 0 {
         return Ok(());
     }
     let columns = Columns::find(&header.record, &options.columns).ok_or_else(|| not(no_columns(&header, options)))?;
@@ -250,45 +219,28 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
     // The first record is read again, if it was read to find the header.
     let lines_before = if header.first.is_some() { lines - 1 } else { lines };
     let first = header.first.unwrap_or_default().into_bytes();
-    let mut input = io::BufReader::new(first.as_slice().chain(input));
-    let since_record = Rc::new(Cell::new(0));
-    let mut reader = ::csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .comment(Some(b'#'))
-        .delimiter(header.delimiter)
-        .from_reader(Bounded { input: &mut input, since_record: Rc::clone(&since_record) });
-    let mut bytes = ::csv::ByteRecord::new();
+    let mut input = first.as_slice().chain(input);
+    let mut records = Records::new(&mut input, header.delimiter);
+    records.skip_lines(lines_before);
     loop {
-        since_record.set(0);
-        match reader.read_byte_record(&mut bytes) {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
-            Err(error) => {
-                return Err(match error.into_kind() {
-                    ::csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                        let line = lines_before + reader.position().line();
-                        not(format!("after line {line}, {error}"))
-                    }
-                    ::csv::ErrorKind::Io(error) => error.into(),
-                    other => not(format!("{other:?}")),
-                });
-            }
-        }
-        let line = lines_before + bytes.position().map_or(0, ::csv::Position::line);
-        let record = StringRecord::from_byte_record_lossy(std::mem::take(&mut bytes));
+        let line = match records.next() {
+            Ok(Some(line)) => line,
+            Ok(None) => return Ok(()),
+            Err(RecordError::Io(error)) => return Err(error.into()),
+            Err(error) => return Err(not(error.to_string())),
+        };
+        let record = &records.record;
         let has = |name: &str, value: &str| {
             let column = wanted.iter().find(|(wanted, _)| wanted == name).map(|(_, column)| *column);
             let cell = column.and_then(|column| record.get(column));
             cell.is_some_and(|cell| clean(cell).eq_ignore_ascii_case(value))
         };
         if options.wanted.matches(has) {
-            let block = columns.block(&record);
-            if !each(block.map_err(|why| BadEntry::in_line(line, &columns.text(&record), why))) {
+            let block = columns.block(record);
+            if !each(block.map_err(|why| BadEntry::in_line(line, &columns.text(record), why))) {
                 return Ok(());
             }
         }
-        bytes = record.into_byte_record();
     }
 }
 
@@ -317,4 +269,124 @@ fn write(blocks: &mut dyn Iterator<Item = Block>, _: &WriteOptions, out: &mut dy
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{NOW, assert_entries, entries, entries_of, entries_with};
+
+    fn entries_of_columns(file: &str, columns: &[&str]) -> Result<Vec<String>, ReadError> {
+        let columns = columns.iter().map(|name| (*name).to_owned()).collect();
+        entries_of(
+            Format::Csv,
+            file.as_bytes(),
+            &ReadOptions { now: NOW.parse().unwrap(), columns, ..ReadOptions::default() },
+        )
+    }
+
+    #[test]
+    fn columns_are_found_by_their_usual_names() {
+        for file in [
+            "ip,reason\n192.0.2.1,scan\n192.0.2.0/24,\n",
+            "reason;IP_Address\nscan;192.0.2.1\n;192.0.2.0/24\n",
+            "reason\tnetwork\r\nscan\t192.0.2.1\r\n\t192.0.2.0/24\r\n",
+            "\"reason\",\"src_ip\"\n\"a, b\",\"192.0.2.1\"\n\"c\nd\",192.0.2.0/24",
+            "\u{feff}cidr\n192.0.2.1\n192.0.2.0/24\n",
+            "start,end,ip\n2026-11-01,2026-11-02,192.0.2.1\n,,192.0.2.0/24\n",
+            "x,start_ip,end_ip\n1,192.0.2.1,192.0.2.1\n2,192.0.2.0,192.0.2.255\n",
+        ] {
+            assert_entries(&entries(Format::Csv, file), &["192.0.2.1", "192.0.2.0/24"]);
+        }
+    }
+
+    #[test]
+    fn the_feeds_of_abuse_ch_are_read() {
+        // Feodo Tracker, whose header is no comment.
+        let feodo = "################\n# Feodo, a list (CSV) #\n################\n#\n\
+            \"first_seen_utc\",\"dst_ip\",\"dst_port\"\n\"2026-11-01 00:00:00\",\"192.0.2.1\",\"443\"\n# END 1 entries\n";
+        // SSLBL, whose header is one.
+        let sslbl = "################\n# SSLBL, a list (CSV) #\n################\n#\n# Firstseen,DstIP,DstPort\n\
+            2026-11-01 00:00:00,192.0.2.1,443\n";
+        // Others have blanks before quotes.
+        let quoted = "# \"first_seen\",\"src_ip\"\n\"2026-11-01 00:00:00\", \"192.0.2.1\"\n";
+        for file in [feodo, sslbl] {
+            assert_entries(&entries(Format::Csv, file), &["192.0.2.1"]);
+        }
+        assert_entries(&entries_of_columns(quoted, &["src_ip"]).unwrap(), &["192.0.2.1"]);
+    }
+
+    #[test]
+    fn columns_can_be_named() {
+        let file = "a,b,c\n192.0.2.1,192.0.2.9,2001:db8::/32\n";
+        assert_entries(&entries_of_columns(file, &["C"]).unwrap(), &["2001:db8::/32"]);
+        assert_entries(&entries_of_columns(file, &["a", "b"]).unwrap(), &["192.0.2.1-192.0.2.9"]);
+        let error = |columns: &[&str]| entries_of_columns(file, columns).unwrap_err().to_string();
+        assert!(error(&["d"]).contains("does not have the columns d: it has a, b, c"), "{}", error(&["d"]));
+        assert!(error(&[]).contains("no column has a usual name"), "{}", error(&[]));
+        assert!(error(&["a", "b", "c"]).contains("3 columns were named"));
+    }
+
+    #[test]
+    fn until_is_the_end() {
+        let file = "ip,until\n192.0.2.1,2026-12-01T00:00:00Z\n192.0.2.2,\n192.0.2.3,forever\n192.0.2.4,tomorrow\n";
+        assert_entries(
+            &entries(Format::Csv, file),
+            &[
+                "192.0.2.1 until 2026-12-01T00:00:00Z",
+                "192.0.2.2",
+                "192.0.2.3",
+                "line 5: \"192.0.2.4,tomorrow\": ... is not a time: write RFC 3339",
+            ],
+        );
+    }
+
+    #[test]
+    fn records_are_chosen_by_any_column() {
+        let file = "ip,Country,kind\n192.0.2.1,de,scan\n192.0.2.2,FR,scan\n192.0.2.3,fr,spam\n";
+        let found = entries_with(Format::Csv, file, &[("country", "fr"), ("country", "it"), ("kind", "scan")]).unwrap();
+        assert_entries(&found, &["192.0.2.2"]);
+        let error = entries_with(Format::Csv, file, &[("city", "x")]).unwrap_err().to_string();
+        assert!(error.contains("have no field \"city\": the file has none of that name"), "{error}");
+    }
+
+    #[test]
+    fn bad_records_have_their_line() {
+        let file = "# x\n# y\nip,b\n192.0.2.1,1\nhost,2\n\n,3\n# z\n192.0.2.7/24\n192.0.2.2,2,3,4\n";
+        assert_entries(
+            &entries(Format::Csv, file),
+            &[
+                "192.0.2.1",
+                "line 5: \"host\": ... not an IP address",
+                "line 7: \"\": ... missing",
+                "line 9: \"192.0.2.7/24\": ... host bits",
+                "192.0.2.2",
+            ],
+        );
+        let file = "# Firstseen,DstIP\n1,192.0.2.1\n2,host\n";
+        assert_entries(&entries(Format::Csv, file), &["192.0.2.1", "line 3: \"host\": ... not an IP address"]);
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_ends_reading_with_an_error() {
+        let file = format!("ip,b\n192.0.2.1,1\n\"192.0.2.2,{}", "x\n".repeat(1 << 20));
+        let error = entries_with(Format::Csv, file, &[]).unwrap_err().to_string();
+        assert!(error.contains("the record in line 3 ") && error.contains("a quote may not be closed"), "{error}");
+        let comments = "# x\n".repeat(1 << 20);
+        let error = entries_with(Format::Csv, comments, &[]).unwrap_err().to_string();
+        assert!(error.contains("more than"), "{error}");
+        assert!(entries_with(Format::Csv, b"\xff,ip\n1,192.0.2.1", &[]).is_err());
+        assert!(entries(Format::Csv, "").is_empty());
+    }
+
+    #[test]
+    fn it_is_written_with_a_header() {
+        let until = Until::from("2026-12-01T00:00:00Z".parse::<LogTime>().unwrap());
+        let block = |range: &str, until| Block { range: range.parse().unwrap(), until };
+        let mut blocks = [block("192.0.2.0/24", until), block("2001:db8::1", Until::FOREVER)].into_iter();
+        let mut out = Vec::new();
+        write(&mut blocks, &WriteOptions { now: NOW.parse().unwrap(), name: "a".to_owned() }, &mut out).unwrap();
+        let expected = "first,last,until\n192.0.2.0,192.0.2.255,2026-12-01T00:00:00Z\n2001:db8::1,2001:db8::1,\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
 }

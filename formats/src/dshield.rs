@@ -53,3 +53,27 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Format;
+    use crate::testing::{assert_entries, entries, entries_with};
+
+    const FILE: &str = "#\n#   DShield.org Recommended Block List\n#\nStart\tEnd\tNetblock\tAttacks\tName\tCountry\temail\n\
+        192.0.2.0\t192.0.2.255\t24\t2222\tEXAMPLE-1 No.31, Street\tCN\tabuse@example.org\n\
+        198.51.100.0\t198.51.100.255\t24\t1111\tEXAMPLE-2\tUS\n";
+
+    #[test]
+    fn blocks_are_read_and_chosen() {
+        assert_entries(&entries(Format::Dshield, FILE), &["192.0.2.0/24", "198.51.100.0/24"]);
+        assert_entries(&entries_with(Format::Dshield, FILE, &[("country", "us")]).unwrap(), &["198.51.100.0/24"]);
+        assert_entries(&entries_with(Format::Dshield, FILE, &[("attacks", "2222")]).unwrap(), &["192.0.2.0/24"]);
+    }
+
+    #[test]
+    fn bad_lines_are_named() {
+        let file = "Start\tEnd\tNetblock\n192.0.2.0\n192.0.2.9\t192.0.2.0\t24\n192.0.2.0\t192.0.2.7\t29\n";
+        let expected = ["line 2: ... there is one column", "line 3: ... swap them", "192.0.2.0/29"];
+        assert_entries(&entries(Format::Dshield, file), &expected);
+    }
+}

@@ -188,3 +188,69 @@ fn write(blocks: &mut dyn Iterator<Item = Block>, _: &WriteOptions, out: &mut dy
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_entries, entries, entries_with};
+
+    #[test]
+    fn an_external_file_is_read() {
+        let file = "host 192.0.2.1,\nhost 192.0.2.2 := \"host, 2\",\nnetwork 198.51.100.0/24,\nnetwork 203.0.113.0/24 := net,\n\
+            network 10.0.0.0 mask 255.0.0.0 := \"x\",\nnetwork 10.1.0.0 prefixlen 16,\nnetwork 2001:db8::/32,\nhost 2001:db8::1\n";
+        assert_entries(
+            &entries(Format::F5, file),
+            &[
+                "192.0.2.1",
+                "192.0.2.2",
+                "198.51.100.0/24",
+                "203.0.113.0/24",
+                "10.0.0.0/8",
+                "10.1.0.0/16",
+                "2001:db8::/32",
+                "2001:db8::1",
+            ],
+        );
+        let found = entries_with(Format::F5, file, &[("value", "host, 2"), ("value", "NET")]).unwrap();
+        assert_entries(&found, &["192.0.2.2", "203.0.113.0/24"]);
+    }
+
+    #[test]
+    fn an_internal_data_group_is_read() {
+        let file = "ltm pool /Common/p {\n    members {\n        /Common/10.0.0.1:80 {\n            address 10.0.0.1\n        }\n    }\n}\n\
+            ltm data-group internal /Common/blocked {\n    records {\n        192.0.2.0/24 { }\n        192.0.2.1/32 {\n\
+            \x20           data \"a value\"\n        }\n        2001:db8::/32 { data x }\n    }\n    type ip\n}\n\
+            ltm data-group internal other { records { 198.51.100.7/32 { } } type ip }\n";
+        let expected = ["192.0.2.0/24", "192.0.2.1", "2001:db8::/32", "198.51.100.7"];
+        assert_entries(&entries(Format::F5, file), &expected);
+        assert_entries(
+            &entries_with(Format::F5, file, &[("list", "blocked"), ("value", "a value")]).unwrap(),
+            &["192.0.2.1"],
+        );
+        assert_entries(&entries_with(Format::F5, file, &[("list", "/Common/blocked")]).unwrap(), &expected[..3]);
+    }
+
+    #[test]
+    fn bad_entries_have_their_line() {
+        let file = "host host.example,\nnetwork 192.0.2.7/24,\nfoo,\nhost 192.0.2.1%1,\nhost 192.0.2.1 := \"x\n,\nhost 192.0.2.2,\n";
+        assert_entries(
+            &entries(Format::F5, file),
+            &[
+                "line 1: ... not an IP address",
+                "line 2: ... host bits",
+                "line 3: ... not an entry",
+                "line 4: ... has a zone",
+                "line 5: ... the quote is not closed",
+                "192.0.2.2",
+            ],
+        );
+        let file = "ltm data-group internal a {\nrecords {\nexample.org { }\n192.0.2.1/32 { }\n";
+        assert_entries(
+            &entries(Format::F5, file),
+            &["line 3: ... not an IP address", "192.0.2.1", "line 5: ... cut off"],
+        );
+        assert!(entries_with(Format::F5, "ltm pool a { }", &[]).is_err());
+        assert!(entries_with(Format::F5, "{".repeat(1000), &[]).is_err());
+        assert!(entries(Format::F5, "").is_empty());
+    }
+}

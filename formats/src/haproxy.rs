@@ -33,13 +33,15 @@ pub(crate) const HAPROXY_ACL: About = About {
 /// The most bytes of a map whose entries are chosen by their value, and are all in memory for that: about three million of them.
 const MAX_MAP_BYTES: u64 = 64 << 20;
 
-/// Whether the first lines are an address and a value. Nothing else says what the file is.
+/// Whether the first lines are an address and a value. Nothing else says what the file is. Files of hosts, which have the addresses of
+/// this machine and names, are not maps.
 fn looks_like(head: &[u8]) -> bool {
     let mut lines = head_lines(head).filter(|line| !line.is_empty() && !line.starts_with('#')).take(3).peekable();
     lines.peek().is_some()
         && lines.all(|line| match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
             [key, value] => {
                 address::masked_range(key).is_ok()
+                    && !matches!(key, "0.0.0.0" | "127.0.0.1" | "::" | "::1")
                     && !value.starts_with(['#', ';', '-'])
                     && !value.ends_with([';', ','])
                     && address::masked_range(value).is_err()
@@ -109,4 +111,45 @@ fn write(blocks: &mut dyn Iterator<Item = Block>, value: &str, out: &mut dyn Wri
         address::cidrs(block.range).try_for_each(|cidr| writeln!(out, "{cidr}{value}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Format;
+    use crate::testing::{assert_entries, entries, entries_with};
+
+    const MAP: &str = "# a map\n192.0.2.0/24 block\n192.0.2.7 allow\n  10.0.0.0/255.255.0.0\tblock for a day\n2001:db8::/32 block\n\n198.51.100.9/24\n";
+
+    #[test]
+    fn all_entries_of_a_map_are_read() {
+        let expected = ["192.0.2.0/24", "192.0.2.7", "10.0.0.0/16", "2001:db8::/32", "198.51.100.0/24"];
+        assert_entries(&entries(Format::HaproxyMap, MAP), &expected);
+    }
+
+    #[test]
+    fn of_chosen_values_the_longest_prefix_decides() {
+        let found = entries_with(Format::HaproxyMap, MAP, &[("value", "block")]).unwrap();
+        assert_entries(&found, &["192.0.2.0-192.0.2.6", "192.0.2.8-192.0.2.255", "2001:db8::/32"]);
+        let file = "192.0.2.0/24 a\n192.0.2.0/24 b\nhost a\n";
+        let expected = ["line 3: \"host a\": ... not an IP address", "192.0.2.0/24"];
+        assert_entries(&entries_with(Format::HaproxyMap, file, &[("value", "a")]).unwrap(), &expected);
+        assert_entries(&entries_with(Format::HaproxyMap, file, &[("value", "b")]).unwrap(), &expected[..1]);
+    }
+
+    #[test]
+    fn an_acl_has_one_address_a_line() {
+        let file = "# an acl\n192.0.2.0/24\n198.51.100.7\n2001:db8::/32\n10.0.0.0/255.0.0.0\n192.0.2.1 x\n10.1/16\nlocalhost\n";
+        assert_entries(
+            &entries(Format::HaproxyAcl, file),
+            &[
+                "192.0.2.0/24",
+                "198.51.100.7",
+                "2001:db8::/32",
+                "10.0.0.0/8",
+                "line 6: \"192.0.2.1 x\"",
+                "line 7: ... 2 octets",
+                "line 8: ... not an IP address",
+            ],
+        );
+    }
 }

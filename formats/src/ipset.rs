@@ -53,7 +53,7 @@ enum Kind {
     Others(String),
 }
 
-/// The kernel allows any type for sets that were made before.
+/// A set that the file does not create, which must exist before: its entries are read if they are addresses.
 impl Default for Set {
     fn default() -> Self {
         Self { kind: Kind::Addresses, timeout: 0, netmask: None, has_entries: false }
@@ -196,8 +196,10 @@ fn entry(set: &Set, words: &[&str], options: &ReadOptions) -> Result<Option<Bloc
 
 /// Fills new sets, and swaps them with those in use, so that a restore replaces the list without a moment in which it is empty.
 ///
-/// The parameters are always the same: ipset makes no set with others beside one that exists. Sets get longer than `maxelem` in no
-/// world, and an entry that lasts longer than ipset can count ends early: see [`ends::seconds_left`].
+/// The parameters never change, because `create -exist` fails if there is a set of this name with others. So `maxelem` is the most that
+/// ipset accepts, and there are always timeouts. A block that lasts longer than ipset can count ends early: see [`ends::seconds_left`].
+///
+/// A name that is too long is cut, so two lists whose names begin with the same 28 characters have the same sets.
 fn write(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &mut dyn Write) -> io::Result<()> {
     let name = names::at_most(&options.name, MAX_NAME - 3);
     for (family, number) in [("inet", 4), ("inet6", 6)] {
@@ -232,4 +234,93 @@ fn write(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &
         writeln!(out, "destroy {name}-n{number}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Format;
+    use crate::testing::{NOW, assert_entries, entries, entries_with, in_seconds};
+
+    #[test]
+    fn what_ipset_save_prints_is_read() {
+        let file = "create blocked-v4 hash:net family inet hashsize 1024 maxelem 65536 timeout 0 bucketsize 12 initval 0xc0411da1\n\
+            add blocked-v4 192.0.2.0/24 timeout 300\n\
+            add blocked-v4 198.51.100.7 timeout 0\n\
+            create blocked-v6 hash:net family inet6 hashsize 1024 maxelem 65536 comment\n\
+            add blocked-v6 2001:db8::/32 comment \"timeout 5 nomatch\"\n\
+            create counted hash:ip family inet hashsize 1024 maxelem 65536 counters\n\
+            add counted 203.0.113.1 packets 1 bytes 60\n\
+            create all list:set size 8\nadd all blocked-v4\nadd all blocked-v6\n\
+            create some bitmap:ip range 192.0.3.0-192.0.3.255\nadd some 192.0.3.1-192.0.3.4\n";
+        assert_entries(
+            &entries(Format::Ipset, file),
+            &[
+                &format!("192.0.2.0/24 until {}", in_seconds(300)),
+                "198.51.100.7",
+                "2001:db8::/32",
+                "203.0.113.1",
+                "192.0.3.1-192.0.3.4",
+            ],
+        );
+        let found = entries_with(Format::Ipset, file, &[("list", "blocked-v6"), ("list", "counted")]).unwrap();
+        assert_entries(&found, &["2001:db8::/32", "203.0.113.1"]);
+    }
+
+    #[test]
+    fn a_set_says_what_its_entries_do_not() {
+        let file = "create a hash:ip timeout 60 -exist\nflush a\nadd a 192.0.2.1\nadd a 192.0.2.2 timeout 0\n\
+            -N b hash:ip --netmask 24 netmask 24\n-A b 192.0.2.0 -exist\nCOMMIT\n# no set\nadd c 192.0.2.7/24\n";
+        assert_entries(
+            &entries(Format::Ipset, file),
+            &[&format!("192.0.2.1 until {}", in_seconds(60)), "192.0.2.2", "192.0.2.0/24", "192.0.2.0/24"],
+        );
+    }
+
+    #[test]
+    fn what_a_list_cannot_have_is_bad() {
+        let file = "create a hash:net\nadd a 192.0.2.0/24 nomatch\ncreate b hash:ip,port\nadd b 192.0.2.1,tcp:80\n\
+            add a host\nadd a\nadd a 192.0.2.1\nflush a\ndel a 192.0.2.1\nadd a 192.0.2.1 timeout x\nfoo\nfoo a\ncreate c\n";
+        assert_entries(
+            &entries(Format::Ipset, file),
+            &[
+                "line 2: \"add a 192.0.2.0/24 nomatch\": it is an exception",
+                "line 4: ... of type hash:ip,port",
+                "line 5: ... not an IP address",
+                "line 6: ... the address is missing",
+                "192.0.2.1",
+                "line 8: ... empties a set",
+                "line 9: ... takes an entry out",
+                "line 10: ... timeout \"x\" is not a number",
+                "line 11: ... not a command of ipset",
+                "line 12: ... not a command of ipset",
+                "line 13: ... type of the set is missing",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_number_of_sets_is_limited() {
+        let file: String = (0..70_000).map(|number| format!("create s{number} hash:ip\n")).collect();
+        let found = entries(Format::Ipset, file);
+        assert_eq!(found.len(), 70_000 - MAX_SETS);
+        assert!(found[0].contains("more than 65535 sets"));
+        let long = format!("create {} hash:ip\n", "a".repeat(32));
+        assert_entries(&entries(Format::Ipset, long), &["line 1: ... at most 31 characters"]);
+    }
+
+    #[test]
+    fn all_addresses_are_two_halves_and_a_long_time_is_clipped() {
+        let until = "2027-12-01T00:00:00Z".parse::<edgefold::LogTime>().unwrap().into();
+        let mut blocks = [Block { range: "0.0.0.0/0".parse().unwrap(), until }].into_iter();
+        let mut out = Vec::new();
+        let name = "a".repeat(63);
+        write(&mut blocks, &WriteOptions { now: NOW.parse().unwrap(), name }, &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        let name = format!("{}-n4", "a".repeat(28));
+        for half in ["0.0.0.0/1", "128.0.0.0/1"] {
+            assert!(out.contains(&format!("add {name} {half} timeout 2147483\n")), "{out}");
+        }
+        assert_eq!(name.len(), MAX_NAME);
+    }
 }

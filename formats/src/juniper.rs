@@ -120,3 +120,49 @@ fn write(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_entries, entries, entries_with};
+
+    #[test]
+    fn set_commands_are_read() {
+        let file = "set system host-name r1\nset policy-options prefix-list blocked 192.0.2.0/24\nset policy-options prefix-list blocked 2001:db8::/32\n\
+            set policy-options prefix-list other 198.51.100.7/32\nset policy-options prefix-list empty\n\
+            set firewall family inet filter f term t from source-prefix-list blocked\n";
+        assert_entries(&entries(Format::Juniper, file), &["192.0.2.0/24", "2001:db8::/32", "198.51.100.7"]);
+        assert_entries(&entries_with(Format::Juniper, file, &[("list", "OTHER")]).unwrap(), &["198.51.100.7"]);
+    }
+
+    #[test]
+    fn braces_are_read() {
+        let file = "## Last changed: today\nversion 20.4;\nsystem { host-name r1; }\npolicy-options {\n    /* the list of\n     * blocked; */\n\
+            \x20   prefix-list blocked {\n        192.0.2.0/24;\n        inactive: 192.0.3.0/24;\n        2001:db8::/32;\n    }\n\
+            \x20   inactive: prefix-list off {\n        203.0.113.1/32;\n    }\n    policy-statement p {\n\
+            \x20       from {\n            prefix-list blocked;\n            route-filter 10.0.0.0/8 exact;\n        }\n    }\n}\n\
+            prefix-list last { 198.51.100.7; }\n";
+        assert_entries(&entries(Format::Juniper, file), &["192.0.2.0/24", "2001:db8::/32", "198.51.100.7"]);
+    }
+
+    #[test]
+    fn what_a_list_cannot_have_is_bad() {
+        let file = "set policy-options prefix-list a apply-path \"protocols bgp group <*> neighbor <*>\"\n\
+            delete policy-options prefix-list a 192.0.2.1/32\nset policy-options prefix-list a 192.0.2.7/24\n\
+            prefix-list b {\n apply-path \"x\";\n host;\n 192.0.2.1/32\n}\nprefix-list c {\n";
+        assert_entries(
+            &entries(Format::Juniper, file),
+            &[
+                "line 1: ... its prefixes are elsewhere",
+                "line 2: ... takes entries out",
+                "line 3: ... host bits",
+                "line 5: ... its prefixes are elsewhere",
+                "line 6: ... not an IP address",
+                "line 7: ... a semicolon is missing",
+                "line 10: ... cut off",
+            ],
+        );
+        assert!(entries_with(Format::Juniper, "system { host-name r1; }", &[]).is_err());
+        assert!(entries(Format::Juniper, "/* nothing */\n").is_empty());
+    }
+}

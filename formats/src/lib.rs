@@ -45,6 +45,7 @@ mod nested;
 mod nftables;
 mod nftables_json;
 mod nginx;
+mod records;
 mod spamhaus_json;
 mod stix;
 #[cfg(test)]
@@ -76,8 +77,8 @@ pub struct ReadOptions {
 pub struct WriteOptions {
     /// The time now, from which entries count that say how long they last.
     pub now: LogTime,
-    /// What the set, map, table or variable is called, in formats that name it: a [`edgefold::ListName`], whose characters each format
-    /// replaces that it does not allow.
+    /// What the set, map, table or variable is called, in formats that name it: a [`edgefold::ListName`]. Other characters are replaced,
+    /// and so are those that a format does not allow.
     pub name: String,
 }
 
@@ -121,6 +122,7 @@ pub fn write(
         let why = format!("edgefold only reads {}", format.describe());
         return Err(io::Error::new(io::ErrorKind::Unsupported, why));
     };
+    let options = &WriteOptions { name: names::safe(&options.name), ..*options };
     let held = blocks.filter(|block| block.until.holds_at(options.now));
     write(
         &mut held.filter_map(|block| Some(Block { range: address::without_mapped(block.range)?, ..block })),

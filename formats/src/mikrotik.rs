@@ -29,6 +29,10 @@ const MAX_TIMEOUT: u64 = 21_474_836;
 /// The most bytes of a command that continues over several lines.
 const MAX_COMMAND_BYTES: usize = 64 << 10;
 
+/// Words that are commands in every menu, and not menus.
+const COMMANDS: &[&str] =
+    &["add", "disable", "enable", "export", "find", "move", "print", "remove", "reset", "set", "unset"];
+
 /// Where commands are executed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Menu {
@@ -136,7 +140,11 @@ fn menu(words: &[String]) -> Option<(Menu, Vec<&str>)> {
         ["ip" | "ipv6", "firewall", "address-list", ref command @ ..] => {
             (Menu::AddressList, command.iter().copied().chain(rest).collect())
         }
-        _ => (Menu::Other, Vec::new()),
+        // Where a command begins there is not known, and only whether there is one matters.
+        _ => (
+            Menu::Other,
+            words.iter().map(String::as_str).filter(|word| word.contains('=') || COMMANDS.contains(word)).collect(),
+        ),
     })
 }
 
@@ -212,4 +220,65 @@ fn write(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_entries, entries, entries_with, in_seconds};
+
+    #[test]
+    fn what_export_prints_is_read() {
+        let file = "# 2026-11-26 12:00:00 by RouterOS 7.16\n# software id = ABCD-EFGH\n/interface bridge\nadd name=bridge1\n\
+            /ip firewall address-list\nadd address=192.0.2.0/24 list=blocked\n\
+            add address=192.0.3.1-192.0.3.9 comment=\"two words, a \\\"quote\\\" address=10.0.0.1\" list=blocked timeout=1d02:03:04\n\
+            add address=198.51.100.7 comment=\"a long comment that \\\n    continues\" disabled=no \\\n    list=\"other list\"\n\
+            add address=203.0.113.1 disabled=yes list=blocked\n/ip firewall filter\nadd action=drop chain=input src-address-list=blocked\n\
+            /ipv6 firewall address-list\nadd address=2001:db8::/32 list=blocked timeout=30m\n";
+        assert_entries(
+            &entries(Format::Mikrotik, file),
+            &[
+                "192.0.2.0/24",
+                &format!("192.0.3.1-192.0.3.9 until {}", in_seconds(93_784)),
+                "198.51.100.7",
+                &format!("2001:db8::/32 until {}", in_seconds(1800)),
+            ],
+        );
+        assert_entries(&entries_with(Format::Mikrotik, file, &[("list", "other list")]).unwrap(), &["198.51.100.7"]);
+    }
+
+    #[test]
+    fn scripts_are_read() {
+        let file = ":global AddressList\n/ip firewall address-list remove [find list=\"a\"]\n/ip firewall address-list\n\
+            :do {add list=$AddressList comment=AS64496 address=192.0.2.0/24} on-error={}\n\
+            /ip firewall address-list add address=192.0.2.1 list=a timeout=none-dynamic\n/ip/firewall/address-list/add list=a address=192.0.2.2\n\
+            :do { /ip firewall address-list add address=192.0.2.3 list=a } on-error={}\n\
+            /ip firewall filter add chain=input src-address=10.0.0.1\nadd address=192.0.2.4 list=a\n";
+        assert_entries(
+            &entries(Format::Mikrotik, file),
+            &["192.0.2.0/24", "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"],
+        );
+        assert_entries(&entries(Format::Mikrotik, "add address=192.0.2.1 list=a\n"), &["192.0.2.1"]);
+    }
+
+    #[test]
+    fn bad_commands_have_the_line_where_they_begin() {
+        let file = "/ip firewall address-list\nadd address=host.example list=a\nadd list=a\nadd address=192.0.2.1 \\\nlist=a timeout=x\n\
+            set 0 address=192.0.2.1\nadd address=192.0.2.1 comment=\"x\nadd address=192.0.2.1 \\\n";
+        assert_entries(
+            &entries(Format::Mikrotik, file),
+            &[
+                "line 2: ... not an IP address",
+                "line 3: ... has no address",
+                "line 4: ... timeout \"x\" is not a time",
+                "line 6: ... changes an entry",
+                "line 7: ... the quote is not closed",
+                "line 8: ... cut off",
+            ],
+        );
+        assert!(entries_with(Format::Mikrotik, "192.0.2.1\n", &[]).is_err());
+        assert!(entries(Format::Mikrotik, "\n# nothing\n").is_empty());
+        let long = "add \\\n".repeat(100_000);
+        assert!(entries(Format::Mikrotik, long)[0].contains("the command is too long"));
+    }
 }

@@ -3,6 +3,13 @@
 
 use std::borrow::Cow;
 
+/// A name with `_` for all characters that the name of a list does not have, so that no name can end what it is written into.
+pub(crate) fn safe(name: &str) -> String {
+    let is_allowed = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || matches!(char, '.' | '_' | '-');
+    let name: String = name.chars().take(63).map(|char| if is_allowed(char) { char } else { '_' }).collect();
+    if name.starts_with(|first: char| first.is_ascii_alphanumeric()) { name } else { format!("l{name}") }
+}
+
 /// The beginning of a name, for programs that have a limit.
 pub(crate) fn at_most(name: &str, most: usize) -> &str {
     name.get(..most).unwrap_or(name)
@@ -24,6 +31,9 @@ mod tests {
 
     #[test]
     fn names_are_made_to_fit() {
+        assert_eq!(safe("2024.tor-exits_1"), "2024.tor-exits_1");
+        assert_eq!(safe("A b\";\n{é"), "l__b_____");
+        assert_eq!(safe(""), "l");
         assert_eq!(at_most("tor-exits", 3), "tor");
         assert_eq!(at_most("tor", 28), "tor");
         assert_eq!(with_letter_first("2024-tor"), "l-2024-tor");

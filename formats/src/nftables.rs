@@ -301,7 +301,8 @@ impl Reader<'_, '_> {
                 Token::Mark(b'}') => return Ok(true),
                 Token::End => {
                     let why = "the file ends inside of elements: it was cut off";
-                    return Ok((self.each)(Err(BadEntry::in_line(self.tokens.line(), "", why))));
+                    (self.each)(Err(BadEntry::in_line(self.tokens.line(), "", why)));
+                    return Ok(false);
                 }
                 Token::Mark(b',') => {}
                 _ => {
@@ -396,4 +397,93 @@ fn write(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &
         writeln!(out, "}}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_entries, entries, entries_with, in_seconds};
+
+    #[test]
+    fn what_nft_lists_is_read() {
+        let file = "table inet filter {\n\tset blocked {\n\t\ttype ipv4_addr\n\t\tflags interval,timeout\n\
+            \t\telements = { 192.0.2.1, 198.51.100.0/24,\n\
+            \t\t\t     203.0.113.5-203.0.113.9, 192.0.3.1 timeout 1h expires 59m30s comment \"a, b } c\",\n\
+            \t\t\t     192.0.3.2 timeout 40d expires 39d23h59m59s500ms, 192.0.3.3 counter packets 0 bytes 0 timeout 10s }\n\t}\n\n\
+            \tset blocked6 {\n\t\ttype ipv6_addr; flags interval; auto-merge\n\t\telements = { 2001:db8::/32, fe80::1 }\n\t}\n\n\
+            \tset ports {\n\t\ttype inet_service\n\t\telements = { 22, 80 }\n\t}\n\n\
+            \tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n\
+            \t\tip saddr @blocked drop\n\t\tip saddr { 10.0.0.1, 10.0.0.2 } tcp dport { 22 } drop\n\t}\n}\n";
+        assert_entries(
+            &entries(Format::Nftables, file),
+            &[
+                "192.0.2.1",
+                "198.51.100.0/24",
+                "203.0.113.5-203.0.113.9",
+                &format!("192.0.3.1 until {}", in_seconds(59 * 60 + 30)),
+                "192.0.3.2 until 2027-01-05T11:59:59.5Z",
+                &format!("192.0.3.3 until {}", in_seconds(10)),
+                "2001:db8::/32",
+                "fe80::1",
+            ],
+        );
+        let found = entries_with(Format::Nftables, file, &[("list", "blocked6"), ("table", "filter")]).unwrap();
+        assert_entries(&found, &["2001:db8::/32", "fe80::1"]);
+    }
+
+    #[test]
+    fn what_nft_loads_is_read() {
+        let file = "#!/usr/sbin/nft -f\nflush ruleset\nadd table ip a\nadd set ip a s { type ipv4_addr; timeout 1m; }\n\
+            add set ip a p { type inet_service; }\nadd element ip a p { 22 }\n\
+            add element ip a s { 192.0.2.1, 192.0.2.2 timeout 5s, 192.0.2.3 timeout 0s, }\n\
+            table ip b { set s { typeof ip saddr; elements = { 192.0.2.4, # one\n 192.0.2.5 } } }\n";
+        assert_entries(
+            &entries(Format::Nftables, file),
+            &[
+                &format!("192.0.2.1 until {}", in_seconds(60)),
+                &format!("192.0.2.2 until {}", in_seconds(5)),
+                "192.0.2.3",
+                "192.0.2.4",
+                "192.0.2.5",
+            ],
+        );
+        assert_entries(&entries(Format::Nftables, "elements = { 192.0.2.1 }"), &["192.0.2.1"]);
+    }
+
+    #[test]
+    fn what_is_not_a_plain_address_is_bad() {
+        let file = "table ip a {\nset s {\ntype ipv4_addr . inet_service\nelements = { 192.0.2.1 . 80 }\n}\n\
+            map m {\ntype ipv4_addr : verdict\nelements = { 192.0.2.1 : drop }\n}\n\
+            set t {\ntype ipv4_addr\nelements = { 192.0.2.7/24,\nhost, 192.0.2.1 . 80,\n192.0.2.1 timeout x, { 1 }, \"a\n, 192.0.2.2 }\n}\n}\n";
+        assert_entries(
+            &entries(Format::Nftables, file),
+            &[
+                "line 4: \"192.0.2.1 . 80\": its set is of addresses with something else",
+                "line 8: \"192.0.2.1 : drop\": it is an element of a map",
+                "line 12: \"192.0.2.7/24\": ... host bits",
+                "line 13: \"host\"",
+                "line 13: \"192.0.2.1 . 80\": it is an address with something else",
+                "line 14: ... timeout \"x\" is not a time",
+                "line 14: ... braces inside",
+                "line 14: ... the quote is not closed",
+                "192.0.2.2",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_is_bad() {
+        let file = "table ip a {\nset t {\ntype ipv4_addr\nelements = { 192.0.2.1,\n";
+        assert_entries(&entries(Format::Nftables, file), &["192.0.2.1", "line 5: ... cut off"]);
+        assert!(entries_with(Format::Nftables, "192.0.2.1\n", &[]).is_err());
+        assert!(entries_with(Format::Nftables, "{".repeat(1000), &[]).is_err());
+        assert!(entries(Format::Nftables, "# nothing\n").is_empty());
+    }
+
+    #[test]
+    fn an_element_on_a_line_of_any_length_is_read() {
+        let elements = vec!["192.0.2.1"; 100_000].join(", ");
+        let found = entries(Format::Nftables, format!("add element ip a s {{ {elements} }}"));
+        assert_eq!(found.len(), 100_000);
+    }
 }

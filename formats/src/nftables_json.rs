@@ -279,3 +279,80 @@ fn write(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &
     }
     writeln!(out, "\n]}}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_entries, entries, entries_with, in_seconds};
+
+    /// What `nft -j list ruleset` of version 1.0.6 prints, with line breaks.
+    const LISTED: &str = r#"{"nftables": [
+        {"metainfo": {"version": "1.0.6", "release_name": "Lester Gooch #5", "json_schema_version": 1}},
+        {"table": {"family": "inet", "name": "filter", "handle": 5}},
+        {"set": {"family": "inet", "name": "blocked", "table": "filter", "type": "ipv4_addr", "handle": 1, "flags": ["interval", "timeout"],
+            "elem": ["192.0.2.1", {"prefix": {"addr": "198.51.100.0", "len": 24}}, {"range": ["203.0.113.5", "203.0.113.9"]},
+            {"elem": {"val": "192.0.3.1", "timeout": 90, "expires": 89, "comment": "x"}},
+            {"elem": {"val": {"prefix": {"addr": "192.0.4.0", "len": 24}}, "timeout": 60}}]}},
+        {"set": {"family": "inet", "name": "blocked6", "table": "filter", "type": "ipv6_addr", "handle": 2, "elem": ["2001:db8::1"]}},
+        {"set": {"family": "inet", "name": "ports", "table": "filter", "type": "inet_service", "handle": 3, "elem": [22]}},
+        {"chain": {"family": "inet", "table": "filter", "name": "input", "handle": 4}},
+        {"rule": {"family": "inet", "table": "filter", "expr": [{"match": {"right": {"set": ["10.0.0.1"]}}}]}}
+    ]}"#;
+
+    #[test]
+    fn what_nft_lists_is_read() {
+        assert_entries(
+            &entries(Format::NftablesJson, LISTED),
+            &[
+                "192.0.2.1",
+                "198.51.100.0/24",
+                "203.0.113.5-203.0.113.9",
+                &format!("192.0.3.1 until {}", in_seconds(89)),
+                &format!("192.0.4.0/24 until {}", in_seconds(60)),
+                "2001:db8::1",
+            ],
+        );
+        let found = entries_with(Format::NftablesJson, LISTED, &[("list", "Blocked6")]).unwrap();
+        assert_entries(&found, &["2001:db8::1"]);
+    }
+
+    #[test]
+    fn commands_are_read() {
+        let file = r#"{"nftables": [{"flush": {"ruleset": null}},
+            {"add": {"set": {"family": "ip", "table": "a", "name": "s", "type": "ipv4_addr", "timeout": 30, "elem": ["192.0.2.1"]}}},
+            {"add": {"element": {"family": "ip", "table": "a", "name": "s", "elem": ["192.0.2.2"]}}}]}"#;
+        let expected = [format!("192.0.2.1 until {}", in_seconds(30)), "192.0.2.2".to_owned()];
+        assert_eq!(entries(Format::NftablesJson, file), expected);
+    }
+
+    #[test]
+    fn bad_elements_have_their_path() {
+        let file = r#"{"nftables": [
+            {"set": {"name": "a", "table": "t", "type": ["ipv4_addr", "inet_service"], "elem": [{"concat": ["192.0.2.1", 80]}]}},
+            {"map": {"name": "m", "table": "t", "type": "ipv4_addr", "map": "verdict", "elem": [["192.0.2.1", {"drop": null}]]}},
+            {"set": {"name": "b", "table": "t", "type": "ipv4_addr", "elem": ["host", 7, {"prefix": {"addr": "192.0.2.7", "len": 24}}, "192.0.2.1"]}},
+            {"set": 7}, {"set": {"name": "c", "type": "ipv4_addr", "elem": "192.0.2.1"}}]}"#;
+        assert_entries(
+            &entries(Format::NftablesJson, file),
+            &[
+                "nftables[0].set.elem[0]: ... its set is of addresses with something else",
+                "nftables[1].map.elem[0]: ... it is an element of a map",
+                "nftables[2].set.elem[0]: ... not an IP address",
+                "nftables[2].set.elem[1]: ... not a plain address",
+                "nftables[2].set.elem[2]: ... host bits",
+                "192.0.2.1",
+                "nftables[3]: ... invalid type",
+                "nftables[4].set.elem: ... expected an array",
+            ],
+        );
+    }
+
+    #[test]
+    fn other_documents_are_refused() {
+        let deep = format!("{{\"nftables\": {}", "[".repeat(1 << 20));
+        for file in ["[]", "{}", "{\"nftables\": 1}", "{\"nftables\": [", "x", &deep] {
+            let error = entries_with(Format::NftablesJson, file, &[]).unwrap_err().to_string();
+            assert!(error.starts_with("this is not sets of nftables as JSON: "), "{error}");
+        }
+    }
+}

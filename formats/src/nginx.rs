@@ -3,6 +3,7 @@
 //! nginx ignores the host bits of a block, and so does this: `192.0.2.7/24` is `192.0.2.0/24`.
 
 use std::io::{self, BufRead, Read, Write};
+use std::net::{IpAddr, Ipv4Addr};
 
 use edgefold::{Block, Until};
 use edgefold_table::{IpRange, shorten};
@@ -133,9 +134,14 @@ fn exception() -> String {
     "it is an exception from the deny lines after it, which a list cannot have: put it on a list that exempts its addresses".to_owned()
 }
 
+/// nginx cannot read 255.255.255.255 here, by any name, because its parser returns that number for errors. No client has it.
 fn write_deny(blocks: &mut dyn Iterator<Item = Block>, _: &WriteOptions, out: &mut dyn Write) -> io::Result<()> {
-    for block in blocks {
-        address::cidrs(block.range).try_for_each(|cidr| writeln!(out, "deny {cidr};"))?;
+    for cidr in blocks.flat_map(|block| address::cidrs(block.range)) {
+        if cidr.addr() == IpAddr::V4(Ipv4Addr::BROADCAST) {
+            writeln!(out, "# 255.255.255.255 is left out: nginx does not read it.")?;
+        } else {
+            writeln!(out, "deny {cidr};")?;
+        }
     }
     Ok(())
 }
@@ -287,8 +293,122 @@ impl Geo {
 /// has no IPv6.
 fn write_geo(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "geo $edgefold_{} {{\n    default 0;", names::word(&options.name))?;
-    for block in blocks {
-        address::cidrs(block.range).try_for_each(|cidr| writeln!(out, "    {cidr} 1;"))?;
+    for cidr in blocks.flat_map(|block| address::cidrs(block.range)) {
+        // Without a length, 255.255.255.255 can be read.
+        if cidr.prefix_len() == cidr.max_prefix_len() {
+            writeln!(out, "    {} 1;", cidr.addr())?;
+        } else {
+            writeln!(out, "    {cidr} 1;")?;
+        }
     }
     writeln!(out, "}}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_entries, entries, entries_with};
+
+    #[test]
+    fn deny_lines_are_read() {
+        let file = "# blocked\ndeny 192.0.2.1;\n  deny 192.0.2.0/24; deny 2001:db8::/32;\ndeny\n198.51.100.7/24;\nallow all;\n";
+        let expected = ["192.0.2.1", "192.0.2.0/24", "2001:db8::/32", "198.51.100.0/24"];
+        assert_entries(&entries(Format::NginxDeny, file), &expected);
+        assert_entries(&entries(Format::NginxDeny, "deny all;"), &["0.0.0.0/0", "::/0"]);
+    }
+
+    #[test]
+    fn an_exception_is_bad_if_a_deny_comes_after_it() {
+        let file = "deny 192.0.2.0/25;\nallow 198.51.100.0/24;\nallow 192.0.2.129;\ndeny 192.0.2.128/25;\nallow 203.0.113.0/24;\n";
+        assert_entries(
+            &entries(Format::NginxDeny, file),
+            &[
+                "192.0.2.0/25",
+                "line 2: \"allow 198.51.100.0/24\": it is an exception",
+                "line 3: \"allow 192.0.2.129\": it is an exception",
+                "192.0.2.128/25",
+            ],
+        );
+        let many = format!("{}deny 192.0.2.1;", "allow 192.0.2.1;\n".repeat(5000));
+        assert_eq!(entries(Format::NginxDeny, many).len(), 5001);
+    }
+
+    #[test]
+    fn what_is_not_a_deny_of_an_address_is_bad() {
+        let file = "deny unix:;\ndeny host;\nsatisfy any;\nallow all;\ndeny 192.0.2.1;\nlocation / {\ndeny all;\n}\ndeny 192.0.2.2\n";
+        assert_entries(
+            &entries(Format::NginxDeny, file),
+            &[
+                "line 1: \"deny unix:\": unix sockets",
+                "line 2: ... not an IP address",
+                "line 3: ... neither deny nor allow",
+                "line 5: ... line 4 allows all",
+                "line 6: \"location /\": it begins a block",
+                "line 9: ... a semicolon is missing",
+            ],
+        );
+        let found = entries(Format::NginxDeny, "http {\n deny 192.0.2.1;\n");
+        assert_entries(&found, &["line 1: ... it begins a block", "line 3: ... cut off"]);
+    }
+
+    #[test]
+    fn the_longest_prefix_of_a_geo_block_decides() {
+        let file = "geo $blocked {\n    default 0; # nobody\n    192.0.2.0/24 1;\n    192.0.2.7/32 0;\n    192.0.2.128/25 1;\n\
+            \x20   2001:db8::/32 1;\n    198.51.100.0/24 \"\";\n    203.0.113.9/24 1;\n    203.0.113.128/25 1; delete 203.0.113.128/25;\n\
+            \x20   192.0.3.0/24 1; 192.0.3.0/24 0;\n}\nserver {\n    listen 80;\n}\n";
+        let expected = ["192.0.2.0-192.0.2.6", "192.0.2.8-192.0.2.255", "203.0.113.0/24", "2001:db8::/32"];
+        assert_entries(&entries(Format::NginxGeo, file), &expected);
+    }
+
+    #[test]
+    fn ranges_of_a_geo_block_are_read() {
+        let file = "geo $remote_addr $blocked {\n ranges;\n default 0;\n 192.0.2.1-192.0.2.20 1;\n 192.0.2.5-192.0.2.9 0;\n\
+            198.51.100.1-198.51.100.5 1;\n 198.51.100.4-198.51.100.9 1;\n}\n";
+        assert_entries(
+            &entries(Format::NginxGeo, file),
+            &[
+                "192.0.2.1-192.0.2.4",
+                "line 7: \"198.51.100.4-198.51.100.9\": it overlaps line 6",
+                "192.0.2.10-192.0.2.20",
+                "198.51.100.1-198.51.100.5",
+            ],
+        );
+    }
+
+    #[test]
+    fn entries_of_geo_blocks_are_chosen_by_variable_and_value() {
+        let file =
+            "geo $a { default ZZ; 192.0.2.0/24 DE; 192.0.2.0/25 FR; }\ngeo $b { default 1; 198.51.100.0/24 0; }\n";
+        let chosen = |wanted| entries_with(Format::NginxGeo, file, wanted).unwrap();
+        assert_entries(&chosen(&[("list", "a"), ("value", "de")]), &["192.0.2.128/25"]);
+        assert_entries(&chosen(&[("list", "$b"), ("value", "0")]), &["198.51.100.0/24"]);
+        let rest = ["0.0.0.0-198.51.99.255", "198.51.101.0-255.255.255.255", "::/0"];
+        assert_entries(&chosen(&[("list", "b"), ("value", "1")]), &rest);
+        let bad = "its value ... choose entries by their value";
+        assert_entries(
+            &chosen(&[]),
+            &[&format!("line 1: \"default ZZ\": {bad}"), "192.0.2.0/24", &format!("line 2: \"default 1\": {bad}")],
+        );
+    }
+
+    #[test]
+    fn a_file_that_a_geo_block_includes_is_read() {
+        let found =
+            entries(Format::NginxGeo, "192.0.2.0/24 1;\n2001:db8::1 1;\nhost 1;\ninclude other.conf;\n192.0.2.1");
+        assert_entries(
+            &found,
+            &[
+                "line 3: \"host 1\": ... not an IP address",
+                "line 4: \"include other.conf\": it includes a file",
+                "line 5: ... semicolon",
+                "192.0.2.0/24",
+                "2001:db8::1",
+            ],
+        );
+        assert!(entries_with(Format::NginxGeo, "server { listen 80; }", &[]).is_err());
+        assert!(entries(Format::NginxGeo, "# nothing\n").is_empty());
+        assert_entries(&entries(Format::NginxGeo, "geo $a { 192.0.2.1 1;"), &["192.0.2.1", "line 1: ... cut off"]);
+        let large = "x".repeat(usize::try_from(MAX_GEO_BYTES).unwrap() + 1);
+        assert!(matches!(entries_with(Format::NginxGeo, large, &[]), Err(ReadError::TooLarge { .. })));
+    }
 }

@@ -69,6 +69,10 @@ fn assert_same(format: Format, expected: &[Block], found: &[Block]) {
             assert_eq!(end_of(is_v4, address, found), None, "{format}: the place of IPv4");
             continue;
         }
+        // The only address that a format cannot say: see there.
+        if format == Format::NginxDeny && is_v4 && address == u128::from(u32::MAX) {
+            continue;
+        }
         let (expected, found) = (end_of(is_v4, address, expected), end_of(is_v4, address, found));
         let shown = if is_v4 {
             IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(address).unwrap()))
