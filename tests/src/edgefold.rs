@@ -1,5 +1,6 @@
 //! The real `edgefold` binary, with a log to use and a folder to write to.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
@@ -86,19 +87,38 @@ impl Edgefold {
     /// Runs a subcommand, and returns what came of it.
     #[track_caller]
     pub fn outcome(&self, args: &[&str]) -> Outcome {
-        let Output { status, stdout, stderr } = self.output(args);
-        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        let (stdout, stderr) = (text(stdout), text(stderr));
-        Outcome { status: status.code().unwrap_or_else(|| panic!("{status}: {stderr}")), stdout, stderr }
+        Outcome::of(self.output(args))
+    }
+
+    /// The binary with these arguments. Nothing of the user's own settings gets in.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.env("EDGEFOLD_LOG", &self.log).env("EDGEFOLD_CONFIG", "").env("TZ", "UTC").env_remove("SSH_CLIENT");
+        command.args(args);
+        command
     }
 
     /// Runs a subcommand, and returns its raw output.
     #[track_caller]
     pub fn output(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(&self.binary);
-        command.env("EDGEFOLD_LOG", &self.log).args(args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().expect("edgefold runs");
+        self.output_with(args, "", &[])
+    }
+
+    /// As [`outcome`](Self::outcome), with this on stdin and these environment variables.
+    #[track_caller]
+    pub fn outcome_with(&self, args: &[&str], stdin: &str, variables: &[(&str, &str)]) -> Outcome {
+        Outcome::of(self.output_with(args, stdin, variables))
+    }
+
+    #[track_caller]
+    fn output_with(&self, args: &[&str], stdin: &str, variables: &[(&str, &str)]) -> Output {
+        let mut command = self.command(args);
+        command.envs(variables.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("edgefold runs");
+        let (mut pipe, stdin) = (child.stdin.take().expect("a pipe"), stdin.as_bytes().to_vec());
+        // Whoever does not read it closes it.
+        thread::spawn(move || pipe.write_all(&stdin));
         let id = Pid::from_child(&child);
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || sender.send(child.wait_with_output()));
@@ -258,6 +278,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    #[track_caller]
+    fn of(Output { status, stdout, stderr }: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        let (stdout, stderr) = (text(stdout), text(stderr));
+        Self { status: status.code().unwrap_or_else(|| panic!("{status}: {stderr}")), stdout, stderr }
+    }
+
     /// Asserts that the subcommand failed with `status`, printed no data, and said `words`.
     #[track_caller]
     pub fn assert_failed(&self, status: i32, words: &str) {

@@ -292,6 +292,11 @@ impl Envoy {
         eventually("an answer of the admin interface", || self.admin.text(path))
     }
 
+    /// The URL of its admin interface.
+    pub fn admin_url(&self) -> String {
+        self.admin.url().to_owned()
+    }
+
     /// The value of a metric of the filter with this name, as Prometheus sees it.
     pub fn metric(&self, name: &str, filter: &str) -> Option<u64> {
         self.prometheus(&format!("edgefold_filter_{name}{{edgefold_filter=\"{filter}\"}} "))

@@ -25,6 +25,11 @@ impl Client {
         Self::build(|builder| builder.local_address(source), &server.to_string())
     }
 
+    /// The URL of the server.
+    pub(crate) fn url(&self) -> &str {
+        self.url.trim_end_matches('/')
+    }
+
     /// A client that speaks HTTP/2 from the start.
     pub fn http2(server: SocketAddr, source: IpAddr) -> Self {
         Self::build(|builder| builder.local_address(source).http2_prior_knowledge(), &server.to_string())

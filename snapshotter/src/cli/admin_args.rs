@@ -115,6 +115,17 @@ impl AdminArgs {
     }
 }
 
+impl AdminArgs {
+    /// The value of a metric of one of them; `None` if there is none yet.
+    pub(super) fn metric(&self, url: &str, name: &str, most: Duration) -> Result<Option<u64>, CliError> {
+        let failed = |source: ureq::Error| CliError::NoAdmin { url: url.to_owned(), source: Box::new(source) };
+        let agent: Agent = Agent::config_builder().timeout_global(Some(most)).build().into();
+        let mut response = agent.get(format!("{url}/metrics")).call().map_err(failed)?;
+        let text = response.body_mut().with_config().limit(MOST_BYTES).read_to_string().map_err(failed)?;
+        Ok(text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()))
+    }
+}
+
 impl Fleet {
     /// What the server at `url` has answered.
     pub(super) fn json(&self, url: &str) -> Value {

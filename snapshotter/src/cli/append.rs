@@ -142,6 +142,9 @@ impl AppendArgs {
             return self.print_what_would_change(before, &commands, actions);
         }
         self.check(before, actions)?;
+        if let Some(why) = guard::in_vain(before, actions, now()).filter(|_| !self.force) {
+            return Err(CliError::Guarded { why });
+        }
         match append_or_be_interrupted(log, &commands, &CliError::Interrupted)? {
             Ok(offsets) => {
                 let next_offset = offsets.iter().max().map_or(0, |last| last + 1);
@@ -199,7 +202,9 @@ impl AppendArgs {
         let now = now();
         let differences = difference::between_folds((&before, now), (&after, now), |_| true);
         output::print(|out| difference::print(&differences, self.output, "nothing would change", out))?;
-        if let Some(why) = guard::objection(Some(&before), actions, now).filter(|_| !self.force) {
+        let objection =
+            guard::objection(Some(&before), actions, now).or_else(|| guard::in_vain(Some(&before), actions, now));
+        if let Some(why) = objection.filter(|_| !self.force) {
             output::say(&format!("without --force it would be refused: {why}"));
         }
         Ok(ExitCode::SUCCESS)

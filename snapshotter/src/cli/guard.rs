@@ -3,7 +3,7 @@
 use std::env;
 use std::net::IpAddr;
 
-use edgefold::{Action, Fold, IpRange, List, ListAction, ListKind, LogTime};
+use edgefold::{Action, Block, Fold, IpRange, List, ListAction, ListKind, ListName, LogTime, Until};
 
 use super::difference::action_of;
 use super::output;
@@ -13,42 +13,46 @@ use crate::addresses::Addresses;
 const MOST_IPV4: u64 = 1 << 24;
 /// More IPv6 addresses than a /16 has are refused.
 const MOST_IPV6: u128 = 1 << 112;
-/// How many of the ranges are named that overlap with lists that exempt.
-const MOST_NAMED: usize = 3;
+/// How many ranges of lists that exempt are looked for.
+const MOST_NAMED: usize = 2;
 
-/// Why commands are refused without `--force`; `None` if they are not. Without the fold, it is not known which lists refuse and which
-/// exempt: then all that are not known are taken to refuse.
+/// Why commands are refused without `--force`; `None` if they are not. Without the fold, it is not known which lists refuse: then all that
+/// are not known are taken to refuse.
 pub(super) fn objection(fold: Option<&Fold>, actions: &[Action], now: LogTime) -> Option<String> {
-    let mut blocked = List::new(edgefold::ListName::DEFAULT);
-    for action in actions {
-        for range in would_block(fold, action, now) {
-            blocked.put(edgefold::Block { range, until: edgefold::Until::FOREVER });
-        }
-    }
+    let blocked = blocked(fold, actions, now);
     let ranges = || blocked.blocks().map(|block| block.range);
     let addresses = Addresses::of(ranges());
-    let blocks = || format!("it would block {}", output::addresses(addresses));
+    let blocks = format!("it would block {}", output::addresses(addresses));
     if addresses.ipv4 > MOST_IPV4 {
-        return Some(format!("{}, more than a /8 of IPv4 has", blocks()));
+        return Some(format!("{blocks}, more than a /8 of IPv4 has"));
     }
     if addresses.ipv6 > MOST_IPV6 {
-        return Some(format!("{}, more than a /16 of IPv6 has", blocks()));
+        return Some(format!("{blocks}, more than a /16 of IPv6 has"));
     }
-    if let Some(ip) = your_address().filter(|ip| ranges().any(|range| range.contains(*ip))) {
-        return Some(format!("{}, among them {ip}, from which you are connected (SSH_CLIENT)", blocks()));
-    }
+    let ip = your_address().filter(|ip| ranges().any(|range| range.contains(*ip)))?;
+    Some(format!("{blocks}, among them {ip}, from which you are connected (SSH_CLIENT)"))
+}
+
+/// Which addresses would be blocked in vain, because a list exempts them; `None` if there are none. For a feed that is how it should be.
+pub(super) fn in_vain(fold: Option<&Fold>, actions: &[Action], now: LogTime) -> Option<String> {
+    let blocked = blocked(fold, actions, now);
     let exempt = exempt_parts(fold?, &blocked, now);
     let (list, range) = exempt.first()?;
-    let more = if exempt.len() > 1 {
-        format!(" and {} more", output::count(exempt.len() as u64 - 1, "range"))
-    } else {
-        String::new()
-    };
+    let more = if exempt.len() > 1 { " and others" } else { "" };
+    let blocks = output::addresses(Addresses::of(blocked.blocks().map(|block| block.range)));
     Some(format!(
-        "{}, among them {}{more} of list {list}, which exempts them: they would pass all the same",
-        blocks(),
+        "it would block {blocks}, among them {}{more} on list {list}, which exempts them: they would pass all the same",
         range.shortest_text()
     ))
+}
+
+/// All that commands would refuse.
+fn blocked(fold: Option<&Fold>, actions: &[Action], now: LogTime) -> List {
+    let mut blocked = List::new(ListName::DEFAULT);
+    for range in actions.iter().flat_map(|action| would_block(fold, action, now)) {
+        blocked.put(Block { range, until: Until::FOREVER });
+    }
+    blocked
 }
 
 /// The ranges that a command would refuse.
@@ -63,7 +67,7 @@ fn would_block(fold: Option<&Fold>, action: &Action, now: LogTime) -> Vec<IpRang
 }
 
 /// Some of the ranges that lists exempt, although they would be blocked.
-fn exempt_parts(fold: &Fold, blocked: &List, now: LogTime) -> Vec<(edgefold::ListName, IpRange)> {
+fn exempt_parts(fold: &Fold, blocked: &List, now: LogTime) -> Vec<(ListName, IpRange)> {
     let exempting = fold.lists().iter().filter(|list| *list.action() == ListAction::Exempt);
     let parts = exempting.flat_map(|list| {
         let parts = list.ranges_at(now).flat_map(|range| blocked.blocks_within(range));
@@ -89,7 +93,8 @@ mod tests {
             let record = Record { offset, timestamp: LogTime::from_millis(0), key: None, value: Some((*text).into()) };
             fold.apply(&record, &mut Edits::default()).unwrap();
         }
-        super::objection(Some(&fold), &[Command::parse(text).unwrap().action], LogTime::from_millis(1).unwrap())
+        let (actions, now) = ([Command::parse(text).unwrap().action], LogTime::from_millis(1).unwrap());
+        super::objection(Some(&fold), &actions, now).or_else(|| in_vain(Some(&fold), &actions, now))
     }
 
     #[test]
@@ -107,7 +112,7 @@ mod tests {
             ("BLACKLIST 2000::/3", Some("more than a /16 of IPv6 has")),
             (
                 "BLACKLIST 10.0.0.0/24",
-                Some("it would block 256 addresses, among them 10.0.0.7 of list probes, which exempts them"),
+                Some("it would block 256 addresses, among them 10.0.0.7 on list probes, which exempts them"),
             ),
             ("BLACKLIST 10.0.1.0/24", None),
             ("ADD 0.0.0.0/0 list=seen", None),

@@ -162,11 +162,16 @@ pub(super) fn list<'a>(fold: &'a Fold, name: &ListName) -> Result<&'a List, CliE
     })
 }
 
-/// A text of somebody else's on one line: control characters are escaped, and so are backslashes.
+/// A text of somebody else's on one line: control characters are escaped, and so are backslashes, and characters that are not seen or that
+/// turn the direction of what follows.
 pub(super) fn one_line(text: &str) -> String {
-    let escaped =
-        text.chars().map(|c| if c.is_control() || c == '\\' { c.escape_default().to_string() } else { c.to_string() });
-    escaped.collect()
+    let is_hidden = |c| matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}');
+    let must_be_escaped = |c: char| c.is_control() || c == '\\' || is_hidden(c);
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if must_be_escaped(c) { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
 }
 
 /// A number of things: `1 range`, `2,000 ranges`.

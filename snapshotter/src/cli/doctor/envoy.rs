@@ -56,11 +56,42 @@ fn of_type<'a>(value: &'a Value, wanted: &[&str]) -> Vec<&'a Value> {
     found
 }
 
+fn http_filters(manager: &Value) -> impl Iterator<Item = &Value> {
+    manager.get("http_filters").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// Whether an HTTP filter is a wasm filter, or may become one.
+fn is_wasm(filter: &Value) -> bool {
+    filter.to_string().contains(WASM[0])
+}
+
+/// Whether an HTTP filter is none, but a base that is carried as one: by the name that `serve` gives to bases.
+fn is_base(filter: &Value) -> bool {
+    filter.get("name").and_then(Value::as_str).is_some_and(|name| name.ends_with("-base"))
+}
+
+fn has_filter(manager: &Value) -> bool {
+    http_filters(manager).any(|filter| is_wasm(filter) && !is_base(filter))
+}
+
+fn carries_a_base(manager: &Value) -> bool {
+    !has_filter(manager) && http_filters(manager).any(|filter| is_wasm(filter) && is_base(filter))
+}
+
 /// Whose address the filter sees depends on the connection manager.
 fn check_config(about: &str, config: &Value, findings: &mut Findings) {
-    let discovers = |manager: &Value| manager.to_string().contains(WASM[0]);
-    let managers = of_type(config, &[MANAGER]);
-    let with_filter: Vec<&&Value> = managers.iter().filter(|manager| discovers(manager)).collect();
+    let mut managers = of_type(config, &[MANAGER]);
+    // A listener can be there several times: as it was given, and as it is in force.
+    let mut seen: Vec<&Value> = Vec::new();
+    managers.retain(|manager| {
+        !seen.contains(manager) && {
+            seen.push(manager);
+            true
+        }
+    });
+    // One that only carries a base has no other filter, and judges nothing.
+    managers.retain(|manager| !carries_a_base(manager));
+    let with_filter: Vec<&&Value> = managers.iter().filter(|manager| has_filter(manager)).collect();
     let wasm = of_type(config, &WASM);
     if with_filter.is_empty() && wasm.is_empty() {
         let todo = "add the filter to `http_filters`, as in envoy/envoy.yaml";

@@ -31,6 +31,8 @@ Exit status: 0 if no problem was found, also if there are warnings, 1 if there i
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How far the clock of this machine may be behind before that is a problem.
 const SKEW: Duration = Duration::from_secs(2);
+/// The metric of what was shipped.
+const SHIPPED: &str = "edgefold_shipped_next_offset";
 /// How many offsets before the end are looked at for the last record: between records there may be markers of transactions.
 const LAST_OFFSETS: u64 = 100;
 
@@ -122,26 +124,30 @@ impl DoctorArgs {
     fn check_serve(&self, end: Option<u64>, findings: &mut Findings) {
         for (url, fleet) in self.admin.fleets("/fleet", PATIENCE) {
             let about = format!("serve at {url}");
-            let fleet = match fleet {
-                Ok(fleet) => fleet,
+            let answers = fleet.and_then(|fleet| Ok((fleet, self.admin.metric(url, SHIPPED, PATIENCE)?)));
+            let (fleet, shipped) = match answers {
+                Ok(answers) => answers,
                 Err(error) => {
                     let todo = "if serve runs elsewhere, say where its admin server is with --admin-url; start one with `edgefold serve --admin`";
                     findings.warn(&about, error.to_string(), todo);
                     continue;
                 }
             };
-            let shipped = fleet.next_offset;
-            match end.map(|end| end.saturating_sub(shipped)) {
-                Some(behind @ 1..) => {
+            match (shipped, end) {
+                (None, _) => findings.problem(&about, "it has not shipped anything yet", "look at its log"),
+                (Some(shipped), Some(end)) if shipped < end => {
                     let what = format!(
-                        "it has shipped the commands below offset {shipped}, and {} are not",
-                        output::number(behind)
+                        "it has shipped the commands below offset {shipped}, and {} came after that",
+                        output::number(end - shipped)
                     );
-                    findings.warn(&about, what, "if that stays so, look at its log: it may not reach the broker, or an open transaction hides commands");
+                    let todo = "that is right if they change nothing; else look at its log: it may not reach the broker, or an open transaction hides commands";
+                    findings.warn(&about, what, todo);
                 }
-                _ => findings.good(&about, format!("it has shipped the commands below offset {shipped}")),
+                (Some(shipped), _) => {
+                    findings.good(&about, format!("it has shipped the commands below offset {shipped}"));
+                }
             }
-            check_proxies(&about, &fleet.proxies, shipped, findings);
+            check_proxies(&about, &fleet.proxies, fleet.next_offset, findings);
         }
     }
 }
