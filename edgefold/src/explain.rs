@@ -2,7 +2,7 @@
 
 use edgefold_table::IpRange;
 
-use crate::{AppendedCommand, Change, Command, Effect, Error, History, Log, LogTime, ManyLists, Record, each_command};
+use crate::{AppendedCommand, Change, Effect, Error, History, Log, LogTime, ManyLists, Record, each_command};
 
 /// Why a range was blocked or not at a moment.
 ///
@@ -17,7 +17,8 @@ pub struct Explanation {
     /// What the times of the commands say, as [`Moment::Time`](crate::Moment::Time) replays them; `None` for the present, where both are
     /// the same.
     pub dated: Option<History>,
-    /// The commands about the range that say they are from before the moment, but came later, so that they were not enforced then.
+    /// The commands about the range, or about what a list does, whose times are not after the moment, but that came later, so that they were
+    /// not enforced then.
     pub late: Vec<AppendedCommand>,
 }
 
@@ -46,17 +47,14 @@ fn scan(
     let (moment, mut late, mut outcome) = (at.unwrap_or(now), Vec::new(), Ok(()));
     each_command(log, |record| {
         let Ok(effect) = record.effect() else { return true };
-        if let Some(at) = at {
-            enforced.is_over |= record.timestamp.is_some_and(|received| received > at);
-            if enforced.is_over && effect.time <= at && is_about(&effect, enforced.history.range()) {
-                late.extend(command(record, &effect));
+        outcome =
+            enforced.apply(record, &effect, |record, _| record.timestamp.is_some_and(|received| received > moment));
+        if let Some(dated) = &mut dated {
+            // As in `replay`.
+            outcome = outcome.and(dated.apply(record, &effect, |_, effect| effect.time > moment));
+            if enforced.is_over && effect.time <= moment && is_about(&effect, enforced.history.range()) {
+                late.extend(AppendedCommand::new(record, effect.time));
             }
-        }
-        outcome = enforced.apply(record, &effect);
-        if let Some((dated, at)) = dated.as_mut().zip(at) {
-            // As in `replay`: a record that is rejected does not move log time.
-            dated.is_over |= effect.time > at;
-            outcome = outcome.and(dated.apply(record, &effect));
         }
         outcome.is_ok()
     })?;
@@ -76,19 +74,25 @@ struct Prefix {
 }
 
 impl Prefix {
-    fn apply(&mut self, record: &Record, effect: &Effect) -> Result<(), ManyLists> {
+    /// Adds the next record, unless it or one before it `is_later`. One that is rejected is as if it were not there.
+    fn apply(
+        &mut self,
+        record: &Record,
+        effect: &Effect,
+        is_later: impl Fn(&Record, &Effect) -> bool,
+    ) -> Result<(), ManyLists> {
+        if self.is_over || self.history.rejects(effect)? {
+            return Ok(());
+        }
+        self.is_over = is_later(record, effect);
         if self.is_over { Ok(()) } else { self.history.apply(record, effect) }
     }
 }
 
+/// Whether it is about addresses of the range, or about what is done with them.
 fn is_about(effect: &Effect, wanted: IpRange) -> bool {
     match &effect.change {
         Change::Block { range, .. } | Change::Allow { range, .. } => range.common(wanted).is_some(),
-        Change::List { .. } | Change::Unlist { .. } => false,
+        Change::List { .. } | Change::Unlist { .. } => true,
     }
-}
-
-fn command(record: &Record, effect: &Effect) -> Option<AppendedCommand> {
-    let command = Command::parse(str::from_utf8(record.value.as_deref()?).ok()?).ok()?;
-    Some(AppendedCommand { offset: record.offset, time: effect.time, received: record.timestamp, command })
 }

@@ -80,7 +80,7 @@ pub use model::history::{AppendedCommand, Cause, Event, History, ListEffect, Man
 pub use model::list::{List, SavedList};
 pub use model::list_action::ListActionText;
 pub use model::record::{Change, Effect, MAX_SKEW, Record, RecordHash, Reject};
-pub use model::sync::{Step, Sync, steps};
+pub use model::sync::{Step, SyncOptions, steps};
 pub use model::time::{LogTime, TimeError};
 pub use model::undo::{OnList, Undo, UndoPlan};
 pub use model::verdict::{Listing, Verdict};

@@ -85,7 +85,11 @@ proptest! {
         }
         let time = fold.position().log_time;
         history.finish(time);
-        let decided = history.decided_by(time);
+        let decided: Vec<usize> = history.decided_by(time);
+        let says_what_it_does = |index: &usize| {
+            history.events()[*index].effects.iter().all(|effect| effect.what == What::Does)
+        };
+        let decided: Vec<usize> = decided.into_iter().filter(|index| !says_what_it_does(index)).collect();
         match fold.verdict(ip, time) {
             Verdict::Deny(by) | Verdict::Exempt(by) => {
                 let effects = &history.events()[decided[0]].effects;
@@ -173,6 +177,20 @@ fn ends_come_where_they_happened_and_what_a_list_does_is_part_of_the_history() {
     assert_eq!(events, expected);
 }
 
+/// The last command need not be the one that counts.
+#[test]
+fn each_part_of_a_range_is_decided_by_the_last_event_about_it() {
+    let mut history = History::new("10.0.0.0/24".parse().unwrap());
+    let texts = ["BLACKLIST 10.0.0.1", "BLACKLIST 10.0.0.2", "BLACKLIST 10.0.0.9", "WHITELIST 10.0.0.2"];
+    for (offset, text) in (0..).zip(texts) {
+        let record = record(offset, "2026-01-01T00:00:00Z", text);
+        history.apply(&record, &record.effect().unwrap()).unwrap();
+    }
+    let now = "2026-01-02T00:00:00Z".parse().unwrap();
+    history.finish(now);
+    assert_eq!(history.decided_by(now), [0, 2, 3]);
+}
+
 #[test]
 fn a_log_with_more_names_than_lists_takes_an_exact_history() {
     let texts: Vec<String> = (0..=MAX_NAMED_LISTS).map(|at| format!("ADD 10.0.0.7 list=list-{at}")).collect();
@@ -202,6 +220,23 @@ fn received(commands: &[(&str, &str, &str)]) -> (tempfile::TempDir, LogUrl) {
         connection.execute("UPDATE commands SET timestamp = ?1 WHERE offset = ?2", (millis, offset)).unwrap();
     }
     (directory, url)
+}
+
+/// It does not move log time either, as in a replay.
+#[test]
+fn a_rejected_command_is_no_part_of_an_explanation() {
+    let mut commands: Vec<(String, &str, String)> = (0..MAX_NAMED_LISTS)
+        .map(|at| ("2026-01-01T10:00:00Z".to_owned(), "2026-01-01T10:00:00Z", format!("LIST list-{at} action=tag")))
+        .collect();
+    commands.push(("2026-01-01T10:00:01Z".to_owned(), "2026-01-01T10:05:00Z", "LIST extra action=tag".to_owned()));
+    commands.push(("2026-01-01T10:00:02Z".to_owned(), "2026-01-01T10:00:02Z", "BLACKLIST 10.0.0.1".to_owned()));
+    let borrowed: Vec<(&str, &str, &str)> =
+        commands.iter().map(|(received, time, text)| (received.as_str(), *time, text.as_str())).collect();
+    let (_directory, url) = received(&borrowed);
+    let at = "2026-01-01T10:01:00Z".parse().unwrap();
+    let explained = explain(&*url.open().unwrap(), "10.0.0.1".parse().unwrap(), Some(at), LogTime::LAST).unwrap();
+    let denies = |history: &History| history.verdict(at).unwrap().denied().is_some();
+    assert!(denies(&explained.enforced) && denies(explained.dated.as_ref().unwrap()));
 }
 
 #[test]

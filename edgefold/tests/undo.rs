@@ -30,6 +30,15 @@ fn is_about(record: &Record, list: ListName, ip: IpAddr) -> bool {
     }
 }
 
+fn says_what_it_does(record: &Record, list: ListName) -> bool {
+    let text = str::from_utf8(record.value.as_ref().unwrap()).unwrap();
+    matches!(Command::parse(text).map(|command| command.action), Ok(Action::List { list: of, .. }) if of == list)
+}
+
+fn is_unlist(record: &Record) -> bool {
+    record.value.as_ref().unwrap().starts_with(b"UNLIST")
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
@@ -59,7 +68,10 @@ proptest! {
         for list in lists() {
             for (window, at) in (0..6).flat_map(|window| (0..24).map(move |at| (window, at))) {
                 let ip = oracle::address(window, at);
-                let is_decided_later = records[chosen + 1..].iter().any(|record| is_about(record, list, ip));
+                let is_dropped = is_unlist(&records[chosen]);
+                let is_decided_later = records[chosen + 1..]
+                    .iter()
+                    .any(|record| is_about(record, list, ip) || is_dropped && says_what_it_does(record, list));
                 let is_this_about = records[chosen].effect().is_ok() && is_about(&records[chosen], list, ip);
                 // A block that had ended by the command's time was gone before it.
                 let time = records[chosen].effect().map_or(now, |effect| effect.time.max(before.position().log_time));
@@ -88,7 +100,10 @@ fn actions(plan: &UndoPlan) -> Vec<String> {
 fn what_a_list_does_is_restored() {
     let texts = ["LIST a action=tag", "LIST a action=exempt", "LIST b action=shadow", "ADD 10.0.0.7 list=b"];
     assert_eq!(actions(&plan(&texts, 1)), ["LIST a action=tag"]);
-    assert_eq!(actions(&plan(&texts, 2)), ["LIST b action=deny"], "it has something on it now");
+    let counted_on = plan(&texts, 2);
+    assert_eq!((actions(&counted_on), counted_on.later), (vec![], vec![3]), "something was put on it since");
+    let had = ["ADD 10.0.0.7 list=b", "LIST b action=shadow"];
+    assert_eq!(actions(&plan(&had, 1)), ["LIST b action=deny"]);
     assert_eq!(actions(&plan(&texts[..3], 2)), ["UNLIST b"]);
     let later = plan(&["LIST a action=tag", "LIST a action=exempt"], 0);
     assert_eq!((actions(&later), later.action_later.len(), later.later), (vec![], 1, vec![1]));
@@ -105,6 +120,13 @@ fn a_list_that_was_dropped_comes_back() {
     let expected =
         ["LIST a action=exempt", "ADD 10.0.0.0/24 list=a", "ADD 192.0.2.1 until=2026-02-01T00:00:00Z list=a"];
     assert_eq!(actions(&plan(&texts, 3)), expected);
+}
+
+/// It would do something else with what was on it.
+#[test]
+fn a_list_that_was_dropped_does_not_come_back_as_another_one() {
+    let plan = plan(&["ADD 10.0.0.7 list=a", "UNLIST a", "LIST a action=exempt"], 1);
+    assert_eq!((actions(&plan), plan.later, plan.decided_later.len()), (vec![], vec![2], 1));
 }
 
 #[test]

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use edgefold_snapshot::{ListKind, ListName, MAX_NAMED_LISTS};
 use edgefold_table::IpRange;
 
+use super::block::{Block, Until};
 use super::command::Command;
 use super::difference::Difference;
 use super::edits::Edits;
 use super::fold::Fold;
+use super::list::List;
 use super::record::{Change, Effect, Record};
 use super::time::LogTime;
 use super::verdict::Verdict;
@@ -75,7 +77,7 @@ pub struct AppendedCommand {
 }
 
 /// What happened to the range on one list.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ListEffect {
     /// The list.
     pub list: ListName,
@@ -83,7 +85,9 @@ pub struct ListEffect {
     pub kind: ListKind,
     /// What happened.
     pub what: What,
-    /// Whether it happened to each address of the range.
+    /// The addresses of the range that it happened to, in order. None for [`What::Nothing`] and [`What::Does`].
+    pub ranges: Vec<IpRange>,
+    /// Whether it happened to each address of the range, or is not about addresses.
     pub is_whole: bool,
 }
 
@@ -118,6 +122,14 @@ enum Names {
 #[error("the log names more than {MAX_NAMED_LISTS} lists: which of them exist takes a full replay")]
 pub struct ManyLists;
 
+impl AppendedCommand {
+    /// The command in a record, if it is one, with the time of its [`Effect`].
+    pub fn new(record: &Record, time: LogTime) -> Option<Self> {
+        let command = Command::parse(str::from_utf8(record.value.as_deref()?).ok()?).ok()?;
+        Some(Self { offset: record.offset, time, received: record.timestamp, command })
+    }
+}
+
 impl History {
     /// A history of `range`, for a log that never names more than [`MAX_NAMED_LISTS`] lists.
     pub fn new(range: IpRange) -> Self {
@@ -136,40 +148,50 @@ impl History {
         Self { names: Names::All(Box::default()), ..Self::new(range) }
     }
 
+    /// Whether a record with this effect, which comes next, is rejected because it would create one list too many.
+    ///
+    /// # Errors
+    /// [`ManyLists`], except for [`History::exact`]: it is not known.
+    pub fn rejects(&self, effect: &Effect) -> Result<bool, ManyLists> {
+        match &self.names {
+            Names::All(fold) => Ok(fold.check(effect).is_err()),
+            Names::Created(names) => match &effect.change {
+                Change::Block { list, .. } | Change::List { list, .. }
+                    if !list.is_default() && names.len() >= MAX_NAMED_LISTS && !names.contains(list) =>
+                {
+                    Err(ManyLists)
+                }
+                _ => Ok(false),
+            },
+        }
+    }
+
     /// Adds the next record that is a command, with its effect. Offsets must rise.
     ///
     /// # Errors
     /// [`ManyLists`], except for [`History::exact`].
     pub fn apply(&mut self, record: &Record, effect: &Effect) -> Result<(), ManyLists> {
-        let rejected = match &mut self.names {
-            Names::All(fold) => {
-                let rejected = fold.apply_effect(effect, &mut self.edits).is_err();
+        if self.rejects(effect)? {
+            return Ok(());
+        }
+        match (&mut self.names, &effect.change) {
+            (Names::All(fold), _) => {
+                let _is_accepted = fold.apply_effect(effect, &mut self.edits);
                 self.edits.clear();
-                rejected
             }
-            Names::Created(names) => {
-                match &effect.change {
-                    Change::Block { list, .. } | Change::List { list, .. } if !list.is_default() => {
-                        names.insert(*list);
-                    }
-                    Change::Unlist { list } => {
-                        names.remove(list);
-                    }
-                    _ => {}
-                }
-                if names.len() > MAX_NAMED_LISTS {
-                    return Err(ManyLists);
-                }
-                false
+            (Names::Created(names), Change::Block { list, .. } | Change::List { list, .. }) if !list.is_default() => {
+                names.insert(*list);
             }
-        };
-        if !rejected {
-            self.move_to(effect.time);
-            if let Some(change) = self.within_range(&effect.change)
-                && let Some(command) = appended(record, effect.time)
-            {
-                self.change(&change, command);
+            (Names::Created(names), Change::Unlist { list }) => {
+                names.remove(list);
             }
+            _ => {}
+        }
+        self.move_to(effect.time);
+        if let Some(change) = self.within_range(&effect.change)
+            && let Some(command) = AppendedCommand::new(record, effect.time)
+        {
+            self.change(&change, command);
         }
         Ok(())
     }
@@ -205,25 +227,49 @@ impl History {
         &self.events
     }
 
-    /// The events that the verdict at `time` comes from, by their index: the last that put the range, or some of it, on the list that
-    /// decides, or on each list for a range of several addresses. If it is on no list, the last one that took it off one.
+    /// The events that count at `time`, by their index, in order. For each address of the range, and each list that the verdict depends on,
+    /// these are the last event that put it there, or if it is on none, the last one that took it off a list; and what the list was last
+    /// told to do.
     pub fn decided_by(&self, time: LogTime) -> Vec<usize> {
         let lists: Vec<ListName> = match self.verdict(time) {
             Some(Verdict::Deny(by) | Verdict::Exempt(by)) => vec![by.list],
             _ => self.lists_at(time).collect(),
         };
-        let last = |wanted: &dyn Fn(&ListEffect) -> bool| {
-            self.events.iter().rposition(|event| event.effects.iter().any(wanted))
-        };
-        if lists.is_empty() {
-            return last(&|effect| matches!(effect.what, What::Taken | What::Ended)).into_iter().collect();
+        let mut decided = BTreeSet::new();
+        // The addresses that are on no list.
+        let mut free = List::new(ListName::DEFAULT);
+        free.put(Block { range: self.range, until: Until::FOREVER });
+        for list in self.fold.lists() {
+            list.ranges_at(time).for_each(|range| free.take(range));
         }
-        let put =
-            |list: &ListName| last(&|effect| effect.list == *list && matches!(effect.what, What::Put | What::Extended));
-        let mut decided: Vec<usize> = lists.iter().filter_map(put).collect();
-        decided.sort_unstable();
-        decided.dedup();
-        decided
+        for name in lists {
+            let mut open = List::new(name);
+            for range in self.fold.list(&name).into_iter().flat_map(|list| list.ranges_at(time)) {
+                open.put(Block { range, until: Until::FOREVER });
+            }
+            let is_put = |effect: &ListEffect| effect.list == name && matches!(effect.what, What::Put | What::Extended);
+            self.decide(open, is_put, &mut decided);
+            let says =
+                |event: &Event| event.effects.iter().any(|effect| effect.list == name && effect.what == What::Does);
+            decided.extend(self.events.iter().rposition(says));
+        }
+        self.decide(free, |effect| matches!(effect.what, What::Taken | What::Ended), &mut decided);
+        decided.into_iter().collect()
+    }
+
+    /// Finds the last events that `wanted` chooses about the addresses that are `open`.
+    fn decide(&self, mut open: List, wanted: impl Fn(&ListEffect) -> bool, decided: &mut BTreeSet<usize>) {
+        for (index, event) in self.events.iter().enumerate().rev() {
+            if open.is_empty() {
+                return;
+            }
+            for effect in event.effects.iter().filter(|effect| wanted(effect)) {
+                if effect.ranges.iter().any(|range| !open.blocks_within(*range).is_empty()) {
+                    decided.insert(index);
+                }
+                effect.ranges.iter().for_each(|range| open.take(*range));
+            }
+        }
     }
 
     /// The verdict on the range at `time`, if it is one address.
@@ -234,7 +280,7 @@ impl History {
 
     fn lists_at(&self, time: LogTime) -> impl Iterator<Item = ListName> {
         let on = self.fold.lists().iter().filter(move |list| list.blocks().any(|block| block.until.holds_at(time)));
-        on.map(super::list::List::name)
+        on.map(List::name)
     }
 
     /// Moves log time on, and adds what has ended by then.
@@ -242,12 +288,16 @@ impl History {
         if time <= self.fold.position().log_time {
             return;
         }
+        if !self.fold.lists().iter().any(|list| list.has_expired(time)) {
+            self.fold.move_log_time(time, &mut self.edits);
+            return;
+        }
         let kinds = self.kinds();
         self.fold.move_log_time(time, &mut self.edits);
         let mut ended: BTreeMap<LogTime, BTreeMap<ListName, Vec<Difference>>> = BTreeMap::new();
         for (list, edits) in self.edits.lists() {
             for change in edits.differences() {
-                if let Some(end) = change.before.and_then(super::block::Until::time) {
+                if let Some(end) = change.before.and_then(Until::time) {
                     ended.entry(end).or_default().entry(list).or_default().push(change);
                 }
             }
@@ -259,6 +309,7 @@ impl History {
                 kind: kinds.get(&list).copied().unwrap_or(ListKind::Deny),
                 what: What::Ended,
                 is_whole: covers(&changes, self.range),
+                ranges: changes.iter().map(|change| change.range).collect(),
             });
             self.events.push(Event { cause: Cause::End(end), effects: effects.collect() });
         }
@@ -291,7 +342,9 @@ impl History {
                 _ if !changes.is_empty() => What::Extended,
                 _ => continue,
             };
-            effects.push(ListEffect { list, kind: kind(&list), what, is_whole: covers(&changes, self.range) });
+            let is_whole = covers(&changes, self.range);
+            let ranges = changes.iter().map(|change| change.range).collect();
+            effects.push(ListEffect { list, kind: kind(&list), what, ranges, is_whole });
         }
         let about = match change {
             Change::List { list, .. } | Change::Unlist { list } => Some((*list, What::Does)),
@@ -301,7 +354,7 @@ impl History {
         if let Some((list, what)) = about
             && effects.is_empty()
         {
-            effects.push(ListEffect { list, kind: kind(&list), what, is_whole: true });
+            effects.push(ListEffect { list, kind: kind(&list), what, ranges: vec![], is_whole: true });
         }
         self.edits.clear();
         let event = Event { cause: Cause::Command(Box::new(command)), effects };
@@ -328,11 +381,6 @@ impl History {
     fn kinds(&self) -> BTreeMap<ListName, ListKind> {
         self.fold.lists().iter().map(|list| (list.name(), list.action().kind())).collect()
     }
-}
-
-fn appended(record: &Record, time: LogTime) -> Option<AppendedCommand> {
-    let command = Command::parse(str::from_utf8(record.value.as_deref()?).ok()?).ok()?;
-    Some(AppendedCommand { offset: record.offset, time, received: record.timestamp, command })
 }
 
 /// Whether the changes, which are sorted and disjoint, are about each address of `range`.

@@ -103,19 +103,18 @@ impl List {
         v4.map(IpRange::V4).chain(v6.map(IpRange::V6))
     }
 
-    /// The blocks with an address in `range`, cut to it, sorted. It takes as long as there are blocks in the range.
-    pub fn blocks_within(&self, range: IpRange) -> Vec<Block> {
-        fn within<A: Address>(blocks: &Blocks<A>, range: AddressRange<A>) -> Vec<Block>
-        where
-            IpRange: From<AddressRange<A>>,
-        {
-            let cut = |block: &Block<AddressRange<A>>| Some(Block { range: block.range.common(range)?, ..*block });
-            blocks.in_range(range).filter_map(cut).map(Block::from).collect()
-        }
+    /// The blocks with an address in `range`, sorted. It takes as long as there are blocks in the range.
+    pub fn blocks_in(&self, range: IpRange) -> Vec<Block> {
         match range {
-            IpRange::V4(range) => within(&self.v4, range),
-            IpRange::V6(range) => within(&self.v6, range),
+            IpRange::V4(range) => self.v4.in_range(range).map(|&block| block.into()).collect(),
+            IpRange::V6(range) => self.v6.in_range(range).map(|&block| block.into()).collect(),
         }
+    }
+
+    /// As [`List::blocks_in`], with each block cut to `range`.
+    pub fn blocks_within(&self, range: IpRange) -> Vec<Block> {
+        let cut = |block: Block| Some(Block { range: block.range.common(range)?, ..block });
+        self.blocks_in(range).into_iter().filter_map(cut).collect()
     }
 
     /// The parts of `range` that are on the list at `time`, sorted, with those that touch joined. It takes as long as there are blocks

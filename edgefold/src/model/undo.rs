@@ -58,6 +58,8 @@ struct DoneToList {
     is_action_later: bool,
     /// Whether the list existed before.
     existed: bool,
+    /// Whether the command removed it.
+    was_dropped: bool,
 }
 
 /// How to take a command back.
@@ -67,7 +69,7 @@ pub struct UndoPlan {
     pub actions: Vec<Action>,
     /// What the command changed that later commands have decided about since: it stays as it is. The list is that of `range`.
     pub decided_later: Vec<OnList>,
-    /// Lists of which a later command says what they do: that stays as it is.
+    /// Lists of which a later command says what they do, or counts on it: that stays as it is.
     pub action_later: Vec<ListName>,
     /// The offsets of those later commands, at most [`UndoPlan::MOST_LATER`].
     pub later: Vec<u64>,
@@ -106,7 +108,8 @@ impl Undo {
                 self.fold.move_log_time(effect.time, &mut self.edits);
                 self.edits.clear();
                 self.fold.change(&effect.change, &mut self.edits);
-                Ok(Done { lists: done_to_lists(&self.edits, &lists_before), later: Vec::new() })
+                let was_dropped = matches!(effect.change, Change::Unlist { .. });
+                Ok(Done { lists: done_to_lists(&self.edits, &lists_before, was_dropped), later: Vec::new() })
             });
             self.edits.clear();
             self.outcome = Some(done);
@@ -144,7 +147,7 @@ impl Undo {
     }
 }
 
-fn done_to_lists(edits: &Edits, lists_before: &[ListName]) -> BTreeMap<ListName, DoneToList> {
+fn done_to_lists(edits: &Edits, lists_before: &[ListName], was_dropped: bool) -> BTreeMap<ListName, DoneToList> {
     let of_list = |(list, edits): (ListName, &super::edits::ListEdits)| {
         let changes: Vec<Difference> = edits.differences().collect();
         let action = edits.action.clone().filter(|(before, after)| before != after);
@@ -154,7 +157,7 @@ fn done_to_lists(edits: &Edits, lists_before: &[ListName]) -> BTreeMap<ListName,
         let mut alone = List::new(list);
         changes.iter().for_each(|change| alone.put(Block { range: change.range, until: Until::FOREVER }));
         let existed = lists_before.contains(&list);
-        Some((list, DoneToList { changes, alone, action, is_action_later: false, existed }))
+        Some((list, DoneToList { changes, alone, action, is_action_later: false, existed, was_dropped }))
     };
     edits.lists().filter_map(of_list).collect()
 }
@@ -168,7 +171,17 @@ impl Done {
             to_list.alone.take(range);
         };
         match change {
-            Change::Block { list, range, .. } | Change::Allow { list: Some(list), range } => {
+            Change::Block { list, range, .. } => {
+                if let Some(to_list) = self.lists.get_mut(list) {
+                    decide(to_list, *range);
+                    // Whoever put that on the list counts on what it does.
+                    if matches!(to_list.action, Some((None, Some(_)))) {
+                        to_list.action = None;
+                        (to_list.is_action_later, is_about) = (true, true);
+                    }
+                }
+            }
+            Change::Allow { list: Some(list), range } => {
                 if let Some(to_list) = self.lists.get_mut(list) {
                     decide(to_list, *range);
                 }
@@ -180,7 +193,8 @@ impl Done {
                         is_about = true;
                         to_list.is_action_later = true;
                     }
-                    if matches!(change, Change::Unlist { .. }) {
+                    // What was on a list that was removed must not come back on one that does something else.
+                    if matches!(change, Change::Unlist { .. }) || to_list.was_dropped {
                         is_about |= to_list.alone.blocks().next().is_some();
                         to_list.alone = List::new(*list);
                     }
