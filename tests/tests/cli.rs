@@ -222,7 +222,7 @@ fn an_incident_is_played_with_three_lists() {
     assert_eq!(
         edgefold.run(&["lists"]),
         "default     action=deny  0 ranges\n\
-         cloud       action=tag  1 range, 1024 IPv4 addresses\n\
+         cloud       action=tag  1 range, 1,024 IPv4 addresses\n\
          feed        action=deny status=429 header=\"retry-after: 60\"  1 range, 256 IPv4 addresses, the first ends at 2090-01-01T00:00:00Z\n\
          monitoring  action=exempt  1 range, 1 IPv4 address\n"
     );
@@ -434,7 +434,7 @@ fn a_usage_error_names_the_flag_and_the_value_and_appends_nothing() {
         (&["list", "-o", "xml"], &["--output", "xml"]),
         (&["serve", "--ecds-file", "edgefold.json"], &["--ecds-file", "edgefold.json", "ends in .pb"]),
         (&["list", "--log", "edgefold.db"], &["--log", "edgefold.db", "write sqlite:PATH or kafka://"]),
-        (&["list", "-X", "novalue"], &["-X", "novalue", "write KEY=VALUE"]),
+        (&["list", "-X", "novalue"], &["--property", "novalue", "write KEY=VALUE"]),
         (&["serve", "--ecds-file", "edgefold.pb", "--name", ""], &["--name", "1 to 255 bytes"]),
         (&["nonsense"], &["nonsense"]),
     ] {

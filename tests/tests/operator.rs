@@ -334,6 +334,39 @@ fn what_is_probably_a_mistake_takes_force(edgefold: &Edgefold) {
     refused(&["import", &feed, "--list", "feed"], "more than a /8");
     edgefold.run(&["block", "10.0.0.0/24", "--force"]);
     assert_eq!(count(edgefold), before + 1);
+
+    // An exemption that goes blocks, too.
+    edgefold.run(&["add", "203.0.113.9", "--list", "probes"]);
+    edgefold.run(&["block", "203.0.113.0/24", "--force"]);
+    for args in [
+        &["lists", "drop", "probes"][..],
+        &["lists", "set", "probes", "--action", "shadow"],
+        &["remove", "203.0.113.9", "--list", "probes"],
+    ] {
+        let outcome = edgefold.outcome_with(args, "", &[("SSH_CLIENT", "203.0.113.9 50000 22")]);
+        outcome.assert_failed(ERROR, "from which you are connected");
+    }
+    // A feed that has what is exempt is as it should be.
+    let feed = file(edgefold, "feed", "10.0.0.7\n10.0.0.9\n");
+    let import = edgefold.outcome(&["import", &feed, "--list", "feed", "--sync"]);
+    assert!(import.status == 0 && import.stderr.contains("note: "), "{}", import.stderr);
+}
+
+#[test]
+fn a_pager_that_is_missing_loses_nothing() {
+    let edgefold = Edgefold::sqlite().block(&["10.0.0.7"]);
+    // Only a terminal gets a pager: script(1) makes one.
+    let listing = |pager: &str| {
+        let mut command = std::process::Command::new("script");
+        command.args(["-qec", &format!("{} log", edgefold.binary().display()), "/dev/null"]);
+        command.env("EDGEFOLD_LOG", edgefold.log()).env("EDGEFOLD_CONFIG", "").env("EDGEFOLD_PAGER", pager);
+        String::from_utf8_lossy(&command.stdin(Stdio::null()).output().unwrap().stdout).into_owned()
+    };
+    for pager in ["no-such-program", "cat", "", "sed s/BLACKLIST/PAGED/"] {
+        let text = listing(pager);
+        let expected = if pager.starts_with("sed") { "PAGED 10.0.0.7" } else { "BLACKLIST 10.0.0.7" };
+        assert!(text.contains(expected), "{pager}: {text}");
+    }
 }
 
 /// The number of commands, without printing them all.
@@ -387,6 +420,28 @@ fn defaults_come_from_a_file_and_are_overridden() {
         3,
         "the filter of `log` is not the origin of commands"
     );
+    // A table overrides the top, whatever their order; what conflicts with what was typed is left out.
+    let both = format!(
+        "log = \"sqlite:/nowhere\"\norigin = \"alice\"\n[add]\nlog = \"{log}\"\norigin = \"cron\"\nttl = \"1h\"\nlist = \"x\"\n"
+    );
+    file(&edgefold, "edgefold.toml", &both);
+    let added = with(&["add", "10.0.0.9", "--until", "2090-01-01T00:00:00Z"], &[]).1;
+    assert_eq!(added, "3\tADD 10.0.0.9 until=2090-01-01T00:00:00Z list=x origin=\"cron\"\n");
+    // What holds for flags holds for the file.
+    file(&edgefold, "edgefold.toml", "[serve]\ntls-cert = \"a\"\ntls-client-ca = \"b\"\n");
+    let (status, _, stderr) = with(&["serve", "--xds", "127.0.0.1:0"], &[]);
+    assert!(status == USAGE_ERROR && stderr.contains("--tls-key"), "{stderr}");
+    file(&edgefold, "edgefold.toml", "property = [\"sasl.password=hunter2\", \"client.id=me\"]\nlog = \n");
+    assert!(!with(&["list"], &[]).2.contains("hunter2"));
+    assert_eq!(with(&["--version"], &[]).0, 0, "a file that is wrong is in nobody's way");
+    file(&edgefold, "edgefold.toml", "property = [\"sasl.password=hunter2\", \"client.id=me\"]\n");
+    let shown = with(&["config", "-o", "raw"], &[]).1;
+    assert!(shown.contains("property\tsasl.password=(not shown), client.id=me\t"), "{shown}");
+    file(
+        &edgefold,
+        "edgefold.toml",
+        &format!("log = \"{log}\"\n[import]\nmax-change = \"20%\"\n[list]\noutput = \"raw\"\n"),
+    );
     // The environment overrides the file.
     let other = Edgefold::sqlite();
     assert_eq!(with(&["list"], &[("EDGEFOLD_LOG", other.log())]).1, "");
@@ -407,7 +462,7 @@ fn defaults_come_from_a_file_and_are_overridden() {
     }
     file(&edgefold, "edgefold.toml", "[import]\nmax-change = \"much\"");
     let (status, _, stderr) = with(&["import", &feed, "--list", "feed"], &[]);
-    assert!(status == USAGE_ERROR && stderr.contains("some defaults come from "), "{stderr}");
+    assert!(status == USAGE_ERROR && stderr.contains("some flags come from "), "{stderr}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the subcommands have in common that append commands.
 
+use std::collections::BTreeSet;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use edgefold::{
-    Action, Command, Edits, Error, Fold, Follower, ListName, Log, LogTime, MAX_NAMED_LISTS, MAX_SKEW, NewCommand,
+    Action, Command, Edits, Error, Fold, Follower, List, ListName, Log, LogTime, MAX_NAMED_LISTS, MAX_SKEW, NewCommand,
     Record, Term, now, parse_ttl,
 };
 use serde_json::json;
@@ -18,8 +19,9 @@ use signal_hook::flag;
 use tracing::warn;
 
 use super::admin_args::WaitArgs;
+use super::difference::{self, Known};
 use super::output::{self, Format};
-use super::{CliError, UNKNOWN, difference, guard};
+use super::{CliError, UNKNOWN, guard};
 
 /// The end of the help of each of them.
 pub(super) const APPENDS: &str = "\
@@ -27,7 +29,7 @@ Prints the offset and the text of each command, separated by a tab, once the log
 offset and text.
 
 What is probably a mistake is refused without --force: to block more than a /8 of IPv4 or a /16 of IPv6, the address from which you are \
-connected over SSH, or addresses that a list exempts.
+connected over SSH (SSH_CLIENT, which sudo removes), or addresses that a list exempts.
 
 Exit status: 0 if everything was appended (and, with --wait, confirmed), 2 if what is not printed was not, 3 if it may have been, 4 if \
 everything was appended, but not every proxy has confirmed it, 64 for a usage error.";
@@ -145,7 +147,7 @@ impl AppendArgs {
         if let Some(why) = guard::in_vain(before, actions, now()).filter(|_| !self.force) {
             return Err(CliError::Guarded { why });
         }
-        match append_or_be_interrupted(log, &commands, &CliError::Interrupted)? {
+        match Interrupts::new()?.append(log, &commands, &CliError::Interrupted) {
             Ok(offsets) => {
                 let next_offset = offsets.iter().max().map_or(0, |last| last + 1);
                 self.print_appended(&offsets.into_iter().zip(&commands).collect::<Vec<_>>())?;
@@ -178,8 +180,9 @@ impl AppendArgs {
         actions.iter().map(command).collect()
     }
 
-    /// Refuses what is probably a mistake, unless it is forced.
+    /// Refuses what every reader would reject, and what is probably a mistake, unless it is forced.
     pub(super) fn check(&self, before: Option<&Fold>, actions: &[Action]) -> Result<(), CliError> {
+        check_room(before, actions)?;
         match guard::objection(before, actions, now()) {
             Some(why) if !self.force => Err(CliError::Guarded { why }),
             _ => Ok(()),
@@ -192,6 +195,7 @@ impl AppendArgs {
         commands: &[NewCommand],
         actions: &[Action],
     ) -> Result<ExitCode, CliError> {
+        check_room(before, actions)?;
         let before = before.cloned().unwrap_or_default();
         let mut after = before.clone();
         for NewCommand { time, text } in commands {
@@ -200,7 +204,7 @@ impl AppendArgs {
             after.apply(&record, &mut Edits::default()).map_err(|error| CliError::Usage(error.to_string()))?;
         }
         let now = now();
-        let differences = difference::between_folds((&before, now), (&after, now), |_| true);
+        let differences = difference::between_folds((&before, now), (&after, now), Known::ALL, |_| true);
         output::print(|out| difference::print(&differences, self.output, "nothing would change", out))?;
         let objection =
             guard::objection(Some(&before), actions, now).or_else(|| guard::in_vain(Some(&before), actions, now));
@@ -220,67 +224,88 @@ impl AppendArgs {
                 appended.iter().try_for_each(|(offset, command)| writeln!(out, "{offset}\t{}", command.text))
             }
         });
-        printed.map_err(|error| match error {
-            CliError::Output(source) => CliError::NotPrinted(source),
-            error => error,
+        printed.map_err(CliError::after_append)
+    }
+}
+
+/// Checks that commands do not create one list too many, as far as it is known which lists there are.
+///
+/// # Errors
+/// [`CliError::TooManyLists`]: every reader would reject a command.
+fn check_room(before: Option<&Fold>, actions: &[Action]) -> Result<(), CliError> {
+    let Some(before) = before else { return Ok(()) };
+    let mut names: BTreeSet<ListName> = before.lists().iter().map(List::name).collect();
+    for action in actions {
+        match action {
+            Action::Blacklist { list, .. } | Action::List { list, .. } => {
+                // The default list is among the names, and is not counted.
+                if names.insert(*list) && names.len() > MAX_NAMED_LISTS + 1 {
+                    return Err(CliError::TooManyLists { name: *list });
+                }
+            }
+            Action::Unlist { list } => {
+                names.remove(list);
+            }
+            Action::Whitelist { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether a list does not exist, as far as that is known.
+pub(super) fn is_new(before: Option<&Fold>, list: &ListName) -> bool {
+    before.is_some_and(|fold| fold.list(list).is_none())
+}
+
+/// Turns Ctrl-C, as long as it exists, into an error that says what that means.
+pub(super) struct Interrupts {
+    interrupted: Arc<AtomicBool>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Interrupts {
+    pub(super) fn new() -> Result<Self, CliError> {
+        let this = Self { interrupted: Arc::default(), is_over: Arc::default() };
+        for signal in [SIGINT, SIGTERM] {
+            // Whatever comes after the append ends at once again.
+            flag::register_conditional_default(signal, Arc::clone(&this.is_over)).map_err(CliError::Signal)?;
+            flag::register(signal, Arc::clone(&this.interrupted)).map_err(CliError::Signal)?;
+        }
+        Ok(this)
+    }
+
+    /// Appends on another thread, so that whoever interrupts it is told `what_it_means`.
+    pub(super) fn append(
+        &self,
+        log: &dyn Log,
+        commands: &[NewCommand],
+        what_it_means: &CliError,
+    ) -> Result<Vec<u64>, Error> {
+        let (done, outcome) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(move || done.send(log.append(commands)));
+            loop {
+                if self.interrupted.load(Ordering::Relaxed) {
+                    output::complain(what_it_means);
+                    // The thread waits for the log, for as long as that takes.
+                    process::exit(UNKNOWN.into());
+                }
+                match outcome.recv_timeout(POLL) {
+                    Ok(outcome) => return outcome,
+                    Err(RecvTimeoutError::Disconnected) => {
+                        return Err(Error::Unacknowledged(
+                            "the thread that appends has panicked, which is a bug".to_owned(),
+                        ));
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+            }
         })
     }
 }
 
-/// Checks that a command about this list does not create one list too many, and says whether it creates one.
-///
-/// # Errors
-/// [`CliError::TooManyLists`]: every reader would reject the command.
-pub(super) fn check_room(fold: Option<&Fold>, list: &ListName) -> Result<bool, CliError> {
-    match fold {
-        Some(fold) if fold.list(list).is_some() => Ok(false),
-        Some(fold) if fold.lists().len() > MAX_NAMED_LISTS => Err(CliError::TooManyLists { name: *list }),
-        Some(_) => Ok(true),
-        None => Ok(false),
-    }
-}
-
-/// Appends on another thread, so that whoever interrupts it is told what that means.
-pub(super) fn append_or_be_interrupted(
-    log: &dyn Log,
-    commands: &[NewCommand],
-    interrupted_error: &CliError,
-) -> Result<Result<Vec<u64>, Error>, CliError> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    // Whatever comes after the append ends at once again.
-    let is_over = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_default(signal, Arc::clone(&is_over)).map_err(CliError::Signal)?;
-        flag::register(signal, Arc::clone(&interrupted)).map_err(CliError::Signal)?;
-    }
-    let _over = Over(is_over);
-    let (done, outcome) = mpsc::channel();
-    thread::scope(|scope| {
-        scope.spawn(move || done.send(log.append(commands)));
-        loop {
-            match outcome.recv_timeout(POLL) {
-                Ok(outcome) => return Ok(outcome),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Ok(Err(Error::Unacknowledged(
-                        "the thread that appends has panicked, which is a bug".to_owned(),
-                    )));
-                }
-                Err(RecvTimeoutError::Timeout) if interrupted.load(Ordering::Relaxed) => {
-                    output::complain(interrupted_error);
-                    // The thread waits for the log, for as long as that takes.
-                    process::exit(UNKNOWN.into());
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        }
-    })
-}
-
-/// Says that it is over when it is dropped.
-struct Over(Arc<AtomicBool>);
-
-impl Drop for Over {
+impl Drop for Interrupts {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.is_over.store(true, Ordering::Relaxed);
     }
 }

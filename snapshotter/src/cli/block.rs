@@ -7,7 +7,7 @@ use edgefold::{Action, ListName};
 use tracing::warn;
 
 use super::CliError;
-use super::append::{APPENDS, AppendArgs, TermArgs, check_room};
+use super::append::{APPENDS, AppendArgs, TermArgs, is_new};
 use super::log_args::LogArgs;
 use super::ranges_args::RangesArgs;
 
@@ -80,10 +80,9 @@ impl PutArgs {
         let ranges = self.ranges.ranges()?;
         let log = self.log.open()?;
         let before = self.append.state(&*log, &list)?;
-        let is_new = check_room(before.as_ref(), &list)?;
         let actions: Vec<Action> = ranges.into_iter().map(|range| Action::Blacklist { list, range, term }).collect();
         let status = self.append.append(&*log, before.as_ref(), &actions, time)?;
-        if is_new && !self.append.dry_run {
+        if is_new(before.as_ref(), &list) && !self.append.dry_run {
             warn!(
                 "list {list} is new, and refuses: if that is not what you want, say what it does with `edgefold lists set {list} --action \
                  ...`, or remove it with `edgefold lists drop {list}`"

@@ -10,6 +10,18 @@ use super::config_file::{ConfigFile, PLACES, VARIABLE};
 use super::output::{self, Format};
 use super::{Cli, CliError};
 
+/// The properties of librdkafka whose values are shown.
+const NOT_SECRET: [&str; 8] = [
+    "client.id",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.username",
+    "security.protocol",
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.key.location",
+];
+
 /// Print the defaults that are in force, and where each comes from
 ///
 /// They come from edgefold.toml and from environment variables. A key of the file is the long name of a flag. At the top are log,
@@ -54,12 +66,16 @@ impl ConfigArgs {
             file.defaults.iter().map(|default| {
                 let of = default.subcommand.as_ref().map(|subcommand| format!("{subcommand}.")).unwrap_or_default();
                 let from = file.path.display().to_string();
-                InForce { flag: format!("{of}{}", default.flag), value: default.values.join(", "), from }
+                let values: Vec<String> = default.values.iter().map(|value| shown(&default.flag, value)).collect();
+                InForce { flag: format!("{of}{}", default.flag), value: values.join(", "), from }
             })
         });
         // What the environment overrides is not in force.
-        let of_file: Vec<InForce> =
-            of_file.filter(|default| in_force.iter().all(|other| other.flag != default.flag)).collect();
+        let is_overridden = |default: &InForce| {
+            let flag = default.flag.rsplit('.').next().unwrap_or_default();
+            in_force.iter().any(|other| other.flag == flag)
+        };
+        let of_file: Vec<InForce> = of_file.filter(|default| !is_overridden(default)).collect();
         in_force.extend(of_file);
         for flag in ["log", "admin-url"] {
             if in_force.iter().all(|default| default.flag != flag)
@@ -89,6 +105,17 @@ impl ConfigArgs {
             ),
         })?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The value of a flag. Of a property of librdkafka, only what is surely not a secret.
+fn shown(flag: &str, value: &str) -> String {
+    match value.split_once('=') {
+        Some((key, _)) if flag == "property" && !NOT_SECRET.contains(&key.trim()) => {
+            format!("{}=(not shown)", key.trim())
+        }
+        None if flag == "property" => "(not shown)".to_owned(),
+        _ => value.to_owned(),
     }
 }
 

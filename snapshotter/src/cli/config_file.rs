@@ -1,12 +1,14 @@
 //! `edgefold.toml`: defaults of flags, for what one would not type twice.
 //!
-//! A key is the name of a flag. At the top are those that mean the same everywhere; a table is a subcommand. Flags and environment variables
-//! override the file.
+//! A key is the name of a flag. At the top are those that mean the same everywhere; a table is a subcommand. What is in the file becomes
+//! flags before those that were typed, so that all that holds for flags holds for it. Flags and environment variables override it.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Command};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, Command};
 use toml::{Table, Value};
 
 use super::CliError;
@@ -56,7 +58,11 @@ impl ConfigFile {
 
     fn read(path: &Path) -> Result<Self, CliError> {
         let text = std::fs::read_to_string(path).map_err(CliError::file(path))?;
-        let table: Table = text.parse().map_err(|error: toml::de::Error| wrong(path, &error.to_string()))?;
+        let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            // Without the line itself, which may have a password.
+            let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            wrong(path, &format!("line {line}: {}", error.message()))
+        })?;
         let mut defaults = Vec::new();
         for (key, value) in table {
             match value {
@@ -84,50 +90,83 @@ impl ConfigFile {
         Ok(Self { path: path.to_owned(), defaults })
     }
 
-    /// The command line with these defaults.
+    /// The command line with the flags of the file that were not given, and that environment variables do not set.
     ///
     /// # Errors
-    /// A key that is no flag of a subcommand.
-    pub(super) fn apply(&self, mut command: Command) -> Result<Command, CliError> {
-        for default in &self.defaults {
-            let mut is_used = false;
-            command = command.mut_subcommands(|subcommand| {
-                let is_wanted = match &default.subcommand {
-                    Some(wanted) => wanted == subcommand.get_name(),
-                    None => (subcommand.get_name(), &*default.flag) != EXCEPT,
-                };
-                if is_wanted { set_default(subcommand, default, &mut is_used) } else { subcommand }
-            });
-            if !is_used {
-                let of = default
-                    .subcommand
-                    .as_ref()
-                    .map_or("any subcommand".to_owned(), |name| format!("`edgefold {name}`"));
+    /// A key that is not a flag of a subcommand.
+    pub(super) fn add_to(&self, command: &Command, typed: Vec<OsString>) -> Result<Vec<OsString>, CliError> {
+        self.check(command)?;
+        // The subcommand comes first: there are no flags before it but --help and --version.
+        let Some(name) = typed.get(1).and_then(|name| name.to_str()) else { return Ok(typed) };
+        let Some(mut subcommand) = command.find_subcommand(name) else { return Ok(typed) };
+        let mut names = 2;
+        while let Some(inner) = typed.get(names).and_then(|name| subcommand.find_subcommand(name)) {
+            (subcommand, names) = (inner, names + 1);
+        }
+        // Whatever is wrong with what was typed is said later.
+        let matches = command.clone().ignore_errors(true).try_get_matches_from(&typed).ok();
+        let mut matches = matches.as_ref();
+        for name in &typed[1..names] {
+            matches = matches.and_then(|matches| matches.subcommand_matches(name.to_str()?));
+        }
+        let is_given = |arg: &Arg| {
+            let source = matches.and_then(|matches| matches.value_source(arg.get_id().as_str()));
+            matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+        };
+        let mut added = Vec::new();
+        for default in self.defaults.iter().filter(|default| self.is_in_force(default, name)) {
+            let Some(arg) = flag(subcommand, &default.flag) else { continue };
+            let rivals = subcommand.get_arg_conflicts_with(arg);
+            if is_given(arg) || rivals.into_iter().any(is_given) {
+                continue;
+            }
+            let is_switch = matches!(arg.get_action(), ArgAction::SetTrue)
+                || arg.get_num_args().is_some_and(|number| number.min_values() == 0);
+            for value in &default.values {
+                match value.as_str() {
+                    "true" if is_switch => added.push(format!("--{}", default.flag).into()),
+                    "false" if is_switch => {}
+                    value => added.push(format!("--{}={value}", default.flag).into()),
+                }
+            }
+        }
+        let mut all = typed;
+        all.splice(names..names, added);
+        Ok(all)
+    }
+
+    /// Whether a default holds for the subcommand `name`: a table overrides the top.
+    fn is_in_force(&self, default: &FlagDefault, name: &str) -> bool {
+        let of_table = |other: &FlagDefault| other.flag == default.flag && other.subcommand.as_deref() == Some(name);
+        match &default.subcommand {
+            Some(subcommand) => subcommand == name,
+            None => (name, &*default.flag) != EXCEPT && !self.defaults.iter().any(of_table),
+        }
+    }
+
+    fn check(&self, command: &Command) -> Result<(), CliError> {
+        for FlagDefault { subcommand: of, flag: name, .. } in &self.defaults {
+            let mut subcommands = command
+                .get_subcommands()
+                .filter(|subcommand| of.as_deref().is_none_or(|of| of == subcommand.get_name()));
+            let has = |subcommand: &Command| {
+                flag(subcommand, name).is_some()
+                    || subcommand.get_subcommands().any(|inner| flag(inner, name).is_some())
+            };
+            if !subcommands.any(has) {
+                let of = of.as_ref().map_or("any subcommand".to_owned(), |name| format!("`edgefold {name}`"));
                 return Err(wrong(
                     &self.path,
-                    &format!("--{} is not a flag of {of}: a key is the long name of a flag", default.flag),
+                    &format!("--{name} is not a flag of {of}: a key is the long name of a flag"),
                 ));
             }
         }
-        Ok(command)
+        Ok(())
     }
 }
 
-fn set_default(command: Command, default: &FlagDefault, is_used: &mut bool) -> Command {
-    let id = command.get_arguments().find(|arg| arg.get_long() == Some(&default.flag)).map(|arg| arg.get_id().clone());
-    let command = match id {
-        Some(id) => {
-            *is_used = true;
-            command.mut_arg(id, |arg| {
-                let arg =
-                    if matches!(arg.get_action(), ArgAction::SetTrue) { arg } else { arg.hide_default_value(false) };
-                // What is required may come from the file.
-                arg.required(false).default_values(default.values.clone())
-            })
-        }
-        None => command,
-    };
-    command.mut_subcommands(|subcommand| set_default(subcommand, default, is_used))
+fn flag<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
+    command.get_arguments().find(|arg| arg.get_long() == Some(name))
 }
 
 /// The texts that a flag would get. An array is a flag that is given several times.
@@ -154,7 +193,7 @@ fn wrong(path: &Path, why: &str) -> CliError {
 fn places() -> Vec<PathBuf> {
     let absolute = |path: PathBuf| path.is_absolute().then_some(path);
     let of_user = env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).and_then(absolute);
-    let of_user = of_user.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".config")));
+    let of_user = of_user.or_else(|| absolute(PathBuf::from(env::var_os("HOME")?).join(".config")));
     let of_system = env::var_os("XDG_CONFIG_DIRS").filter(|paths| !paths.is_empty()).unwrap_or("/etc/xdg".into());
     let of_system = env::split_paths(&of_system).filter_map(absolute).collect::<Vec<_>>();
     let folders = of_user.into_iter().chain(of_system).chain(["/etc".into()]);

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::Args;
-use edgefold::{Block, Fold, Follower, ListName, LogTime, Moment, Position, SavedList, Until, now, replay};
+use edgefold::{
+    Block, Fold, Follower, List, ListAction, ListName, LogTime, Moment, Position, SavedList, Until, now, replay,
+};
 
-use super::difference::{self, between_folds};
+use super::difference::{self, Known, between_folds};
 use super::feed::FeedArgs;
 use super::log_args::LogArgs;
 use super::output::{self, Format};
@@ -89,35 +91,40 @@ impl FromStr for Point {
 struct State {
     fold: Fold,
     time: LogTime,
-    /// Whether it knows when ranges end.
-    knows_ends: bool,
-    /// Whether it knows what lists do.
-    knows_actions: bool,
+    known: Known,
     /// The only list that it has, if it is a file of ranges.
     only: Option<ListName>,
 }
 
 impl DiffArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
+        if let (Point::File(one), Point::File(other)) = (&self.from, &self.to)
+            && one == Path::new("-")
+            && one == other
+        {
+            return Err(CliError::Usage("stdin can be read once: write - for one side only".to_owned()));
+        }
         let now = now();
         let (mut from, mut to) = (self.load(&self.from, now)?, self.load(&self.to, now)?);
-        if !(from.knows_ends && to.knows_ends) {
-            from.forget_ends();
-            to.forget_ends();
-        }
-        if !(from.knows_actions && to.knows_actions) {
-            from.forget_actions();
-            to.forget_actions();
+        let known = Known { ends: from.known.ends && to.known.ends, actions: from.known.actions && to.known.actions };
+        if !known.ends {
+            from.forget_ends()?;
+            to.forget_ends()?;
         }
         let only = from.only.or(to.only).or(self.list);
-        let differences =
-            between_folds((&from.fold, from.time), (&to.fold, to.time), |list| only.is_none_or(|only| only == list));
+        if let Some(only) = only
+            && to.fold.list(&only).is_none()
+        {
+            output::list(&from.fold, &only)?;
+        }
+        let wanted = |list| only.is_none_or(|only| only == list);
+        let differences = between_folds((&from.fold, from.time), (&to.fold, to.time), known, wanted);
         output::print_long(|out| difference::print(&differences, self.output, "nothing differs", out))?;
         Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 
     fn load(&self, point: &Point, now: LogTime) -> Result<State, CliError> {
-        let of_log = |fold, time| State { fold, time, knows_ends: true, knows_actions: true, only: None };
+        let of_log = |fold, time| State { fold, time, known: Known::ALL, only: None };
         Ok(match point {
             Point::Now => of_log(Follower::load(&*self.log.open()?)?.fold, now),
             Point::Offset(offset) => {
@@ -127,39 +134,35 @@ impl DiffArgs {
             }
             Point::Time(time) => of_log(replay(&*self.log.open()?, Moment::Time(*time))?, *time),
             Point::File(path) if snapshot_file::is_one(path)? => {
-                let lists = snapshot_file::lists(path, self.base.as_deref())?;
-                State { fold: fold_of(lists), time: now, knows_ends: false, knows_actions: true, only: None }
+                let fold = fold_of(snapshot_file::lists(path, self.base.as_deref())?)?;
+                State { fold, time: now, known: Known { ends: false, actions: true }, only: None }
             }
             Point::File(path) => {
                 let list = self.list.unwrap_or(ListName::DEFAULT);
                 let feed = self.feed.read(path, list, now, MOST_RANGES)?;
-                let saved = SavedList { name: list, action: None, blocks: feed.list.blocks().collect() };
-                let knows_ends = feed.format.says_ends();
-                State { fold: fold_of([saved]), time: now, knows_ends, knows_actions: false, only: Some(list) }
+                // It exists, even if nothing is on it.
+                let action = Some(ListAction::default());
+                let fold = fold_of([SavedList { name: list, action, blocks: feed.list.blocks().collect() }])?;
+                let known = Known { ends: feed.format.says_ends(), actions: false };
+                State { fold, time: now, known, only: Some(list) }
             }
         })
     }
 }
 
 impl State {
-    fn forget_ends(&mut self) {
+    fn forget_ends(&mut self) -> Result<(), CliError> {
         let time = self.time;
-        self.map(|list| {
+        let saved = |list: &List| {
             let ranges = list.ranges_at(time).map(|range| Block { range, until: Until::FOREVER });
             SavedList { name: list.name(), action: list.stated_action().cloned(), blocks: ranges.collect() }
-        });
-    }
-
-    fn forget_actions(&mut self) {
-        self.map(|list| SavedList { name: list.name(), action: None, blocks: list.blocks().collect() });
-    }
-
-    fn map(&mut self, saved: impl Fn(&edgefold::List) -> SavedList) {
-        self.fold = fold_of(self.fold.lists().iter().map(saved));
+        };
+        self.fold = fold_of(self.fold.lists().iter().map(saved))?;
+        Ok(())
     }
 }
 
-/// A fold with these lists, which are disjoint ranges in order, as far as there may be so many.
-fn fold_of(lists: impl IntoIterator<Item = SavedList>) -> Fold {
-    Fold::resume(Position::default(), lists).unwrap_or_default()
+/// A fold with these lists.
+fn fold_of(lists: impl IntoIterator<Item = SavedList>) -> Result<Fold, CliError> {
+    Ok(Fold::resume(Position::default(), lists)?)
 }

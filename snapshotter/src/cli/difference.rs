@@ -12,10 +12,24 @@ use crate::addresses::Addresses;
 #[derive(Debug)]
 pub(super) struct ListDifference {
     pub(super) list: ListName,
-    /// What the list does before and after; `None` if it does not exist, or if what it does is not known.
+    /// What the list does before and after; `None` if it does not exist, or if one of the two is not known.
     pub(super) does: (Option<String>, Option<String>),
-    /// Where both sides have the addresses, but one does not know until when, there is no difference.
     pub(super) ranges: Vec<Difference>,
+    /// Whether both sides know when ranges end. Otherwise the ends in `ranges` say nothing.
+    pub(super) knows_ends: bool,
+}
+
+/// What both sides know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    /// When ranges end.
+    pub(super) ends: bool,
+    /// What lists do.
+    pub(super) actions: bool,
+}
+
+impl Known {
+    pub(super) const ALL: Self = Self { ends: true, actions: true };
 }
 
 /// How many addresses came, went, or have another end.
@@ -30,6 +44,7 @@ pub(super) struct Totals {
 pub(super) fn between_folds(
     (before, then): (&Fold, LogTime),
     (after, now): (&Fold, LogTime),
+    known: Known,
     wanted: impl Fn(ListName) -> bool,
 ) -> Vec<ListDifference> {
     let mut names: Vec<ListName> = before.lists().iter().chain(after.lists()).map(List::name).collect();
@@ -37,11 +52,14 @@ pub(super) fn between_folds(
     names.dedup();
     let names = names.into_iter().filter(|name| wanted(*name));
     let differences = names.map(|list| {
-        let does = |fold: &Fold| fold.list(&list).map(|list| ListActionText(list.action()).to_string());
+        let does = |fold: &Fold| {
+            let list = fold.list(&list).filter(|_| known.actions)?;
+            Some(ListActionText(list.action()).to_string())
+        };
         let none = List::new(list);
         let (old, new) = (before.list(&list).unwrap_or(&none), after.list(&list).unwrap_or(&none));
         let ranges = differences((old, then), (new, now)).collect();
-        ListDifference { list, does: (does(before), does(after)), ranges }
+        ListDifference { list, does: (does(before), does(after)), ranges, knows_ends: known.ends }
     });
     differences.filter(ListDifference::is_any).collect()
 }
@@ -78,8 +96,15 @@ impl ListDifference {
         };
         writeln!(out, "{strong}list {}{does}{strong:#}", self.list)?;
         for Difference { range, before, after } in &self.ranges {
-            // On a list that refuses, what is added is bad for clients; but + and - are about the list.
             let text = range.shortest_text();
+            if !self.knows_ends {
+                if after.is_some() {
+                    writeln!(out, "{good}+ {text}{good:#}")?;
+                } else {
+                    writeln!(out, "{bad}- {text}{bad:#}")?;
+                }
+                continue;
+            }
             match (before, after) {
                 (None, Some(after)) => {
                     writeln!(out, "{good}+ {text:<40} {}{good:#}", output::until_words(*after))?;
@@ -103,15 +128,14 @@ impl ListDifference {
         let ranges: Vec<Value> = self
             .ranges
             .iter()
-            .map(|Difference { range, before, after }| {
-                let change = match (before, after) {
-                    (None, _) => "added",
-                    (_, None) => "removed",
-                    _ => "until",
-                };
-                json!({
-                    "first": range.first(), "last": range.last(), "change": change, "until_before": end(before), "until": end(after),
-                })
+            .map(|change| {
+                let Difference { range, before, after } = change;
+                let mut json = json!({ "first": range.first(), "last": range.last(), "change": word(change) });
+                if self.knows_ends {
+                    json["until_before"] = end(before).into();
+                    json["until"] = end(after).into();
+                }
+                json
             })
             .collect();
         json!({
@@ -158,23 +182,32 @@ pub(super) fn print(differences: &[ListDifference], format: Format, none: &str, 
     }
 }
 
-fn print_raw(ListDifference { list, does, ranges }: &ListDifference, out: &mut dyn Write) -> io::Result<()> {
+/// For programs.
+fn word(Difference { before, after, .. }: &Difference) -> &'static str {
+    match (before, after) {
+        (None, _) => "added",
+        (_, None) => "removed",
+        _ => "until",
+    }
+}
+
+fn print_raw(
+    ListDifference { list, does, ranges, knows_ends }: &ListDifference,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     if does.0 != does.1 {
         let text = |does: &Option<String>| does.as_deref().map_or("-".to_owned(), output::one_line);
         writeln!(out, "does\t{list}\t-\t-\t{}\t{}", text(&does.0), text(&does.1))?;
     }
-    ranges.iter().try_for_each(|Difference { range, before, after }| {
-        let change = match (before, after) {
-            (None, _) => "added",
-            (_, None) => "removed",
-            _ => "until",
-        };
-        let end = |until: &Option<Until>| until.map_or("-".to_owned(), |until| until.to_string());
-        writeln!(out, "{change}\t{list}\t{}\t{}\t{}\t{}", range.first(), range.last(), end(before), end(after))
+    ranges.iter().try_for_each(|change| {
+        let Difference { range, before, after } = change;
+        let end =
+            |until: &Option<Until>| until.filter(|_| *knows_ends).map_or("-".to_owned(), |until| until.to_string());
+        writeln!(out, "{}\t{list}\t{}\t{}\t{}\t{}", word(change), range.first(), range.last(), end(before), end(after))
     })
 }
 
-/// What a list that does not exist yet will do.
+/// What a list does, or will do if it does not exist yet.
 pub(super) fn action_of(fold: Option<&Fold>, list: &ListName) -> ListAction {
     fold.and_then(|fold| fold.list(list)).map(|list| list.action().clone()).unwrap_or_default()
 }

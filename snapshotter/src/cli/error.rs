@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use edgefold::{Appended, Error, ListName, MAX_NAMED_LISTS, Reject};
+use edgefold::{Appended, Error, ListName, MAX_NAMED_LISTS, Reject, ResumeError};
 use edgefold_formats::ReadError;
 use edgefold_snapshot::{EncodeError, OpenError};
 
@@ -34,6 +34,8 @@ pub(super) enum CliError {
     TooManyRanges { path: PathBuf, most: u64 },
     #[error("{}: it has no entry, so nothing was appended: list {list} would be empty. `edgefold remove 0.0.0.0/0 ::/0 --list {list}` empties it", path.display())]
     EmptyFeed { path: PathBuf, list: ListName },
+    #[error("these are not lists of edgefold: {0}")]
+    Lists(#[from] ResumeError),
     #[error("nothing was appended: {why}")]
     Limit { why: String },
     #[error("{why}: of {} commands, {} were appended before; import the same again to complete it", output::number(*total as u64), output::number(*done as u64))]
@@ -79,6 +81,11 @@ impl CliError {
     pub(super) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         |source| Self::File { path, source }
+    }
+
+    /// The same error, after everything was appended.
+    pub(super) fn after_append(self) -> Self {
+        if let Self::Output(source) = self { Self::NotPrinted(source) } else { self }
     }
 
     pub(super) fn exit_status(&self) -> u8 {

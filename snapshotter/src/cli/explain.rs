@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 use edgefold::{
-    Action, AppendedCommand, Cause, Event, Explanation, History, IpRange, ListActionText, ListEffect, ListKind,
-    ListName, LogTime, Term, Verdict, What, explain, now,
+    Action, AppendedCommand, Cause, Event, Explanation, History, IpRange, List, ListAction, ListActionText, ListEffect,
+    ListKind, ListName, LogTime, Share, Term, Verdict, What, explain, now,
 };
 use edgefold_snapshot::Named;
 use serde_json::{Value, json};
@@ -25,11 +25,13 @@ Examples:
   edgefold explain 10.0.0.7 --at 2026-11-22T17:00:00Z
   edgefold explain 10.0.0.7 --at 2h
 
-The commands that are marked with * are those that count. A command counts from the moment at which the log receives it: with --at, a \
+What is marked with * counts: it decides about some of the range. A command counts from the moment at which the log receives it: with --at, a \
 command that was received later is not part of what was enforced, whatever time it has.
 
 Exit status: 0 if no part of it is refused, 1 if any part is, 2 on an error, 64 for a usage error.";
 
+/// How many commands to take back are suggested.
+const MOST_UNDO: usize = 3;
 /// How much later than its time a command is received before that is worth a line.
 const LATE: Duration = Duration::from_secs(60);
 
@@ -116,7 +118,8 @@ impl Explained {
                 Cause::Command(command) => {
                     let text = output::one_line(&command.command.to_string());
                     writeln!(out, "{style}{}  {words:<effect_width$}  {text}{style:#}", at(command.time))?;
-                    if let Some(late) = lateness(command) {
+                    let did_something = event.effects.iter().any(|effect| effect.what != What::Nothing);
+                    if let Some(late) = lateness(command, did_something) {
                         writeln!(out, "  {:>width$}  {late}", "")?;
                     }
                 }
@@ -172,11 +175,7 @@ impl Explained {
         };
         let on =
             |lists: &[edgefold::Listing]| lists.iter().map(|on| on.list.to_string()).collect::<Vec<_>>().join(", ");
-        let by = self.decided_by.last().and_then(|index| match &history.events()[*index].cause {
-            Cause::Command(command) => Some(format!(", by the command at offset {}", command.offset)),
-            Cause::End(_) => None,
-        });
-        let by = by.unwrap_or_default();
+        let by = self.by();
         match history.verdict(at) {
             _ if history.events().is_empty() => format!("{subject} {is}: no command is about it"),
             Some(Verdict::Deny(deny)) => {
@@ -190,61 +189,82 @@ impl Explained {
                 format!("{subject} {is}; it is reported by {}", on(&shadow))
             }
             Some(Verdict::Mark { tag, .. }) => format!("{subject} {is}; it is tagged with {}", on(&tag)),
+            None if self.extent != Extent::None => {
+                let lists: Vec<String> = self.refusing().map(|list| list.name().to_string()).collect();
+                let lists = if let [one] = lists.as_slice() {
+                    format!("list {one}")
+                } else {
+                    format!("lists {}", lists.join(", "))
+                };
+                format!("{subject} {is}, on {lists}{by}")
+            }
             _ => format!("{subject} {is}"),
         }
     }
 
+    /// The commands that put it where it is: `, by the command at offset 17`.
+    fn by(&self) -> String {
+        let put = |effect: &ListEffect| matches!(effect.what, What::Put | What::Extended);
+        let offsets: Vec<String> = self.deciding(put).map(|command| command.offset.to_string()).collect();
+        match offsets.as_slice() {
+            [] => String::new(),
+            [one] => format!(", by the command at offset {one}"),
+            [all @ .., last] if all.len() < 5 => format!(", by the commands at offsets {} and {last}", all.join(", ")),
+            all => format!(", by {}", output::count(all.len() as u64, "command")),
+        }
+    }
+
+    /// The commands among the events that count, with an effect that is `wanted`.
+    fn deciding(&self, wanted: impl Fn(&ListEffect) -> bool) -> impl Iterator<Item = &AppendedCommand> {
+        let events = self.decided_by.iter().map(|index| &self.history().events()[*index]);
+        let wanted = events.filter(move |event| event.effects.iter().any(&wanted));
+        wanted.filter_map(|event| if let Cause::Command(command) = &event.cause { Some(&**command) } else { None })
+    }
+
+    /// The lists that refuse some of the range, if nothing else exempts it.
+    fn refusing(&self) -> impl Iterator<Item = &List> {
+        let at = self.explanation.at;
+        let lists = self.history().fold().lists().iter();
+        lists.filter(move |list| {
+            matches!(list.action(), ListAction::Deny { share, .. } if *share != Share::NONE)
+                && list.ranges_at(at).next().is_some()
+        })
+    }
+
     /// What to type to undo what counts, and what each is for.
     fn undo(&self) -> Vec<(String, String)> {
-        let history = self.history();
+        let (history, at) = (self.history(), self.explanation.at);
         let range = history.range().shortest_text();
         let of = |list: ListName| if list.is_default() { String::new() } else { format!(" --list {list}") };
         let mut undo = Vec::new();
         if self.is_past {
             return undo;
         }
-        let mut lists: Vec<(ListName, ListKind)> = Vec::new();
-        for index in &self.decided_by {
-            let event = &history.events()[*index];
-            let put = |effect: &&ListEffect| matches!(effect.what, What::Put | What::Extended);
-            let effects = event.effects.iter().filter(put);
-            lists.extend(effects.map(|effect| (effect.list, self.kind(effect.list).unwrap_or(effect.kind))));
-        }
-        lists.dedup();
-        for (list, kind) in lists {
-            match kind {
-                ListKind::Deny => {
-                    undo.push((format!("To let {range} pass"), format!("edgefold allow {range}{}", of(list))))
-                }
-                ListKind::Exempt => {
-                    undo.push((
-                        format!("To exempt {range} no longer"),
-                        format!("edgefold remove {range} --list {list}"),
-                    ));
-                }
-                ListKind::Shadow | ListKind::Tag => {
-                    undo.push((
-                        format!("To take {range} off list {list}"),
-                        format!("edgefold remove {range} --list {list}"),
-                    ));
-                }
-            }
-        }
         if self.extent != Extent::None {
+            let mut what = format!("To let {range} pass");
+            for list in self.refusing() {
+                undo.push((what, format!("edgefold allow {range}{}", of(list.name()))));
+                what = "and".to_owned();
+            }
             let text = format!("edgefold add {range} --list NAME");
             undo.push(("For an exception that lasts, where the action of list NAME is exempt".to_owned(), text));
         }
-        for index in &self.decided_by {
-            if let Cause::Command(command) = &history.events()[*index].cause {
-                let what = format!("To undo all that the command at offset {} alone decided", command.offset);
-                undo.push((what, format!("edgefold undo {} --dry-run", command.offset)));
-            }
+        for list in history.fold().lists().iter().filter(|list| list.ranges_at(at).next().is_some()) {
+            let what = match list.action().kind() {
+                ListKind::Deny => continue,
+                ListKind::Exempt => format!("To end the exemption of {range}"),
+                ListKind::Shadow | ListKind::Tag => format!("To take {range} off list {}", list.name()),
+            };
+            undo.push((what, format!("edgefold remove {range} --list {}", list.name())));
+        }
+        for command in self.deciding(|effect| !matches!(effect.what, What::Does | What::Ended)).take(MOST_UNDO) {
+            let what = format!(
+                "To take back the command at offset {}, as far as no later one is about the same",
+                command.offset
+            );
+            undo.push((what, format!("edgefold undo {} --dry-run", command.offset)));
         }
         undo
-    }
-
-    fn kind(&self, list: ListName) -> Option<ListKind> {
-        Some(self.history().fold().list(&list)?.action().kind())
     }
 
     fn print_raw(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -329,7 +349,7 @@ pub(super) fn command_json(command: &AppendedCommand) -> Value {
 }
 
 /// What it means that a command was received long after its time, if it was.
-fn lateness(command: &AppendedCommand) -> Option<String> {
+fn lateness(command: &AppendedCommand, did_something: bool) -> Option<String> {
     let received = command.received?;
     let late = Duration::from_millis(received.millis().saturating_sub(command.time.millis()));
     if late <= LATE {
@@ -343,7 +363,8 @@ fn lateness(command: &AppendedCommand) -> Option<String> {
     let when = format!("received {}, {} after its time", output::time(received), output::duration(late));
     Some(match end.filter(|end| *end <= received) {
         Some(end) => format!("{when}, when it had ended already, at {}: it was never enforced", output::time(end)),
-        None => format!("{when}: it was enforced from then on"),
+        None if did_something => format!("{when}: it was enforced from then on"),
+        None => when,
     })
 }
 
@@ -378,7 +399,7 @@ fn effects(event: &Event) -> String {
     event.effects.iter().map(effect).collect::<Vec<_>>().join(", ")
 }
 
-fn effect(ListEffect { list, kind, what, is_whole }: &ListEffect) -> String {
+fn effect(ListEffect { list, kind, what, is_whole, .. }: &ListEffect) -> String {
     let words = match (what, kind) {
         (What::Put, ListKind::Deny) => "blocked",
         (What::Put, ListKind::Exempt) => "exempted",

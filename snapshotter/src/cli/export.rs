@@ -1,11 +1,12 @@
 //! `edgefold export`
 
+use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold::{Block, Fold, List, ListAction, ListName, LogTime, Share};
+use edgefold::{Block, Fold, List, ListAction, ListKind, ListName, LogTime, Share};
 use edgefold_formats::{Format, WriteOptions, write};
 use tracing::warn;
 
@@ -56,6 +57,9 @@ impl ExportArgs {
         if !self.format.says_ends() && list.next_expiry(time).is_some() {
             warn!("{} cannot say when a range ends: export again when one has", self.format);
         }
+        if let Some(end) = self.first_end_of_exemption(&fold, time) {
+            warn!("some of what would be refused is exempt until {end}: export again then");
+        }
         let name = self.name.or(self.list).map_or("edgefold".to_owned(), |name| name.to_string());
         let options = WriteOptions { now: time, name };
         let mut blocks = list.blocks();
@@ -64,14 +68,46 @@ impl ExportArgs {
         let mut export = |out: &mut dyn Write| write(self.format, &mut *blocks, &options, out);
         match &self.output {
             None => output::print(export)?,
+            Some(path) if is_a_format(path) => {
+                return Err(CliError::Usage(format!(
+                    "-o is the file to write, and --format says what: for a file of that name, write ./{}",
+                    path.display()
+                )));
+            }
+            // A device or a pipe cannot be replaced.
+            Some(path) if path.exists() && !path.is_file() => {
+                let mut file = OpenOptions::new().write(true).open(path).map_err(CliError::file(path))?;
+                export(&mut file).map_err(CliError::file(path))?;
+            }
             Some(path) => {
                 let mut bytes = Vec::new();
                 // Nobody ever reads half of it.
-                export(&mut bytes).and_then(|()| replace_file(path, &bytes)).map_err(CliError::file(path))?;
+                // Of a link, the file that it leads to is replaced.
+                let target = path.canonicalize().unwrap_or_else(|_| path.clone());
+                export(&mut bytes).and_then(|()| replace_file(&target, &bytes)).map_err(CliError::file(path))?;
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+impl ExportArgs {
+    /// When the first exemption ends that takes something off what is exported.
+    fn first_end_of_exemption(&self, fold: &Fold, time: LogTime) -> Option<LogTime> {
+        let (exempting, refusing): (Vec<&List>, Vec<&List>) = fold
+            .lists()
+            .iter()
+            .filter(|list| self.list.is_none() && matches!(list.action().kind(), ListKind::Exempt | ListKind::Deny))
+            .partition(|list| list.action().kind() == ListKind::Exempt);
+        let blocks = exempting.into_iter().flat_map(List::blocks).filter(|block| block.until.holds_at(time));
+        let takes = |block: &Block| refusing.iter().any(|list| !list.ranges_within(block.range, time).is_empty());
+        blocks.filter(|block| block.until.time().is_some()).filter(takes).filter_map(|block| block.until.time()).min()
+    }
+}
+
+/// Whether somebody meant the format of the output, which -o is everywhere else.
+fn is_a_format(path: &Path) -> bool {
+    ["human", "raw", "json"].iter().any(|format| path == Path::new(format))
 }
 
 /// The ranges in force, with those that touch joined: their ends do not matter.

@@ -3,7 +3,10 @@
 use std::env;
 use std::net::IpAddr;
 
-use edgefold::{Action, Block, Fold, IpRange, List, ListAction, ListKind, ListName, LogTime, Until};
+use edgefold::{
+    Action, Block, Edits, Fold, IpRange, List, ListAction, ListName, LogTime, Position, Record, SavedList, Share,
+    Until, differences,
+};
 
 use super::difference::action_of;
 use super::output;
@@ -16,12 +19,13 @@ const MOST_IPV6: u128 = 1 << 112;
 /// How many ranges of lists that exempt are looked for.
 const MOST_NAMED: usize = 2;
 
-/// Why commands are refused without `--force`; `None` if they are not. Without the fold, it is not known which lists refuse: then all that
-/// are not known are taken to refuse.
-pub(super) fn objection(fold: Option<&Fold>, actions: &[Action], now: LogTime) -> Option<String> {
-    let blocked = blocked(fold, actions, now);
-    let ranges = || blocked.blocks().map(|block| block.range);
-    let addresses = Addresses::of(ranges());
+/// Why commands are refused without `--force`; `None` if they are not. `before` is what the log says now; if it is not known, all that
+/// they are about is taken to pass now, and lists to refuse.
+///
+/// What counts is what would be refused in the end that is not refused now, by whatever way: also if an exemption goes.
+pub(super) fn objection(before: Option<&Fold>, actions: &[Action], now: LogTime) -> Option<String> {
+    let added = newly_refused(before, actions, now);
+    let addresses = Addresses::of(added.iter().copied());
     let blocks = format!("it would block {}", output::addresses(addresses));
     if addresses.ipv4 > MOST_IPV4 {
         return Some(format!("{blocks}, more than a /8 of IPv4 has"));
@@ -29,41 +33,80 @@ pub(super) fn objection(fold: Option<&Fold>, actions: &[Action], now: LogTime) -
     if addresses.ipv6 > MOST_IPV6 {
         return Some(format!("{blocks}, more than a /16 of IPv6 has"));
     }
-    let ip = your_address().filter(|ip| ranges().any(|range| range.contains(*ip)))?;
+    let ip = your_address().filter(|ip| added.iter().any(|range| range.contains(*ip)))?;
     Some(format!("{blocks}, among them {ip}, from which you are connected (SSH_CLIENT)"))
 }
 
-/// Which addresses would be blocked in vain, because a list exempts them; `None` if there are none. For a feed that is how it should be.
-pub(super) fn in_vain(fold: Option<&Fold>, actions: &[Action], now: LogTime) -> Option<String> {
-    let blocked = blocked(fold, actions, now);
-    let exempt = exempt_parts(fold?, &blocked, now);
+/// Which addresses would be put on lists that refuse in vain, because a list exempts them; `None` if there are none. For a feed that is
+/// how it should be.
+pub(super) fn in_vain(before: Option<&Fold>, actions: &[Action], now: LogTime) -> Option<String> {
+    let before = before?;
+    let mut put = List::new(ListName::DEFAULT);
+    for action in actions {
+        if let Action::Blacklist { list, range, .. } = action
+            && matches!(action_of(Some(before), list), ListAction::Deny { share, .. } if share != Share::NONE)
+        {
+            put.put(Block { range: *range, until: Until::FOREVER });
+        }
+    }
+    let exempt = exempt_parts(before, &put, now);
     let (list, range) = exempt.first()?;
     let more = if exempt.len() > 1 { " and others" } else { "" };
-    let blocks = output::addresses(Addresses::of(blocked.blocks().map(|block| block.range)));
+    let blocks = output::addresses(Addresses::of(put.blocks().map(|block| block.range)));
     Some(format!(
         "it would block {blocks}, among them {}{more} on list {list}, which exempts them: they would pass all the same",
         range.shortest_text()
     ))
 }
 
-/// All that commands would refuse.
-fn blocked(fold: Option<&Fold>, actions: &[Action], now: LogTime) -> List {
-    let mut blocked = List::new(ListName::DEFAULT);
-    for range in actions.iter().flat_map(|action| would_block(fold, action, now)) {
-        blocked.put(Block { range, until: Until::FOREVER });
+/// The ranges that are refused after the actions, and not before.
+fn newly_refused(before: Option<&Fold>, actions: &[Action], now: LogTime) -> Vec<IpRange> {
+    let none = Fold::default();
+    let affected = affected(before.unwrap_or(&none), actions);
+    // Only what the actions are about, so that the cost is that of the actions, however large the lists are.
+    let part = |list: &List| SavedList {
+        name: list.name(),
+        action: list.stated_action().cloned(),
+        blocks: affected.blocks().flat_map(|block| list.blocks_within(block.range)).collect(),
+    };
+    let lists = before.unwrap_or(&none).lists().iter().map(part);
+    let before = Fold::resume(Position::default(), lists).unwrap_or_default();
+    let mut after = before.clone();
+    for action in actions {
+        let (offset, key) = (after.position().next_offset, Some(now.to_string().into_bytes()));
+        let record = Record { offset, timestamp: None, key, value: Some(action.to_string().into_bytes()) };
+        let _rejected = after.apply(&record, &mut Edits::default());
     }
-    blocked
+    let (refused, refuses) = (refused(&before, now), refused(&after, now));
+    let added = differences((&refused, now), (&refuses, now)).filter(|change| change.before.is_none());
+    added.map(|change| change.range).collect()
 }
 
-/// The ranges that a command would refuse.
-fn would_block(fold: Option<&Fold>, action: &Action, now: LogTime) -> Vec<IpRange> {
-    match action {
-        Action::Blacklist { list, range, .. } if action_of(fold, list).kind() == ListKind::Deny => vec![*range],
-        Action::List { list, action: ListAction::Deny { .. } } if action_of(fold, list).kind() != ListKind::Deny => {
-            fold.and_then(|fold| fold.list(list)).map(|list| list.ranges_at(now).collect()).unwrap_or_default()
+/// The addresses that actions are about.
+fn affected(before: &Fold, actions: &[Action]) -> List {
+    let mut affected = List::new(ListName::DEFAULT);
+    let mut put = |range| affected.put(Block { range, until: Until::FOREVER });
+    for action in actions {
+        match action {
+            Action::Blacklist { range, .. } | Action::Whitelist { range, .. } => put(*range),
+            Action::List { list, .. } | Action::Unlist { list } => {
+                before.list(list).into_iter().flat_map(List::blocks).for_each(|block| put(block.range));
+            }
         }
-        _ => vec![],
     }
+    affected
+}
+
+/// What lists refuse, if only a share of the clients, without what lists exempt.
+fn refused(fold: &Fold, now: LogTime) -> List {
+    let mut refused = List::new(ListName::DEFAULT);
+    let of = |wanted: fn(&ListAction) -> bool| {
+        fold.lists().iter().filter(move |list| wanted(list.action())).flat_map(|list| list.ranges_at(now))
+    };
+    of(|action| matches!(action, ListAction::Deny { share, .. } if *share != Share::NONE))
+        .for_each(|range| refused.put(Block { range, until: Until::FOREVER }));
+    of(|action| *action == ListAction::Exempt).for_each(|range| refused.take(range));
+    refused
 }
 
 /// Some of the ranges that lists exempt, although they would be blocked.
@@ -78,12 +121,15 @@ fn exempt_parts(fold: &Fold, blocked: &List, now: LogTime) -> Vec<(ListName, IpR
 
 /// The address that an operator is connected from over SSH.
 fn your_address() -> Option<IpAddr> {
-    env::var("SSH_CLIENT").ok()?.split_whitespace().next()?.parse().ok()
+    let client = env::var("SSH_CLIENT").ok()?;
+    let address = client.split_whitespace().next()?;
+    // An IPv6 address of the same network has a zone after it.
+    address.split('%').next()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use edgefold::{Command, Edits, Record};
+    use edgefold::Command;
 
     use super::*;
 
@@ -116,9 +162,10 @@ mod tests {
             ),
             ("BLACKLIST 10.0.1.0/24", None),
             ("ADD 0.0.0.0/0 list=seen", None),
-            ("ADD 0.0.0.0/0 list=new", Some("4,294,967,296 addresses")),
+            ("ADD 0.0.0.0/0 list=new", Some("4,294,967,295 addresses")),
             ("WHITELIST 0.0.0.0/0", None),
             ("LIST seen action=deny", Some("33,554,432 addresses")),
+            ("LIST seen action=deny share=0%", None),
             ("LIST seen action=tag", None),
         ] {
             let found = objection(&state, text);
@@ -128,6 +175,29 @@ mod tests {
                     assert!(found.as_ref().is_some_and(|found| found.contains(expected)), "{text}: {found:?}")
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_counts_is_what_would_be_refused_in_the_end() {
+        let state = [
+            "LIST none action=deny share=0%",
+            "ADD 0.0.0.0/1 list=none",
+            "BLACKLIST 128.0.0.0/1",
+            "LIST wide action=exempt",
+            "ADD 128.0.0.0/1 list=wide",
+        ];
+        for (text, is_refused) in [
+            ("ADD 0.0.0.0/0 list=none", false),
+            ("LIST none action=deny", true),
+            ("UNLIST wide", true),
+            ("LIST wide action=shadow", true),
+            ("REMOVE 128.0.0.0/2 list=wide", true),
+            ("WHITELIST 0.0.0.0/0 list=*", false),
+            ("ADD 0.0.0.0/1 list=wide", false),
+            ("LIST default action=shadow", false),
+        ] {
+            assert_eq!(objection(&state, text).is_some(), is_refused, "{text}");
         }
     }
 }

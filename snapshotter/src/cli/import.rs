@@ -1,26 +1,26 @@
 //! `edgefold import`
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use edgefold::{
-    Action, Difference, Error, Fold, Follower, List, ListActionText, ListName, LogTime, NewCommand, Progress, Step,
-    Sync, Term, Until, differences, parse_ttl, steps,
+    Action, Difference, Error, Fold, Follower, List, ListActionText, ListName, Log, LogTime, NewCommand, Progress,
+    Step, SyncOptions, Term, Until, differences, now, parse_ttl, steps,
 };
 use serde_json::json;
 use tracing::warn;
 
-use super::append::{AppendArgs, append_or_be_interrupted, check_room};
+use super::append::{AppendArgs, Interrupts, is_new};
 use super::difference::{self, ListDifference, Totals, action_of, addresses_json};
 use super::error::log_exit_status;
 use super::feed::{Feed, FeedArgs};
 use super::log_args::LogArgs;
 use super::output::{self, Format};
 use super::progress::Shown;
-use super::{CliError, UNKNOWN};
+use super::{CliError, UNKNOWN, guard};
 use crate::addresses::Addresses;
 
 const EXAMPLES: &str = "\
@@ -102,6 +102,9 @@ impl ImportArgs {
                 CliError::Usage("--ttl leads past the year 9999: leave it out for no end".to_owned())
             })?),
         };
+        if let Some(until) = until.filter(|until| *until <= now()) {
+            warn!("--at and --ttl lead to {until}, which is over: what is appended changes nothing");
+        }
         let feed = self.feed.read(&self.file, self.list, time, self.limits.max_ranges)?;
         let wanted = match until {
             None => feed.list.clone(),
@@ -110,7 +113,7 @@ impl ImportArgs {
         let log = self.log.open()?;
         // What is on the list must be known, to append only what differs.
         let before = Follower::load(&*log)?.fold;
-        let is_new = check_room(Some(&before), &self.list)?;
+        let is_new = is_new(Some(&before), &self.list);
         let none = List::new(self.list);
         let has = before.list(&self.list).unwrap_or(&none);
         if self.sync && wanted.is_empty() && has.ranges_at(time).next().is_some() {
@@ -118,7 +121,7 @@ impl ImportArgs {
         }
         // Prolonged when half of it is left: often enough that a feed that comes in time does not lapse.
         let renew_before = self.ttl.and_then(|ttl| time.checked_add(ttl / 2));
-        let steps = steps(has, &wanted, time, Sync { removes: self.sync, renew_before });
+        let steps = steps(has, &wanted, time, SyncOptions { removes: self.sync, renew_before });
         let mut after = has.clone();
         steps.iter().for_each(|step| match *step {
             Step::Put(range, until) => after.put(edgefold::Block { range, until }),
@@ -127,14 +130,20 @@ impl ImportArgs {
         let changes: Vec<Difference> = differences((has, time), (&after, time)).collect();
         let does = ListActionText(&action_of(Some(&before), &self.list)).to_string();
         let does_before = (!is_new || self.list.is_default()).then(|| does.clone());
-        let difference = ListDifference { list: self.list, does: (does_before, Some(does)), ranges: changes };
+        let difference =
+            ListDifference { list: self.list, does: (does_before, Some(does)), ranges: changes, knows_ends: true };
         let actions: Vec<Action> = steps.iter().map(|step| self.action(*step, until)).collect();
-        self.limits.check(&wanted, has, &difference.totals(), time)?;
+        let within_limits = self.limits.check(&wanted, has, &difference.totals(), time);
         if self.append.dry_run {
-            return self.print_what_would_change(&feed, difference, &before, &actions);
+            self.print_what_would_change(&feed, difference, &before, &actions)?;
+            return within_limits.map(|()| ExitCode::SUCCESS);
         }
+        within_limits?;
         self.append.check(Some(&before), &actions)?;
         let commands = self.append.commands(&actions, time)?;
+        if let Some(why) = guard::in_vain(Some(&before), &actions, now()) {
+            output::say(&format!("note: {why}"));
+        }
         let next_offset = append_in_parts(&*log, &commands)?;
         self.print(&feed, &difference, commands.len(), next_offset)?;
         if is_new && !commands.is_empty() {
@@ -143,7 +152,8 @@ impl ImportArgs {
                 self.list
             );
         }
-        Ok(self.append.wait.wait(next_offset).into())
+        // If nothing was appended, there is nothing to wait for.
+        Ok(next_offset.map_or(0, |next_offset| self.append.wait.wait(next_offset)).into())
     }
 
     fn action(&self, step: Step, ttl_end: Option<LogTime>) -> Action {
@@ -168,7 +178,7 @@ impl ImportArgs {
         difference: ListDifference,
         before: &Fold,
         actions: &[Action],
-    ) -> Result<ExitCode, CliError> {
+    ) -> Result<(), CliError> {
         let differences = if difference.is_any() { vec![difference] } else { vec![] };
         output::print_long(|out| difference::print(&differences, self.append.output, "nothing would change", out))?;
         output::say(&format!(
@@ -179,7 +189,7 @@ impl ImportArgs {
         if let Err(CliError::Guarded { why }) = self.append.check(Some(before), actions) {
             output::say(&format!("without --force it would be refused: {why}"));
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 
     fn what_was_read(&self, feed: &Feed) -> String {
@@ -200,7 +210,7 @@ impl ImportArgs {
         feed: &Feed,
         difference: &ListDifference,
         commands: usize,
-        next_offset: u64,
+        next_offset: Option<u64>,
     ) -> Result<(), CliError> {
         let totals = difference.totals();
         let printed = output::print(|out| match self.append.output {
@@ -214,7 +224,8 @@ impl ImportArgs {
             ),
             Format::Raw => {
                 let Totals { added, removed, changed } = totals;
-                writeln!(out, "{}\t{}\t{}\t{commands}\t{next_offset}", added.ranges, removed.ranges, changed.ranges)
+                let next = next_offset.map_or("-".to_owned(), |next| next.to_string());
+                writeln!(out, "{}\t{}\t{}\t{commands}\t{next}", added.ranges, removed.ranges, changed.ranges)
             }
             Format::Json => {
                 let json = json!({
@@ -225,10 +236,7 @@ impl ImportArgs {
                 writeln!(out, "{json}")
             }
         });
-        printed.map_err(|error| match error {
-            CliError::Output(source) => CliError::NotPrinted(source),
-            error => error,
-        })
+        printed.map_err(CliError::after_append)
     }
 }
 
@@ -277,17 +285,18 @@ impl LimitArgs {
     }
 }
 
-/// Appends all commands, and returns the offset after the last one.
-fn append_in_parts(log: &dyn edgefold::Log, commands: &[NewCommand]) -> Result<u64, CliError> {
-    let total = commands.len();
+/// Appends all commands, and returns the offset after the last one; `None` if there are none.
+fn append_in_parts(log: &dyn Log, commands: &[NewCommand]) -> Result<Option<u64>, CliError> {
+    let (total, interrupts) = (commands.len(), Interrupts::new()?);
     // On a terminal, or if it takes long.
-    let mut shown = (total > AT_ONCE || std::io::stderr().is_terminal()).then(|| Shown::new("appending"));
-    let (mut done, mut next_offset) = (0, 0);
-    for part in commands.chunks(AT_ONCE) {
+    let mut shown = (total > AT_ONCE || stderr().is_terminal()).then(|| Shown::new("appending"));
+    let (mut done, mut next_offset) = (0, None);
+    while done < total {
+        let part = next_part(&commands[done..]);
         let why = "interrupted".to_owned();
         let interrupted = CliError::ImportCutOff { done, total, why, status: UNKNOWN };
-        match append_or_be_interrupted(log, part, &interrupted)? {
-            Ok(offsets) => next_offset = offsets.iter().max().map_or(next_offset, |last| last + 1),
+        match interrupts.append(log, part, &interrupted) {
+            Ok(offsets) => next_offset = offsets.iter().max().map(|last| last + 1).or(next_offset),
             Err(error) if done == 0 && !matches!(error, Error::Unacknowledged(_) | Error::Partly { .. }) => {
                 return Err(CliError::NotAppended(error));
             }
@@ -305,4 +314,12 @@ fn append_in_parts(log: &dyn edgefold::Log, commands: &[NewCommand]) -> Result<u
         }
     }
     Ok(next_offset)
+}
+
+/// What is appended next. What is taken off a list to be put on it again with an earlier end must not be off it for longer than need be.
+fn next_part(commands: &[NewCommand]) -> &[NewCommand] {
+    let takes = |command: &NewCommand| command.text.starts_with("REMOVE") || command.text.starts_with("WHITELIST");
+    let end = AT_ONCE.min(commands.len());
+    let is_cut = commands[..end].last().is_some_and(takes) && end < commands.len();
+    &commands[..end + usize::from(is_cut)]
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use tracing::warn;
 
 use super::CliError;
-use super::append::{APPENDS, AppendArgs, check_room};
+use super::append::{APPENDS, AppendArgs};
 use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
 use super::output::{self, Format};
@@ -208,7 +208,6 @@ impl SetArgs {
         let log = self.log.open()?;
         // What is on the list decides whether it would block too much.
         let before = self.append.state(&*log, &list)?;
-        let _is_new = check_room(before.as_ref(), &list)?;
         self.append.append(&*log, before.as_ref(), &[Action::List { list, action }], time)
     }
 
@@ -257,7 +256,8 @@ impl DropArgs {
     fn run(self) -> Result<ExitCode, CliError> {
         let time = self.append.time()?;
         let log = self.log.open()?;
-        let before = if self.append.dry_run { self.append.state(&*log, &self.list)? } else { None };
+        // What it exempts may be refused then.
+        let before = self.append.state(&*log, &self.list)?;
         self.append.append(&*log, before.as_ref(), &[Action::Unlist { list: self.list }], time)
     }
 }

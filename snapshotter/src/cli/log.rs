@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use edgefold::{
-    Action, AppendedCommand, Command, CommandReader, IpRange, ListName, Log, LogTime, Position, Record, each_command,
+    Action, AppendedCommand, CommandReader, IpRange, ListName, Log, LogTime, Position, Record, each_command,
 };
 
 use super::CliError;
@@ -22,7 +22,8 @@ Examples:
   edgefold log --list tor-exits --origin feed-sync -o json
   edgefold log -f
 
-Records that are not valid commands are not printed: `edgefold rejects` lists them.";
+Records that are not valid commands are not printed: `edgefold rejects` lists them, and also commands that were rejected because there were \
+too many lists.";
 
 /// How long to wait for new commands at a time.
 const POLL: Duration = Duration::from_millis(500);
@@ -82,10 +83,10 @@ impl LogCommandArgs {
     /// Prints until it is interrupted, or its output is closed.
     fn follow(&self, log: &dyn Log, styles: Styles) -> Result<ExitCode, CliError> {
         let mut reader = log.commands(Position::default())?;
-        let mut read = Ok(());
+        let (mut read, mut trouble) = (Ok(()), None);
         output::print(|out| {
             loop {
-                match self.print_next(&mut *reader, out, styles) {
+                match self.print_next(&mut *reader, out, styles, &mut trouble) {
                     Ok(printed) => printed?,
                     Err(error) => {
                         read = Err(error);
@@ -103,11 +104,13 @@ impl LogCommandArgs {
         reader: &mut dyn CommandReader,
         out: &mut dyn Write,
         styles: Styles,
+        trouble: &mut Option<String>,
     ) -> Result<io::Result<()>, CliError> {
         let batch = reader.read(POLL)?;
-        if let Some(trouble) = batch.trouble {
-            output::say(&format!("the log cannot be read at the moment: {trouble}"));
+        if let Some(new) = batch.trouble.as_ref().filter(|new| trouble.as_ref() != Some(new)) {
+            output::say(&format!("the log cannot be read at the moment: {new}"));
         }
+        *trouble = batch.trouble;
         let printed = batch.records.iter().try_for_each(|record| self.print(out, record, styles));
         Ok(printed.and_then(|()| out.flush()))
     }
@@ -138,15 +141,15 @@ impl LogCommandArgs {
             return None;
         }
         let time = record.effect().ok()?.time;
-        let command = Command::parse(str::from_utf8(record.value.as_deref()?).ok()?).ok()?;
-        let (list, range) = match &command.action {
+        let command = AppendedCommand::new(record, time)?;
+        let (list, range) = match &command.command.action {
             Action::Blacklist { list, range, .. } => (Some(*list), Some(*range)),
             Action::Whitelist { list, range } => (*list, Some(*range)),
             Action::List { list, .. } | Action::Unlist { list } => (Some(*list), None),
         };
         let is_wanted = self.list.is_none_or(|wanted| list.is_none_or(|list| list == wanted))
-            && self.origin.as_ref().is_none_or(|wanted| command.origin.as_ref() == Some(wanted))
+            && self.origin.as_ref().is_none_or(|wanted| command.command.origin.as_ref() == Some(wanted))
             && self.touching.is_none_or(|wanted| range.is_some_and(|range| range.common(wanted).is_some()));
-        is_wanted.then_some(AppendedCommand { offset: record.offset, time, received: record.timestamp, command })
+        is_wanted.then_some(command)
     }
 }

@@ -1,5 +1,7 @@
 //! The command line: one file for each subcommand. Data goes to stdout, messages for people go to stderr.
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
@@ -47,11 +49,12 @@ mod time_arg;
 mod undo;
 mod verify;
 
+use config_file::ConfigFile;
 use error::CliError;
 
 /// The exit status after a usage error: EX_USAGE of sysexits.h.
 const USAGE_ERROR: u8 = 64;
-/// The exit status after any other error. 1 is a verdict of `check` and `verify`.
+/// The exit status after any other error. 1 is an answer, such as that of `check`.
 const ERROR: u8 = 2;
 /// The exit status if it is unknown whether a command was appended.
 const UNKNOWN: u8 = 3;
@@ -61,11 +64,14 @@ const NOT_CONFIRMED: u8 = 4;
 const EXIT_STATUS: &str = "\
 Exit status:
   0   success
-  1   check, explain: at least one address is refused; verify: the view differs from the commands; fleet: a proxy is behind
-  2   an error, described on stderr; block, allow, add, remove, lists: what is not printed was not appended
-  3   block, allow, add, remove, lists: of what is not printed, some may have been appended
+  1   check, explain: at least one address is refused; diff: something differs; verify: the view differs from the commands; fleet: a proxy \
+is behind; doctor: something is wrong
+  2   an error, described on stderr; of what appends commands: what is not printed was not appended
+  3   of what appends commands: of what is not printed, some may have been appended
   4   with --wait: everything was appended, but not every proxy has confirmed it, as stderr says
-  64  a usage error, which names the flag and the value";
+  64  a usage error, which names the flag and the value
+
+block, allow, add, remove, lists set, lists drop, import and undo append commands.";
 
 /// An event-sourced IP blocklist for Envoy
 ///
@@ -125,24 +131,28 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Reads the command line, with the defaults of the configuration file, or returns the exit status if there is nothing to run.
+/// Reads the command line, with what the configuration file adds, or returns the exit status if there is nothing to run.
 fn parse() -> Result<Cli, ExitCode> {
-    let found = config_file::ConfigFile::find().and_then(|file| match &file {
-        None => Ok((None, Cli::command())),
-        Some(of) => of.apply(Cli::command()).map(|command| (file.as_ref().map(|file| file.path.clone()), command)),
+    let typed: Vec<OsString> = env::args_os().collect();
+    let asks_for_help = |arg: &OsString| ["-h", "--help", "-V", "--version", "help"].iter().any(|help| arg == help);
+    let command = Cli::command();
+    let found = if typed.iter().any(asks_for_help) { Ok(None) } else { ConfigFile::find() };
+    let all = found.and_then(|file| match &file {
+        None => Ok((None, typed)),
+        Some(of) => Ok((Some(of.path.clone()), of.add_to(&command, typed)?)),
     });
-    let (file, command) = found.map_err(|error| {
+    let (file, all) = all.map_err(|error| {
         output::complain(&error);
         ExitCode::from(error.exit_status())
     })?;
-    let matches = command.try_get_matches();
+    let matches = command.try_get_matches_from(all);
     matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
         let _printed = error.print();
         if !error.use_stderr() {
             return ExitCode::SUCCESS;
         }
         if let Some(path) = file {
-            output::say(&format!("some defaults come from {}: see `edgefold config`", path.display()));
+            output::say(&format!("some flags come from {}: see `edgefold config`", path.display()));
         }
         USAGE_ERROR.into()
     })

@@ -2,7 +2,10 @@
 
 use std::env;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
@@ -11,8 +14,10 @@ use edgefold::{Block, Fold, List, ListName, Listing, LogTime, Until, Verdict};
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGQUIT};
+use signal_hook::flag;
 
-use super::CliError;
+use super::{CliError, progress};
 use crate::addresses::Addresses;
 
 /// An output format.
@@ -40,6 +45,11 @@ pub(super) fn print(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Res
 pub(super) fn print_long(print_to: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {
     let pager = if io::stdout().is_terminal() { pager() } else { None };
     let Some(mut pager) = pager.and_then(|mut pager| pager.spawn().ok()) else { return print(print_to) };
+    progress::hide();
+    // A Ctrl-C is for the pager, which takes it as git's does: this process must outlive it.
+    for signal in [SIGINT, SIGQUIT] {
+        flag::register(signal, Arc::new(AtomicBool::new(false))).map_err(CliError::Signal)?;
+    }
     let printed = match pager.stdin.take() {
         // Whoever leaves the pager early closes the pipe.
         Some(stdin) => {
@@ -57,7 +67,10 @@ pub(super) fn print_long(print_to: impl FnOnce(&mut dyn Write) -> io::Result<()>
 
 fn pager() -> Option<Command> {
     let named = env::var("EDGEFOLD_PAGER").or_else(|_| env::var("PAGER")).unwrap_or_else(|_| "less".to_owned());
-    if named.trim().is_empty() || named == "cat" {
+    let program = named.split_whitespace().next().filter(|program| *program != "cat")?;
+    // The shell would only complain, and what is printed would be lost.
+    let is_there = |folder: PathBuf| folder.join(program).is_file();
+    if !env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(is_there) && !Path::new(program).is_file() {
         return None;
     }
     // It may have arguments.
@@ -97,8 +110,7 @@ impl Styles {
     }
 }
 
-/// A time for people, to the second: RFC 3339 in the zone of the reader (`TZ`), as in `2026-11-22T18:00:00+01:00`. Commands take it as
-/// it is.
+/// A time for people, cut to the second: RFC 3339 in the zone of the reader (`TZ`), as in `2026-11-22T18:00:00+01:00`.
 pub(super) fn time(time: LogTime) -> String {
     let seconds = i64::try_from(time.millis() / 1000).ok();
     let Some(instant) = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()) else {
@@ -139,8 +151,9 @@ pub(super) fn complain(error: &dyn std::error::Error) {
 
 /// Prints a message for people on stderr.
 pub(super) fn say(text: &str) {
+    let lines: Vec<String> = text.split('\n').map(visible).collect();
     // If stderr is closed, there is nobody to tell.
-    let _written = writeln!(io::stderr(), "edgefold: {text}");
+    let _written = writeln!(io::stderr(), "edgefold: {}", lines.join("\n"));
 }
 
 /// When a block ends, for people: `until TIME` or `forever`.
@@ -162,14 +175,21 @@ pub(super) fn list<'a>(fold: &'a Fold, name: &ListName) -> Result<&'a List, CliE
     })
 }
 
-/// A text of somebody else's on one line: control characters are escaped, and so are backslashes, and characters that are not seen or that
-/// turn the direction of what follows.
+/// A text that somebody else wrote, on one line: control characters are escaped, and so are backslashes, and characters that are not seen or
+/// that turn the direction of what follows.
 pub(super) fn one_line(text: &str) -> String {
-    let is_hidden = |c| matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}');
-    let must_be_escaped = |c: char| c.is_control() || c == '\\' || is_hidden(c);
+    visible(&text.replace('\\', r"\\"))
+}
+
+/// The text with escapes for characters that are not seen, or that change what is seen of others.
+fn visible(text: &str) -> String {
+    let is_hidden = |c| {
+        matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{e0000}'..='\u{e0fff}')
+    };
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if must_be_escaped(c) { line.extend(c.escape_default()) } else { line.push(c) }
+        if c.is_control() || is_hidden(c) { line.extend(c.escape_default()) } else { line.push(c) }
     }
     line
 }

@@ -72,11 +72,9 @@ pub(super) fn refuses(fold: &Fold, list: &List, range: IpRange, time: LogTime) -
 
 /// The blocks of a list in force at `time` that have an address in common with `range`, in order.
 pub(super) fn blocks_in(list: &List, range: IpRange, time: LogTime) -> Vec<Block> {
-    let is_in = |block: &Block| {
-        let (first, last) = (block.range.first(), block.range.last());
-        first.is_ipv4() == range.first().is_ipv4() && first <= range.last() && last >= range.first()
-    };
-    list.blocks().filter(|block| block.until.holds_at(time)).filter(is_in).collect()
+    let mut blocks = list.blocks_in(range);
+    blocks.retain(|block| block.until.holds_at(time));
+    blocks
 }
 
 /// The addresses of a range; `None` if there are too many.
@@ -116,7 +114,9 @@ impl Pieces {
         let mut rest = Vec::new();
         for &(from, to) in &self.0 {
             let mut from = Some(from);
-            for &(other_from, other_to) in others.0.iter().filter(|(other_from, _)| *other_from <= to) {
+            // Those before it cannot take anything from it.
+            let first = others.0.partition_point(|(_, other_to)| Some(*other_to) < from);
+            for &(other_from, other_to) in others.0[first..].iter().take_while(|(other_from, _)| *other_from <= to) {
                 let Some(open) = from.filter(|open| *open <= other_to) else { continue };
                 if open < other_from {
                     rest.push((open, other_from - 1));

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,14 @@ fn what(reading: Reading) -> &'static str {
     }
 }
 
+/// Whether something else has the terminal.
+static IS_HIDDEN: AtomicBool = AtomicBool::new(false);
+
+/// Shows no bars from now on: a pager has the terminal.
+pub(super) fn hide() {
+    IS_HIDDEN.store(true, Ordering::Relaxed);
+}
+
 /// One job that is shown.
 pub(super) struct Shown {
     what: &'static str,
@@ -44,7 +53,8 @@ pub(super) struct Shown {
 
 impl Shown {
     pub(super) fn new(what: &'static str) -> Self {
-        let bar = stderr().is_terminal().then(|| {
+        let is_shown = stderr().is_terminal() && !IS_HIDDEN.load(Ordering::Relaxed);
+        let bar = is_shown.then(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
             let style = ProgressStyle::with_template(
                 "{msg} {wide_bar} {human_pos} of {human_len}, {rate} per second, {eta} left",
@@ -63,7 +73,7 @@ impl Shown {
         if let Some(bar) = &self.bar {
             bar.set_length(progress.total);
             bar.set_position(progress.done);
-        } else if self.logged.elapsed() >= LOG_INTERVAL {
+        } else if !IS_HIDDEN.load(Ordering::Relaxed) && self.logged.elapsed() >= LOG_INTERVAL {
             self.logged = Instant::now();
             info!(target: TARGET, "{}", line(self.what, progress, self.started.elapsed()));
         }

@@ -12,7 +12,7 @@ pub(super) fn moment(text: &str) -> Result<LogTime, String> {
     if let Ok(time) = LogTime::parse(text) {
         return Ok(time);
     }
-    if let Ok(ago) = parse_ttl(text.trim_end_matches("ago").trim_end()) {
+    if let Ok(ago) = parse_ttl(text.strip_suffix("ago").unwrap_or(text).trim_end()) {
         let millis = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
         return Ok(LogTime::from_millis(now().millis().saturating_sub(millis)).unwrap_or_default());
     }
@@ -36,7 +36,7 @@ mod tests {
         assert_eq!((ago("2h"), ago("2h ago"), ago("1d12h")), (120, 120, 36 * 60));
         let date = moment("2026-11-22").unwrap().millis();
         assert_eq!(date / 60_000 % 15, 0, "zones are multiples of a quarter of an hour");
-        for wrong in ["", "yesterday", "17:00", "2026-13-01", "1969-12-30", "-2h", "2026-11-22T17:00"] {
+        for wrong in ["", "yesterday", "17:00", "2026-13-01", "1969-12-30", "-2h", "2hagoago", "2026-11-22T17:00"] {
             assert!(moment(wrong).unwrap_err().contains("2026-11-22T17:00:00Z, 2026-11-22"), "{wrong}");
         }
     }

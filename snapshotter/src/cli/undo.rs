@@ -7,6 +7,7 @@ use edgefold::{ListName, OnList, Undo, UndoPlan, each_command, now};
 
 use super::append::{APPENDS, AppendArgs};
 use super::log_args::LogArgs;
+use super::output::Format;
 use super::{CliError, output};
 
 const EXAMPLES: &str = "\
@@ -20,7 +21,7 @@ What later commands are about stays as it is. `edgefold log` and `edgefold expla
 /// How many ranges of a kind are named.
 const MOST_NAMED: usize = 5;
 
-/// Take back what one command did: append what restores the state before it, for the addresses that it alone decided
+/// Take back what one command did: append what restores the state before it, for the addresses that only it decided
 #[derive(Args, Debug)]
 #[command(after_help = format!("{EXAMPLES}\n{APPENDS}"))]
 pub(super) struct UndoArgs {
@@ -50,6 +51,9 @@ impl UndoArgs {
         say_what_stays(&plan);
         if plan.actions.is_empty() {
             output::say("nothing was appended: there is nothing to restore");
+            if self.append.output == Format::Json {
+                output::print(|out| writeln!(out, "[]"))?;
+            }
             return Ok(ExitCode::SUCCESS);
         }
         let before = self.append.state(&*log, &ListName::DEFAULT)?;

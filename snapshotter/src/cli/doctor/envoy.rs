@@ -1,5 +1,7 @@
 //! Envoy's own view: whether the filter is there, what it enforces, and whose address it sees.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use ureq::Agent;
 
@@ -19,7 +21,7 @@ const WASM: [&str; 2] = [
 const METRICS: &str = "edgefold_filter.";
 
 /// Asks the admin server of an Envoy.
-pub(super) fn check(url: &str, end: Option<u64>, findings: &mut Findings) {
+pub(super) fn check(url: &str, end: Option<u64>, uses_its_address: bool, findings: &mut Findings) {
     let agent: Agent = Agent::config_builder().timeout_global(Some(PATIENCE)).build().into();
     let url = url.trim_end_matches('/');
     let about = format!("Envoy at {url}");
@@ -34,7 +36,7 @@ pub(super) fn check(url: &str, end: Option<u64>, findings: &mut Findings) {
             return;
         }
     };
-    check_config(&about, &config, findings);
+    check_config(&about, &config, uses_its_address, findings);
     check_stats(&about, &stats, end, findings);
 }
 
@@ -79,16 +81,11 @@ fn carries_a_base(manager: &Value) -> bool {
 }
 
 /// Whose address the filter sees depends on the connection manager.
-fn check_config(about: &str, config: &Value, findings: &mut Findings) {
+fn check_config(about: &str, config: &Value, uses_its_address: bool, findings: &mut Findings) {
     let mut managers = of_type(config, &[MANAGER]);
     // A listener can be there several times: as it was given, and as it is in force.
-    let mut seen: Vec<&Value> = Vec::new();
-    managers.retain(|manager| {
-        !seen.contains(manager) && {
-            seen.push(manager);
-            true
-        }
-    });
+    let mut seen = HashSet::new();
+    managers.retain(|manager| seen.insert(manager.to_string()));
     // One that only carries a base has no other filter, and judges nothing.
     managers.retain(|manager| !carries_a_base(manager));
     let with_filter: Vec<&&Value> = managers.iter().filter(|manager| has_filter(manager)).collect();
@@ -102,6 +99,10 @@ fn check_config(about: &str, config: &Value, findings: &mut Findings) {
     if without > 0 {
         let what = format!("{without} of {} HTTP connection managers do not have the filter", managers.len());
         findings.warn(about, what, "that is right for listeners that only operators reach");
+    }
+    if !uses_its_address {
+        findings.good(about, "a listener has the filter, whose own settings say whose address is looked up");
+        return;
     }
     for manager in with_filter {
         let name = manager.get("stat_prefix").and_then(Value::as_str).unwrap_or("without a stat_prefix");
@@ -134,29 +135,42 @@ fn check_config(about: &str, config: &Value, findings: &mut Findings) {
 
 /// What is in force, by the gauge that a worker sets.
 fn check_stats(about: &str, stats: &Value, end: Option<u64>, findings: &mut Findings) {
-    let named = |metric: &str| {
-        let is_one = |name: &str| name.contains(METRICS) && name.ends_with(metric);
-        let stats = stats.get("stats").and_then(Value::as_array).into_iter().flatten();
-        let matching = stats.filter(|stat| stat.get("name").and_then(Value::as_str).is_some_and(is_one));
-        matching.filter_map(|stat| stat.get("value").and_then(Value::as_u64)).collect::<Vec<u64>>()
-    };
-    match (named(".generation").into_iter().max(), end) {
-        (None, _) => findings.warn(
+    let generations = values(stats, ".generation");
+    if generations.is_empty() {
+        findings.warn(
             about,
             "no worker has put a snapshot in force yet",
             "the first request does that; if it stays so, look for edgefold in Envoy's log",
-        ),
-        (Some(below), Some(end)) if below < end => {
-            let what = format!("it enforces the commands below offset {below}, and {} came after that", end - below);
-            findings.warn(about, what, "that is right if they change nothing; else check that its files or its xDS server are those of this log");
-        }
-        (Some(below), _) => findings.good(about, format!("it enforces the commands below offset {below}")),
+        );
     }
-    let rejected: u64 = named(".snapshot_rejected").into_iter().sum();
+    for (filter, below) in generations {
+        match end {
+            Some(end) if below < end => {
+                let what = format!(
+                    "filter {filter} enforces the commands below offset {below}, and {} came after that",
+                    end - below
+                );
+                let todo = "that is right if they change nothing; else check that its files or its xDS server are those of this log";
+                findings.warn(about, what, todo);
+            }
+            _ => findings.good(about, format!("filter {filter} enforces the commands below offset {below}")),
+        }
+    }
+    let rejected: u64 = values(stats, ".snapshot_rejected").into_iter().map(|(_, times)| times).sum();
     if rejected > 0 {
         let what = format!("it has refused {rejected} snapshots since it started");
         findings.warn(about, what, "the reason is in its log, and the snapshot before is still in force");
     }
+}
+
+/// The values of a metric, by filter.
+fn values<'a>(stats: &'a Value, metric: &str) -> Vec<(&'a str, u64)> {
+    let stats = stats.get("stats").and_then(Value::as_array).into_iter().flatten();
+    let of_filter = |stat: &'a Value| {
+        let (_, name) = stat.get("name")?.as_str()?.split_once(METRICS)?;
+        Some((name.strip_suffix(metric)?, stat.get("value")?.as_u64()?))
+    };
+    stats.filter_map(of_filter).collect()
 }
 
 #[cfg(test)]
@@ -176,7 +190,7 @@ mod tests {
         }
         let config = json!({ "configs": [{ "listeners": [{ "filters": [{ "typed_config": manager }] }] }] });
         let mut findings = Findings::default();
-        check_config("Envoy", &config, &mut findings);
+        check_config("Envoy", &config, true, &mut findings);
         findings.0.into_iter().map(|finding| (finding.state, finding.what)).collect()
     }
 

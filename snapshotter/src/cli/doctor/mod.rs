@@ -8,7 +8,7 @@ use std::time::Duration;
 use anstyle::Style;
 use clap::Args;
 use edgefold::{Follower, Log, LogTime, Position, clocks, now};
-use edgefold_snapshot::Role;
+use edgefold_snapshot::{ClientAddress, Role};
 use serde_json::{Value, json};
 
 use super::admin_args::{AdminArgs, Proxy};
@@ -104,8 +104,11 @@ impl DoctorArgs {
             Err(error) => return Err(error),
         };
         self.check_serve(end, &mut findings);
-        self.ecds_files.iter().for_each(|path| check_file(path, end, &mut findings));
-        self.envoys.iter().for_each(|url| envoy::check(url, end, &mut findings));
+        let mut uses_envoys_address = true;
+        for path in &self.ecds_files {
+            uses_envoys_address &= check_file(path, end, &mut findings);
+        }
+        self.envoys.iter().for_each(|url| envoy::check(url, end, uses_envoys_address, &mut findings));
         let Findings(findings) = findings;
         output::print(|out| match self.output {
             Format::Human => print_for_people(&findings, out),
@@ -255,14 +258,14 @@ fn check_clock(log: &dyn Log, end: u64, findings: &mut Findings) {
     }
 }
 
-/// Checks a file that `serve` ships.
-fn check_file(path: &Path, end: Option<u64>, findings: &mut Findings) {
+/// Checks a file that `serve` ships, and returns whether Envoy says whose address is looked up, as far as is known.
+fn check_file(path: &Path, end: Option<u64>, findings: &mut Findings) -> bool {
     let about = path.display().to_string();
     let snapshot = match snapshot_file::open(path) {
         Ok((snapshot, _)) => snapshot,
         Err(error) => {
             findings.problem(&about, error.to_string(), "`edgefold serve` writes it; without it, Envoy does not start");
-            return;
+            return true;
         }
     };
     let header = snapshot.header();
@@ -295,6 +298,7 @@ fn check_file(path: &Path, end: Option<u64>, findings: &mut Findings) {
             findings.problem(&about, what, "check that `edgefold serve` runs, and reaches the log");
         }
     }
+    header.settings.client_address == ClientAddress::Envoy
 }
 
 impl State {
