@@ -14,6 +14,11 @@ RUNNER := .tools/bin/wasm-bindgen-test-runner
 FUZZ := tests/format/fuzz
 # Crates that users build on their own. CI checks each by itself, since a workspace hides a missing feature.
 CRATES := edgefold-table edgefold-snapshot edgefold edgefold-filter edgefold-snapshotter
+# The programs that load what `edgefold export` writes, their Debian packages, and the libraries of these that a minimal Debian 12 lacks.
+CONSUMERS := nginx haproxy nft ipset mmdblookup
+CONSUMER_PACKAGES := nginx haproxy nftables ipset mmdb-bin \
+  libbsd0 libedit2 libipset13 libjansson4 liblua5.3-0 libmaxminddb0 libmnl0 libnftables1 libnftnl11 libopentracing1 \
+  libopentracing-c-wrapper0 libpcre2-8-0 libssl3 libxtables12
 APT := apt-get -qq -o APT::Sandbox::User=root -o Dir::State::Lists=$(CURDIR)/.tools/apt/lists -o Dir::Cache=$(CURDIR)/.tools/apt/cache
 need = @command -v $(1) > /dev/null || { echo "$(1) is missing: install $(2)" >&2; exit 1; }
 install = cargo install --quiet --locked --root .tools --version $(1) $(2) && touch $@
@@ -93,7 +98,7 @@ fuzz: targets .tools/bin/cargo-fuzz
 	# The built module, in wasmtime, which does not report coverage to libFuzzer: by chance only.
 	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --package edgefold-tests --test fuzz_module
 
-tools: targets need-perl $(RUNNER) .tools/bin/envoy .tools/bin/promtool .tools/kafka .tools/asn
+tools: targets need-perl $(RUNNER) .tools/bin/envoy .tools/bin/promtool .tools/consumers .tools/kafka .tools/asn
 
 need-rust:
 	$(call need,rustup,rustup with Rust from rustup.rs)
@@ -146,6 +151,25 @@ $(RUNNER): Cargo.toml | need-rust need-node
 	  dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool > promtool && \
 	  chmod +x promtool && mv promtool ../bin; fi
 	rm -r .tools/apt
+
+# Debian's, unpacked and not installed: that would start servers. Each gets a script in .tools/bin that finds its libraries. Without
+# apt-get, those on the PATH. After promtool, whose rule uses the same folder for apt.
+.tools/consumers: | .tools/bin/promtool
+	rm -rf $@.new .tools/apt
+	mkdir -p $@.new .tools/bin .tools/apt/lists/partial .tools/apt/cache/archives/partial
+	if command -v apt-get > /dev/null; then \
+	  cd .tools/apt && $(APT) update && $(APT) download $(CONSUMER_PACKAGES) && \
+	  for package in *.deb; do dpkg-deb --extract $$package ../consumers.new; done; fi
+	for program in $(CONSUMERS); do \
+	  found="$$(cd $@.new && find . -path "*bin/$$program" -type f -printf %P)"; \
+	  if [ -n "$$found" ]; then \
+	    { echo '#!/bin/sh' && echo 'root="$${0%/*}/../consumers"' && \
+	    echo 'export LD_LIBRARY_PATH="$$root/usr/lib/x86_64-linux-gnu:$$root/lib/x86_64-linux-gnu"' && \
+	    echo "exec \"\$$root/$$found\" \"\$$@\""; } > .tools/bin/$$program.new && \
+	    chmod +x .tools/bin/$$program.new && mv .tools/bin/$$program.new .tools/bin/$$program; \
+	  else ln -sf "$$(command -v $$program)" .tools/bin/$$program || \
+	    { echo "$$program is missing: install it" >&2; exit 1; }; fi; done
+	rm -r .tools/apt && mv $@.new $@
 
 .tools/kafka: tests/pom.xml | need-java
 	mvn --quiet --batch-mode --file tests/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$@

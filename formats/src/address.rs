@@ -38,6 +38,13 @@ pub(crate) fn cidrs(range: IpRange) -> impl Iterator<Item = IpNet> {
     })
 }
 
+/// The two halves of all addresses of a family, for programs without /0, and any other block as it is.
+pub(crate) fn halves_of_all(cidr: IpNet) -> impl Iterator<Item = IpNet> {
+    let halves = (cidr.prefix_len() == 0).then(|| cidr.subnets(1).ok()).flatten();
+    let other = halves.is_none().then_some(cidr);
+    halves.into_iter().flatten().chain(other)
+}
+
 /// A range without IPv4-mapped addresses at its ends, for the same reason; `None` if it has no others.
 pub(crate) fn without_mapped(range: IpRange) -> Option<IpRange> {
     let IpRange::V6(inner) = range else { return Some(range) };

@@ -1,7 +1,8 @@
 //! Envoy without edgefold: the RBAC HTTP filter, as an entry of `http_filters`, in JSON, which is YAML too. It denies what one IP matcher
 //! of the matcher API contains, a trie, and not what a list of principals contains, through which Envoy would walk for each request.
 //!
-//! The address is that of `envoy.matching.inputs.source_ip`: the client's, after `X-Forwarded-For` as the listener trusts it.
+//! The address is that of `envoy.matching.inputs.source_ip`: the client's, after `X-Forwarded-For` as the listener trusts it. To Envoy,
+//! the IPv4-mapped addresses that some proxies write there are IPv6 addresses, so each IPv4 block is followed by the same block of these.
 //!
 //! Only what edgefold writes is read.
 
@@ -9,6 +10,7 @@ use std::io::{self, BufRead, Write};
 
 use edgefold::{Block, Until};
 use edgefold_table::parse_address;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -59,9 +61,15 @@ fn read(input: &mut dyn BufRead, _: &ReadOptions, each: &mut EachEntry<'_>) -> R
         return Ok(());
     };
     let ranges = matcher.ranges().ok_or_else(|| not_this(format!("it has no {RANGES}")))?;
-    each_inner(ranges, RANGES, &mut |spot, text| each(block(spot, text)))
-        .map(drop)
-        .map_err(|error| not_this(error.to_string()))
+    let mut previous = None;
+    let mut each = |spot: Spot<'_>, text: &str| {
+        let block = block(spot, text);
+        // That of IPv4-mapped addresses says the same as the one before it.
+        let is_repeated = block.is_ok() && previous == block.as_ref().ok().copied();
+        previous = block.as_ref().ok().copied();
+        is_repeated || each(block)
+    };
+    each_inner(ranges, RANGES, &mut each).map(drop).map_err(|error| not_this(error.to_string()))
 }
 
 /// An object of the configuration, with what leads to the ranges.
@@ -91,8 +99,8 @@ impl Node<'_> {
 
 fn block(spot: Spot<'_>, text: &str) -> Result<Block, BadEntry> {
     let CidrRange { address_prefix, prefix_len } = spot.parse(text)?;
-    let address = parse_address(&address_prefix).map_err(|error| spot.bad("address_prefix", &address_prefix, error))?;
-    let cidr = format!("{address}/{prefix_len}");
+    parse_address(&address_prefix).map_err(|error| spot.bad("address_prefix", &address_prefix, error))?;
+    let cidr = format!("{address_prefix}/{prefix_len}");
     let range = cidr.parse().map_err(|error| spot.bad("", &cidr, error))?;
     Ok(Block { range, until: Until::FOREVER })
 }
@@ -108,11 +116,21 @@ fn write(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &
     write!(out, "{before}\"cidr_ranges\":[")?;
     let mut separator = "";
     for cidr in cidrs {
-        let range = CidrRange { address_prefix: cidr.network().to_string(), prefix_len: cidr.prefix_len() };
-        write!(out, "{separator}\n  {}", serde_json::to_string(&range)?)?;
-        separator = ",";
+        for range in std::iter::once(cidr).chain(mapped(cidr)) {
+            let range = CidrRange { address_prefix: range.network().to_string(), prefix_len: range.prefix_len() };
+            write!(out, "{separator}\n  {}", serde_json::to_string(&range)?)?;
+            separator = ",";
+        }
     }
     writeln!(out, "\n]{after}")
+}
+
+/// The block of the IPv4-mapped addresses of an IPv4 block.
+fn mapped(cidr: IpNet) -> Option<IpNet> {
+    match cidr {
+        IpNet::V4(cidr) => IpNet::new(cidr.network().to_ipv6_mapped().into(), 96 + cidr.prefix_len()).ok(),
+        IpNet::V6(_) => None,
+    }
 }
 
 fn filter(config: Value) -> Value {
@@ -174,10 +192,20 @@ mod tests {
         let ip = &matcher["predicate"]["single_predicate"]["custom_match"]["typed_config"];
         let ranges = json!([
             { "address_prefix": "192.0.2.0", "prefix_len": 24 },
+            { "address_prefix": "::ffff:192.0.2.0", "prefix_len": 120 },
             { "address_prefix": "2001:db8::1", "prefix_len": 128 },
         ]);
         assert_eq!((&ip["cidr_ranges"], &ip["stat_prefix"]), (&ranges, &json!("default")));
         assert_eq!(matcher["on_match"]["action"]["typed_config"]["action"], "DENY");
+    }
+
+    #[test]
+    fn ipv4_mapped_addresses_are_refused_as_the_ipv4_addresses_are() {
+        let text = written(Format::EnvoyRbac, &blocks(&["0.0.0.0/0", "::/0"]));
+        let mapped: Vec<_> = text.lines().filter(|line| line.contains("::ffff:")).collect();
+        assert_eq!(mapped[0], r#"  {"address_prefix":"::ffff:0.0.0.0","prefix_len":96},"#);
+        let only_mapped = text.replacen(r#"{"address_prefix":"0.0.0.0","prefix_len":0},"#, "", 1);
+        assert_eq!(read_all(Format::EnvoyRbac, only_mapped, &Wanted::default()).unwrap()[0], "0.0.0.0/0");
     }
 
     #[test]

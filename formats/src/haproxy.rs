@@ -1,6 +1,9 @@
 //! What HAProxy reads: maps for `map_ip` (`192.0.2.0/24 value`), and files for `acl ... -f` (one address or network each).
 //!
 //! HAProxy ignores the host bits of a network, and so does this: `192.0.2.7/24` is `192.0.2.0/24`.
+//!
+//! HAProxy also looks up IPv6 addresses of `::/96` and `2002::/16` (6to4) as the IPv4 addresses in them (`v6tov4`), so it refuses those of
+//! a listed IPv4 address.
 
 use std::io::{self, BufRead, Read, Write};
 

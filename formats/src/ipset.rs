@@ -216,17 +216,9 @@ fn write(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &
         let number = if matches!(range, IpRange::V4(_)) { 4 } else { 6 };
         let timeout = ends::seconds_left(options.now, until, MAX_TIMEOUT);
         let timeout = timeout.map(|seconds| format!(" timeout {seconds}")).unwrap_or_default();
-        for cidr in address::cidrs(range) {
-            // hash:net has no /0.
-            let halves = (cidr.prefix_len() == 0).then(|| cidr.subnets(1).ok()).flatten();
-            match halves {
-                Some(halves) => {
-                    for half in halves {
-                        writeln!(out, "add {name}-n{number} {half}{timeout}")?;
-                    }
-                }
-                None => writeln!(out, "add {name}-n{number} {cidr}{timeout}")?,
-            }
+        // hash:net has no /0.
+        for cidr in address::cidrs(range).flat_map(address::halves_of_all) {
+            writeln!(out, "add {name}-n{number} {cidr}{timeout}")?;
         }
     }
     for number in [4, 6] {

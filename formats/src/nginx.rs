@@ -290,10 +290,10 @@ impl Geo {
 }
 
 /// The variable's name has a prefix, because nginx has variables such as `$host` itself. Blocks are written as prefixes, because `ranges`
-/// has no IPv6.
+/// has no IPv6. The default is a block `0.0.0.0/0` to nginx, which warns of a second one, so that is written as two halves.
 fn write_geo(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "geo $edgefold_{} {{\n    default 0;", names::word(&options.name))?;
-    for cidr in blocks.flat_map(|block| address::cidrs(block.range)) {
+    for cidr in blocks.flat_map(|block| address::cidrs(block.range)).flat_map(address::halves_of_all) {
         // Without a length, 255.255.255.255 can be read.
         if cidr.prefix_len() == cidr.max_prefix_len() {
             writeln!(out, "    {} 1;", cidr.addr())?;
@@ -307,7 +307,7 @@ fn write_geo(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, ou
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_entries, entries, entries_with};
+    use crate::testing::{assert_entries, blocks, entries, entries_with, written};
 
     #[test]
     fn deny_lines_are_read() {
@@ -410,5 +410,13 @@ mod tests {
         assert_entries(&entries(Format::NginxGeo, "geo $a { 192.0.2.1 1;"), &["192.0.2.1", "line 1: ... cut off"]);
         let large = "x".repeat(usize::try_from(MAX_GEO_BYTES).unwrap() + 1);
         assert!(matches!(entries_with(Format::NginxGeo, large, &[]), Err(ReadError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn all_ipv4_addresses_are_not_written_as_the_default_again() {
+        let text = written(Format::NginxGeo, &blocks(&["0.0.0.0/0", "2001:db8::/32"]));
+        let expected =
+            "geo $edgefold_default {\n    default 0;\n    0.0.0.0/1 1;\n    128.0.0.0/1 1;\n    2001:db8::/32 1;\n}\n";
+        assert_eq!(text, expected);
     }
 }

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::consumers::Proxy;
 use crate::envoy::{Envoy, EnvoyOptions, FleetOptions};
 use crate::eventually;
 #[cfg(feature = "kafka")]
@@ -263,6 +264,19 @@ impl Edgefold {
     #[track_caller]
     pub fn envoy_with(&self, configuration: &str) -> Envoy {
         Envoy::start_in(&self.directory, configuration)
+    }
+
+    /// Starts nginx, whose files are removed with the folder: see [`Proxy`]. `http` has directives for all of it, `location` for the
+    /// requests.
+    #[track_caller]
+    pub fn nginx(&self, http: &str, location: &str) -> Proxy {
+        Proxy::nginx(&self.directory, http, location)
+    }
+
+    /// Starts HAProxy with these rules: see [`Proxy`].
+    #[track_caller]
+    pub fn haproxy(&self, rules: &str) -> Proxy {
+        Proxy::haproxy(&self.directory, rules)
     }
 }
 

@@ -20,6 +20,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+mod consumers;
 mod edgefold;
 mod envoy;
 mod http;
@@ -29,6 +30,7 @@ mod process;
 #[cfg(feature = "kafka")]
 mod relay;
 
+pub use crate::consumers::{CLIENT_HEADER, Proxy, in_own_network};
 pub use crate::edgefold::{Edgefold, Outcome, Serve};
 pub use crate::envoy::{Envoy, EnvoyOptions, Example, FleetOptions, Xds, http_manager};
 pub use crate::http::{Answer, Client, Upstream, raw};
