@@ -325,7 +325,7 @@ fn what_is_probably_a_mistake_takes_force(edgefold: &Edgefold) {
         edgefold.outcome_with(args, "", &[("SSH_CLIENT", "203.0.113.9 50000 22")]).assert_failed(ERROR, words);
         assert_eq!(count(edgefold), before, "{args:?}");
     };
-    refused(&["block", "0.0.0.0/0"], "it would block 4,294,967,296 addresses, more than a /8 of IPv4 has");
+    refused(&["block", "0.0.0.0/0"], "it would block 4,294,967,295 addresses, more than a /8 of IPv4 has");
     refused(&["block", "12.0.0.0/8", "13.0.0.0"], "more than a /8");
     refused(&["block", "2000::/3"], "more than a /16 of IPv6");
     refused(&["block", "203.0.113.0/24"], "from which you are connected");
