@@ -13,7 +13,7 @@ ASN := 2.3.2026061719
 RUNNER := .tools/bin/wasm-bindgen-test-runner
 FUZZ := tests/format/fuzz
 # Crates that users build on their own. CI checks each by itself, since a workspace hides a missing feature.
-CRATES := edgefold-table edgefold-snapshot edgefold edgefold-filter edgefold-snapshotter
+CRATES := edgefold-table edgefold-snapshot edgefold edgefold-formats edgefold-filter edgefold-snapshotter
 # The programs that load what `edgefold export` writes, their Debian packages, and the libraries of these that a minimal Debian 12 lacks.
 CONSUMERS := nginx haproxy nft ipset mmdblookup
 CONSUMER_PACKAGES := nginx haproxy nftables ipset mmdb-bin \

@@ -132,7 +132,8 @@ impl DoctorArgs {
                 Ok(answers) => answers,
                 Err(error) => {
                     let todo = "if serve runs elsewhere, say where its admin server is with --admin-url; start one with `edgefold serve --admin`";
-                    findings.warn(&about, error.to_string(), todo);
+                    // It names the address itself.
+                    findings.warn("serve", error.to_string(), todo);
                     continue;
                 }
             };
@@ -264,7 +265,7 @@ fn check_file(path: &Path, end: Option<u64>, findings: &mut Findings) -> bool {
     let snapshot = match snapshot_file::open(path) {
         Ok((snapshot, _)) => snapshot,
         Err(error) => {
-            findings.problem(&about, error.to_string(), "`edgefold serve` writes it; without it, Envoy does not start");
+            findings.problem("file", error.to_string(), "`edgefold serve` writes it; without it, Envoy does not start");
             return true;
         }
     };
