@@ -99,19 +99,7 @@ impl Record {
         {
             return Err(Reject::Future { time, timestamp });
         }
-        let change = match command.action {
-            Action::Blacklist { list, range, term } => {
-                let until = match term {
-                    Term::Forever => Until::FOREVER,
-                    Term::Until(until) => until.into(),
-                    Term::Ttl(ttl) => time.checked_add(ttl).ok_or(Reject::TtlOverflow { time })?.into(),
-                };
-                Change::Block { list, range, until }
-            }
-            Action::Whitelist { list, range } => Change::Allow { list, range },
-            Action::List { list, action } => Change::List { list, action },
-            Action::Unlist { list } => Change::Unlist { list },
-        };
+        let change = command.action.change(time).ok_or(Reject::TtlOverflow { time })?;
         Ok(Effect { time, change })
     }
 
@@ -125,6 +113,25 @@ impl Record {
         let timestamp = self.timestamp.map(|time| time.millis().to_le_bytes());
         let seed = bytes(timestamp.as_ref().map(<[u8; 8]>::as_slice), self.offset);
         RecordHash(bytes(self.value.as_deref(), bytes(self.key.as_deref(), seed)))
+    }
+}
+
+impl Action {
+    /// What a command with this time changes; `None` if its ttl leads past [`LogTime::LAST`].
+    pub fn change(self, time: LogTime) -> Option<Change> {
+        Some(match self {
+            Self::Blacklist { list, range, term } => {
+                let until = match term {
+                    Term::Forever => Until::FOREVER,
+                    Term::Until(until) => until.into(),
+                    Term::Ttl(ttl) => time.checked_add(ttl)?.into(),
+                };
+                Change::Block { list, range, until }
+            }
+            Self::Whitelist { list, range } => Change::Allow { list, range },
+            Self::List { list, action } => Change::List { list, action },
+            Self::Unlist { list } => Change::Unlist { list },
+        })
     }
 }
 

@@ -144,7 +144,9 @@ impl AppendArgs {
             return self.print_what_would_change(before, &commands, actions);
         }
         self.check(before, actions)?;
-        if let Some(why) = guard::in_vain(before, actions, now()).filter(|_| !self.force) {
+        if !self.force
+            && let Some(why) = guard::in_vain(before, actions, now())
+        {
             return Err(CliError::Guarded { why });
         }
         match Interrupts::new()?.append(log, &commands, &CliError::Interrupted) {
@@ -170,11 +172,16 @@ impl AppendArgs {
 
     /// The commands for actions.
     pub(super) fn commands(&self, actions: &[Action], time: LogTime) -> Result<Vec<NewCommand>, CliError> {
+        let mut longest = 0;
         let command = |action: &Action| {
             let (origin, reason) = (self.origin.clone(), self.reason.clone());
             let text = Command { action: action.clone(), origin, reason }.to_string();
-            // Readers would reject a reason that is empty, too long or has control characters: keep it out of the log.
-            Command::parse(&text).map_err(|error| CliError::Usage(error.to_string()))?;
+            // Readers would reject a reason that is empty, too long or has control characters: keep it out of the log. It is the same for
+            // all commands, so only a longer one can be wrong where one before it is not.
+            if text.len() > longest {
+                longest = text.len();
+                Command::parse(&text).map_err(|error| CliError::Usage(error.to_string()))?;
+            }
             Ok(NewCommand { time, text })
         };
         actions.iter().map(command).collect()
@@ -183,9 +190,12 @@ impl AppendArgs {
     /// Refuses what every reader would reject, and what is probably a mistake, unless it is forced.
     pub(super) fn check(&self, before: Option<&Fold>, actions: &[Action]) -> Result<(), CliError> {
         check_room(before, actions)?;
+        if self.force {
+            return Ok(());
+        }
         match guard::objection(before, actions, now()) {
-            Some(why) if !self.force => Err(CliError::Guarded { why }),
-            _ => Ok(()),
+            Some(why) => Err(CliError::Guarded { why }),
+            None => Ok(()),
         }
     }
 

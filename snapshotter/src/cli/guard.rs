@@ -4,7 +4,7 @@ use std::env;
 use std::net::IpAddr;
 
 use edgefold::{
-    Action, Block, Edits, Fold, IpRange, List, ListAction, ListName, LogTime, Position, Record, SavedList, Share,
+    Action, Block, Edits, Effect, Fold, IpRange, List, ListAction, ListName, LogTime, Position, SavedList, Share,
     Until, differences,
 };
 
@@ -72,10 +72,12 @@ fn newly_refused(before: Option<&Fold>, actions: &[Action], now: LogTime) -> Vec
     let lists = before.unwrap_or(&none).lists().iter().map(part);
     let before = Fold::resume(Position::default(), lists).unwrap_or_default();
     let mut after = before.clone();
+    let mut edits = Edits::default();
     for action in actions {
-        let (offset, key) = (after.position().next_offset, Some(now.to_string().into_bytes()));
-        let record = Record { offset, timestamp: None, key, value: Some(action.to_string().into_bytes()) };
-        let _rejected = after.apply(&record, &mut Edits::default());
+        if let Some(change) = action.clone().change(now) {
+            let _rejected = after.apply_effect(&Effect { time: now, change }, &mut edits);
+            edits.clear();
+        }
     }
     let (refused, refuses) = (refused(&before, now), refused(&after, now));
     let added = differences((&refused, now), (&refuses, now)).filter(|change| change.before.is_none());
@@ -129,7 +131,7 @@ fn your_address() -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use edgefold::Command;
+    use edgefold::{Command, Record};
 
     use super::*;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 use edgefold::{
-    Action, Difference, Error, Fold, Follower, List, ListActionText, ListName, Log, LogTime, NewCommand, Progress,
-    Step, SyncOptions, Term, Until, differences, now, parse_ttl, steps,
+    Action, Difference, Error, Fold, Follower, List, ListActionText, ListName, Log, LogTime, Progress, Step,
+    SyncOptions, Term, Until, differences, now, parse_ttl, steps,
 };
 use serde_json::json;
 use tracing::warn;
@@ -140,13 +140,12 @@ impl ImportArgs {
         }
         within_limits?;
         self.append.check(Some(&before), &actions)?;
-        let commands = self.append.commands(&actions, time)?;
         if let Some(why) = guard::in_vain(Some(&before), &actions, now()) {
             output::say(&format!("note: {why}"));
         }
-        let next_offset = append_in_parts(&*log, &commands)?;
-        self.print(&feed, &difference, commands.len(), next_offset)?;
-        if is_new && !commands.is_empty() {
+        let next_offset = self.append_in_parts(&*log, &actions, time)?;
+        self.print(&feed, &difference, actions.len(), next_offset)?;
+        if is_new && !actions.is_empty() {
             warn!(
                 "list {0} is new, and refuses: `edgefold lists set {0} --action ...` says what else it does",
                 self.list
@@ -285,41 +284,43 @@ impl LimitArgs {
     }
 }
 
-/// Appends all commands, and returns the offset after the last one; `None` if there are none.
-fn append_in_parts(log: &dyn Log, commands: &[NewCommand]) -> Result<Option<u64>, CliError> {
-    let (total, interrupts) = (commands.len(), Interrupts::new()?);
-    // On a terminal, or if it takes long.
-    let mut shown = (total > AT_ONCE || stderr().is_terminal()).then(|| Shown::new("appending"));
-    let (mut done, mut next_offset) = (0, None);
-    while done < total {
-        let part = next_part(&commands[done..]);
-        let why = "interrupted".to_owned();
-        let interrupted = CliError::ImportCutOff { done, total, why, status: UNKNOWN };
-        match interrupts.append(log, part, &interrupted) {
-            Ok(offsets) => next_offset = offsets.iter().max().map(|last| last + 1).or(next_offset),
-            Err(error) if done == 0 && !matches!(error, Error::Unacknowledged(_) | Error::Partly { .. }) => {
-                return Err(CliError::NotAppended(error));
-            }
-            Err(error) => {
-                if let Error::Partly { outcomes, .. } = &error {
-                    done += outcomes.iter().filter(|outcome| outcome.offset().is_some()).count();
+impl ImportArgs {
+    /// Appends a command for each action, and returns the offset after the last one; `None` if there are none.
+    fn append_in_parts(&self, log: &dyn Log, actions: &[Action], time: LogTime) -> Result<Option<u64>, CliError> {
+        let (total, interrupts) = (actions.len(), Interrupts::new()?);
+        // On a terminal, or if it takes long.
+        let mut shown = (total > AT_ONCE || stderr().is_terminal()).then(|| Shown::new("appending"));
+        let (mut done, mut next_offset) = (0, None);
+        while done < total {
+            // Their texts are in memory for one part at a time.
+            let part = self.append.commands(next_part(&actions[done..]), time)?;
+            let why = "interrupted".to_owned();
+            let interrupted = CliError::ImportCutOff { done, total, why, status: UNKNOWN };
+            match interrupts.append(log, &part, &interrupted) {
+                Ok(offsets) => next_offset = offsets.iter().max().map(|last| last + 1).or(next_offset),
+                Err(error) if done == 0 && !matches!(error, Error::Unacknowledged(_) | Error::Partly { .. }) => {
+                    return Err(CliError::NotAppended(error));
                 }
-                let (why, status) = (error.to_string(), log_exit_status(&error));
-                return Err(CliError::ImportCutOff { done, total, why, status });
+                Err(error) => {
+                    if let Error::Partly { outcomes, .. } = &error {
+                        done += outcomes.iter().filter(|outcome| outcome.offset().is_some()).count();
+                    }
+                    let (why, status) = (error.to_string(), log_exit_status(&error));
+                    return Err(CliError::ImportCutOff { done, total, why, status });
+                }
+            }
+            done += part.len();
+            if let Some(shown) = &mut shown {
+                shown.advance(Progress { done: done as u64, total: total as u64 });
             }
         }
-        done += part.len();
-        if let Some(shown) = &mut shown {
-            shown.advance(Progress { done: done as u64, total: total as u64 });
-        }
+        Ok(next_offset)
     }
-    Ok(next_offset)
 }
 
 /// What is appended next. What is taken off a list to be put on it again with an earlier end must not be off it for longer than need be.
-fn next_part(commands: &[NewCommand]) -> &[NewCommand] {
-    let takes = |command: &NewCommand| command.text.starts_with("REMOVE") || command.text.starts_with("WHITELIST");
-    let end = AT_ONCE.min(commands.len());
-    let is_cut = commands[..end].last().is_some_and(takes) && end < commands.len();
-    &commands[..end + usize::from(is_cut)]
+fn next_part(actions: &[Action]) -> &[Action] {
+    let end = AT_ONCE.min(actions.len());
+    let is_cut = matches!(actions[..end].last(), Some(Action::Whitelist { .. })) && end < actions.len();
+    &actions[..end + usize::from(is_cut)]
 }
