@@ -130,6 +130,37 @@ fn lists_and_feeds() {
     check("docs/lists.md");
 }
 
+/// Commands that are shown elsewhere, and cannot be run without a fleet, a Kafka or an Envoy: at least their flags exist.
+#[test]
+fn commands_in_other_documents_are_valid() {
+    let documents = fs::read_dir(workspace().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let documents = documents.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let edgefold = Edgefold::uninitialized();
+    let mut commands = 0;
+    for document in documents.chain([workspace().join("README.md")]) {
+        let text = fs::read_to_string(&document).unwrap();
+        let mut is_in_block = false;
+        for line in text.lines() {
+            if line.trim_start().starts_with("```") {
+                is_in_block = !is_in_block;
+                continue;
+            }
+            let Some(command) = line.strip_prefix("edgefold ").filter(|_| is_in_block) else { continue };
+            // Without comments, pipes and files to write; without a log, nothing is changed anywhere.
+            let command = command.split(['#', '|', '>', '&', '\\']).next().unwrap();
+            if command.starts_with("man ") {
+                continue;
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let shell = format!("edgefold {command}; echo status $?");
+            let printed = run(&shell, folder.path(), edgefold.binary());
+            assert!(!printed.ends_with("status 64\n"), "{}: {line}\n{printed}", document.display());
+            commands += 1;
+        }
+    }
+    assert!(commands > 20, "{commands}");
+}
+
 #[test]
 fn times_are_not_compared_and_dots_stand_for_lines() {
     assert_eq!(without_times("at 2026-11-26T10:00:00Z, 2026-11-26T10:00:00.123Z"), "at TIME, TIME");

@@ -3,9 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use edgefold::List;
+use serde_json::json;
 
+use super::CliError;
 use super::log_args::LogArgs;
-use super::{CliError, output};
+use super::output::{self, Format};
 use crate::keeper::rebuild;
 
 const HELP: &str = "\
@@ -16,6 +19,9 @@ write the view, and takes over again later.";
 #[derive(Args, Debug)]
 #[command(after_help = HELP)]
 pub(super) struct RebuildArgs {
+    /// The output format; raw is RANGES<TAB>NEXT OFFSET
+    #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
+    output: Format,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -26,13 +32,14 @@ impl RebuildArgs {
         log.check()?;
         let (_writer, follower) = rebuild(&*log)?;
         let (fold, offset) = (&follower.fold, follower.fold.position().next_offset);
-        let ranges: usize = fold.lists().iter().map(|list| list.blocks().count()).sum();
-        output::print(|out| {
-            writeln!(
-                out,
-                "the view now has {}, from the commands below offset {offset}",
-                output::count(ranges as u64, "range")
-            )
+        let ranges: u64 = fold.lists().iter().map(List::len).sum();
+        output::print(|out| match self.output {
+            Format::Human => {
+                let ranges = output::count(ranges, "range");
+                writeln!(out, "the view now has {ranges}, from the commands below offset {offset}")
+            }
+            Format::Raw => writeln!(out, "{ranges}\t{offset}"),
+            Format::Json => writeln!(out, "{}", json!({ "ranges": ranges, "next_offset": offset })),
         })?;
         Ok(ExitCode::SUCCESS)
     }

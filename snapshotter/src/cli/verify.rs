@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use clap::Args;
 use edgefold::view::{ViewContent, ViewError, watch_view};
 use edgefold::{Block, Error, Fold, List, ListActionText, ListName, Moment, replay};
+use serde_json::json;
 
+use super::CliError;
 use super::log_args::LogArgs;
-use super::{CliError, output};
+use super::output::{self, Format};
 
 const HELP: &str = "\
 The view is a cache of the folded ranges that makes startup fast. `edgefold rebuild` rewrites it.
@@ -18,6 +20,9 @@ Exit status: 0 if the view is right, 1 if it is not, 2 on an error.";
 #[derive(Args, Debug)]
 #[command(after_help = HELP)]
 pub(super) struct VerifyArgs {
+    /// The output format; raw is yes or no<TAB>WHAT, and says whether the view is right
+    #[arg(short, long = "output", value_name = "FORMAT", default_value = "human")]
+    output: Format,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -32,7 +37,7 @@ impl VerifyArgs {
             Ok(view) => view,
             Err(error @ Error::View(ViewError::Newer { .. })) => return Err(error.into()),
             Err(error) if error.is_unusable_view() => {
-                return report(&format!("the view cannot be read: {error}"), false);
+                return self.report(&format!("the view cannot be read: {error}"), false);
             }
             Err(error) => return Err(error.into()),
         };
@@ -43,32 +48,36 @@ impl VerifyArgs {
                 let what = format!(
                     "the view is at offset {offset}, and the commands end at offset {end}: it is of another log"
                 );
-                return report(&what, false);
+                return self.report(&what, false);
             }
             Err(error) => return Err(error.into()),
         };
         if let Some(difference) = first_difference(&view, &replayed) {
-            return report(&format!("the view differs from a replay to its offset {offset}: {difference}"), false);
+            return self.report(&format!("the view differs from a replay to its offset {offset}: {difference}"), false);
         }
         if view.hash() != stated_hash {
-            return report("the view is right, but states a wrong hash of its ranges", false);
+            return self.report("the view is right, but states a wrong hash of its ranges", false);
         }
-        let count: usize = view.lists().iter().map(|list| list.blocks().count()).sum();
+        let count = output::count(view.lists().iter().map(List::len).sum::<u64>(), "range");
         let end = log.commands(view.position())?.end();
         let behind = match end.saturating_sub(offset) {
             0 => String::new(),
             behind => format!(" (the log ends at offset {end}: {behind} are not in it yet)"),
         };
-        report(&format!("the view is a replay of the commands below offset {offset}: {count} ranges{behind}"), true)
+        self.report(&format!("the view is a replay of the commands below offset {offset}: {count}{behind}"), true)
     }
 }
 
-fn report(verdict: &str, good: bool) -> Result<ExitCode, CliError> {
-    output::print(|out| {
-        writeln!(out, "{verdict}")?;
-        if good { Ok(()) } else { writeln!(out, "`edgefold rebuild` rewrites it from the commands") }
-    })?;
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
+impl VerifyArgs {
+    fn report(&self, verdict: &str, is_right: bool) -> Result<ExitCode, CliError> {
+        output::print(|out| match self.output {
+            Format::Human if is_right => writeln!(out, "{verdict}"),
+            Format::Human => writeln!(out, "{verdict}\n`edgefold rebuild` rewrites it from the commands"),
+            Format::Raw => writeln!(out, "{}\t{}", if is_right { "yes" } else { "no" }, output::one_line(verdict)),
+            Format::Json => writeln!(out, "{}", json!({ "is_right": is_right, "what": verdict })),
+        })?;
+        Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
 }
 
 fn first_difference(view: &Fold, replayed: &Fold) -> Option<String> {
