@@ -104,8 +104,10 @@ fn check(document: &str) {
         let found = run(&command, Path::new(&folder), edgefold.binary());
         commands += 1;
         let found_lines: Vec<&str> = found.lines().map(str::trim_end).collect();
-        let same = is_same(&expected, &found_lines);
-        if same {
+        let is_written = env::var_os("EDGEFOLD_WRITE_DOCUMENTS").is_some();
+        // What is written is of one run, so that its times fit each other.
+        let is_kept = is_same(&expected, &found_lines) && (!is_written || expected.contains(&"..."));
+        if is_kept {
             expected.iter().for_each(|line| writeln!(written, "{line}").unwrap());
         } else {
             found_lines.iter().for_each(|line| writeln!(written, "{line}").unwrap());

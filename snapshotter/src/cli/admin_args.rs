@@ -164,11 +164,13 @@ impl WaitArgs {
         }
         let mut text = "everything was appended, but not every proxy has confirmed it".to_owned();
         if proxies.is_empty() && unknown.is_empty() {
-            text += ": no proxy is connected";
+            text += ": no proxy is connected to `serve --xds`. One that reads files cannot confirm: `edgefold doctor --envoy-admin URL` says what \
+                     it enforces";
         }
         text += &unknown;
         for (url, fleet) in &fleets {
-            if fleet.next_offset < next_offset {
+            // A server without --xds ships to nobody that it could ask.
+            if fleet.next_offset < next_offset && !fleet.proxies.is_empty() {
                 text += &format!("\n  {url} has shipped the commands below {} only", fleet.next_offset);
             }
             let late =

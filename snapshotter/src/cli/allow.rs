@@ -6,11 +6,11 @@ use clap::Args;
 use edgefold::{Action, Follower, IpRange, ListName, Log, now};
 use tracing::warn;
 
-use super::CliError;
-use super::append::{APPENDS, AppendArgs};
+use super::append::{APPENDS, AppendArgs, is_new};
 use super::log_args::LogArgs;
 use super::pieces::refuses;
 use super::ranges_args::RangesArgs;
+use super::{CliError, output};
 
 const ALLOW_EXAMPLES: &str = "\
 Examples:
@@ -94,9 +94,15 @@ impl TakeArgs {
             warn!("lists that exempt are among all lists: the ranges are no longer exempt");
         }
         let actions: Vec<Action> = ranges.iter().map(|&range| Action::Whitelist { list, range }).collect();
-        // Nothing that is taken off a list is refused, so the log is only read to say what would change.
-        let before =
-            if self.append.dry_run { self.append.state(log, &list.unwrap_or(ListName::DEFAULT))? } else { None };
+        // What is taken off a list that exempts may be refused then. The default list is not one, as a rule, and taking something off it is
+        // not delayed by looking.
+        let is_checked = self.append.dry_run || list.is_none_or(|list| !list.is_default());
+        let before = if is_checked { self.append.state(log, &list.unwrap_or(ListName::DEFAULT))? } else { None };
+        if let (Some(before), Some(list)) = (&before, list)
+            && is_new(Some(before), &list)
+        {
+            warn!("there is no list {list}, so this changes nothing: there are {}", output::list_names(before));
+        }
         self.append.append(log, before.as_ref(), &actions, self.append.time()?)
     }
 }

@@ -28,8 +28,8 @@ pub(super) const APPENDS: &str = "\
 Prints the offset and the text of each command, separated by a tab, once the log has them. With -o json, that is an array of objects with \
 offset and text.
 
-What is probably a mistake is refused without --force: to block more than a /8 of IPv4 or a /16 of IPv6, the address from which you are \
-connected over SSH (SSH_CLIENT, which sudo removes), or addresses that a list exempts.
+Without --force, a command is refused after which more than a /8 of IPv4 or a /16 of IPv6 more would be blocked, or the address that you are \
+connected from over SSH (SSH_CLIENT, which sudo removes); also one that blocks what a list exempts.
 
 Exit status: 0 if everything was appended (and, with --wait, confirmed), 2 if what is not printed was not, 3 if it may have been, 4 if \
 everything was appended, but not every proxy has confirmed it, 64 for a usage error.";

@@ -51,7 +51,12 @@ impl ConfigFile {
     pub(super) fn find() -> Result<Option<Self>, CliError> {
         match env::var_os(VARIABLE) {
             Some(path) if path.is_empty() => Ok(None),
-            Some(path) => Self::read(Path::new(&path)).map(Some),
+            Some(path) => match Self::read(Path::new(&path)) {
+                Err(CliError::File { path, source }) => {
+                    Err(CliError::Usage(format!("{VARIABLE} names the file {}: {source}", path.display())))
+                }
+                read => read.map(Some),
+            },
             None => places().into_iter().find(|path| path.is_file()).map(|path| Self::read(&path)).transpose(),
         }
     }
@@ -77,7 +82,7 @@ impl ConfigFile {
                 }
                 _ => {
                     let why = format!(
-                        "{key} does not mean the same everywhere: write it below the subcommand, as in [import]. Only {} stand alone",
+                        "write {key} below the subcommand that has this flag, as in [import]. Only {} stand at the top",
                         EVERYWHERE.join(", ")
                     );
                     return Err(wrong(path, &why));

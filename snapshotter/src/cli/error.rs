@@ -30,6 +30,8 @@ pub(super) enum CliError {
     NotReadable { path: PathBuf, source: Box<ReadError> },
     #[error("{}: {} of {} cannot be read, so nothing was appended:{shown}\n--skip-bad leaves them out", path.display(), output::number(*bad_entries), output::count(*entries, "entry"))]
     BadEntries { path: PathBuf, shown: String, bad_entries: u64, entries: u64 },
+    #[error("{}: it is not clear which format this is: it begins with {line:?}. --format says so", path.display())]
+    UnknownFormat { path: PathBuf, line: String },
     #[error("{}: it has more than {} ranges, which is the limit: --max-ranges raises it", path.display(), output::number(*most))]
     TooManyRanges { path: PathBuf, most: u64 },
     #[error("{}: it has no entry, so nothing was appended: list {list} would be empty. `edgefold remove 0.0.0.0/0 ::/0 --list {list}` empties it", path.display())]

@@ -25,7 +25,7 @@ Examples:
   edgefold explain 10.0.0.7 --at 2026-11-22T17:00:00Z
   edgefold explain 10.0.0.7 --at 2h
 
-What is marked with * counts: it decides about some of the range. A command counts from the moment at which the log receives it: with --at, a \
+Each line is an offset, a time, what happened, and the command. * marks what decides about some of the range. A command counts from the moment at which the log receives it: with --at, a \
 command that was received later is not part of what was enforced, whatever time it has.
 
 Exit status: 0 if no part of it is refused, 1 if any part is, 2 on an error, 64 for a usage error.";
@@ -148,10 +148,7 @@ impl Explained {
             }
         }
         if !late.is_empty() {
-            writeln!(
-                out,
-                "\nReceived after that moment, although their times are before it, so they were not enforced then:"
-            )?;
+            writeln!(out, "\nThese arrived later, with an earlier time. They were not enforced at that moment:")?;
         }
         for command in late {
             let received = command.received.map(output::time).unwrap_or_default();
@@ -198,8 +195,25 @@ impl Explained {
                 };
                 format!("{subject} {is}, on {lists}{by}")
             }
-            _ => format!("{subject} {is}"),
+            _ => match self.why_it_passes() {
+                Some(why) => format!("{subject} {is}: {why}"),
+                None => format!("{subject} {is}"),
+            },
         }
+    }
+
+    /// Why an address that is on a list passes.
+    fn why_it_passes(&self) -> Option<String> {
+        let at = self.explanation.at;
+        let ip = self.history().verdict(at).map(|_| self.history().range().first())?;
+        let mut on = self.history().fold().lists().iter().filter(|list| list.find(ip, at).is_some());
+        on.find_map(|list| match list.action() {
+            ListAction::Exempt => Some(format!("list {} exempts it", list.name())),
+            ListAction::Deny { share, .. } => {
+                Some(format!("list {} refuses {share} of the clients, and it is not among them", list.name()))
+            }
+            ListAction::Shadow | ListAction::Tag => None,
+        })
     }
 
     /// The commands that put it where it is: `, by the command at offset 17`.
@@ -350,11 +364,7 @@ pub(super) fn command_json(command: &AppendedCommand) -> Value {
 
 /// What it means that a command was received long after its time, if it was.
 fn lateness(command: &AppendedCommand, did_something: bool) -> Option<String> {
-    let received = command.received?;
-    let late = Duration::from_millis(received.millis().saturating_sub(command.time.millis()));
-    if late <= LATE {
-        return None;
-    }
+    let (received, late) = received_late(command)?;
     let end = match command.command.action {
         Action::Blacklist { term: Term::Until(end), .. } => Some(end),
         Action::Blacklist { term: Term::Ttl(ttl), .. } => command.time.checked_add(ttl),
@@ -366,6 +376,13 @@ fn lateness(command: &AppendedCommand, did_something: bool) -> Option<String> {
         None if did_something => format!("{when}: it was enforced from then on"),
         None => when,
     })
+}
+
+/// When a command was received, and how long after its time, if that is long.
+pub(super) fn received_late(command: &AppendedCommand) -> Option<(LogTime, Duration)> {
+    let received = command.received?;
+    let late = Duration::from_millis(received.millis().saturating_sub(command.time.millis()));
+    (late > LATE).then_some((received, late))
 }
 
 fn was(extent: Extent, is_past: bool) -> &'static str {
@@ -409,7 +426,7 @@ fn effect(ListEffect { list, kind, what, is_whole, .. }: &ListEffect) -> String 
         (What::Taken, ListKind::Exempt) => "no longer exempt",
         (What::Taken, ListKind::Shadow | ListKind::Tag) => "taken off",
         (What::Ended, _) => "expired",
-        (What::Does, _) => "the list now does this",
+        (What::Does, _) => "list changed",
         (What::Nothing, _) => "no effect",
     };
     let part = if *is_whole { "" } else { " in part" };

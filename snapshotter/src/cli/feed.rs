@@ -8,6 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use edgefold::{List, ListName, LogTime};
 use edgefold_formats::{BadEntry, Format, ReadOptions, Wanted, read};
+use edgefold_table::shorten;
 
 use super::{CliError, output};
 
@@ -69,11 +70,11 @@ impl FeedArgs {
         let mut head = Vec::new();
         (&mut input).take(HEAD_BYTES).read_to_end(&mut head).map_err(CliError::file(&name))?;
         let of_name = || path.file_name().and_then(|name| Format::of_file_name(&name.to_string_lossy()));
-        let Some(format) = self.format.or_else(of_name).or_else(|| Format::detect(&head)) else {
-            return Err(CliError::Usage(format!(
-                "{}: it is not clear which format this is: say so with --format",
-                name.display()
-            )));
+        let lines = || text_lines(&head).next().is_none().then_some(Format::Lines);
+        let format = self.format.or_else(of_name).or_else(|| Format::detect(&head)).or_else(lines);
+        let Some(format) = format else {
+            let line = text_lines(&head).next().map(|line| shorten(&line)).unwrap_or_default();
+            return Err(CliError::UnknownFormat { path: name, line });
         };
         let mut wanted = Wanted::default();
         self.wanted.iter().for_each(|(name, value)| wanted.add(name, value));
@@ -125,6 +126,12 @@ impl FeedArgs {
             entries: feed.entries,
         })
     }
+}
+
+/// The lines that are not empty, and not comments.
+fn text_lines(head: &[u8]) -> impl Iterator<Item = String> {
+    let lines = head.split(|byte| *byte == b'\n').map(|line| String::from_utf8_lossy(line).trim().to_owned());
+    lines.filter(|line| !line.is_empty() && !line.starts_with(['#', ';']))
 }
 
 fn shown(bad: &[BadEntry], all: u64) -> String {

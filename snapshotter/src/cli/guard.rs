@@ -51,12 +51,9 @@ pub(super) fn in_vain(before: Option<&Fold>, actions: &[Action], now: LogTime) -
     }
     let exempt = exempt_parts(before, &put, now);
     let (list, range) = exempt.first()?;
-    let more = if exempt.len() > 1 { " and others" } else { "" };
+    let (range, more) = (range.shortest_text(), if exempt.len() > 1 { ", and others," } else { "" });
     let blocks = output::addresses(Addresses::of(put.blocks().map(|block| block.range)));
-    Some(format!(
-        "it would block {blocks}, among them {}{more} on list {list}, which exempts them: they would pass all the same",
-        range.shortest_text()
-    ))
+    Some(format!("of {blocks}, {range}{more} would pass anyway, because list {list} exempts it"))
 }
 
 /// The ranges that are refused after the actions, and not before.
@@ -160,7 +157,7 @@ mod tests {
             ("BLACKLIST 2000::/3", Some("more than a /16 of IPv6 has")),
             (
                 "BLACKLIST 10.0.0.0/24",
-                Some("it would block 256 addresses, among them 10.0.0.7 on list probes, which exempts them"),
+                Some("of 256 addresses, 10.0.0.7 would pass anyway, because list probes exempts it"),
             ),
             ("BLACKLIST 10.0.1.0/24", None),
             ("ADD 0.0.0.0/0 list=seen", None),

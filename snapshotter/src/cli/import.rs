@@ -25,11 +25,11 @@ use crate::addresses::Addresses;
 
 const EXAMPLES: &str = "\
 Examples:
-  edgefold import tor.txt --list tor-exits --sync --max-change 30%
+  edgefold import tor.txt --format lines --list tor-exits --sync --max-change 30%
   curl -sf https://example.com/drop.json | edgefold import - --list drop --sync --ttl 3d
   edgefold import ip-ranges.json --list cloud --where service=EC2 --dry-run
   edgefold import decisions.csv --list crowdsec --format crowdsec --sync
-  edgefold import GeoLite2-Country.mmdb --list geo --where country=XX --force
+  edgefold import GeoLite2-Country.mmdb --list geo --where country=XX --force     # a country can have more than a /8
 
 Without --sync, the ranges of the file are added to the list, and what is on it stays. Only what differs is appended: a file that says the \
 same in other CIDR blocks appends nothing. Nothing is appended unless all of the file can be read. If an import is interrupted, it says how far \
@@ -40,8 +40,8 @@ was appended, but not every proxy has confirmed it, 64 for a usage error.";
 
 /// The most ranges by default: a snapshot has at most some millions, and memory is bounded.
 const MOST_RANGES: u64 = 5_000_000;
-/// How many commands are appended at a time. Kafka takes a connection for each, and SQLite a transaction.
-const AT_ONCE: usize = 100_000;
+/// How many commands are appended at a time. Each time takes Kafka more than half a second, and SQLite a transaction.
+const AT_ONCE: usize = 500_000;
 
 /// Bring the ranges of a file into a list: of a feed, a firewall, a proxy, a cloud or a database
 #[derive(Args, Debug)]

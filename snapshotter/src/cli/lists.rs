@@ -25,6 +25,18 @@ Examples:
   edgefold remove 0.0.0.0/0 ::/0 --list new-feed       # empties it, and keeps what it does
   edgefold lists drop new-feed";
 
+const SET_EXAMPLES: &str = "\
+Examples:
+  edgefold lists set monitoring --action exempt --reason \"never block our probes\"
+  edgefold lists set new-feed --action deny --share 10%
+  edgefold lists set default --action shadow --reason \"stop blocking at once\"
+";
+
+const DROP_EXAMPLES: &str = "\
+Examples:
+  edgefold lists drop new-feed --dry-run
+";
+
 /// Print the lists and what they do, or change what a list does
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -55,7 +67,7 @@ struct PrintArgs {
 
 /// Say what a list does: append a LIST command to the log. What was said before is replaced
 #[derive(Args, Debug)]
-#[command(after_help = APPENDS)]
+#[command(after_help = format!("{SET_EXAMPLES}\n{APPENDS}"))]
 struct SetArgs {
     /// The list, which is created if it does not exist
     #[arg(value_name = "NAME")]
@@ -88,7 +100,7 @@ struct SetArgs {
 
 /// Remove a list with all ranges on it: append an UNLIST command to the log
 #[derive(Args, Debug)]
-#[command(after_help = APPENDS)]
+#[command(after_help = format!("{DROP_EXAMPLES}\n{APPENDS}"))]
 struct DropArgs {
     /// The list, which is not the default list
     #[arg(value_name = "NAME", value_parser = droppable)]

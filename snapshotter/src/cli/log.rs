@@ -10,7 +10,7 @@ use edgefold::{
 };
 
 use super::CliError;
-use super::explain::command_json;
+use super::explain::{command_json, received_late};
 use super::log_args::LogArgs;
 use super::output::{self, Format, Styles};
 use super::time_arg::moment;
@@ -28,7 +28,7 @@ too many lists.";
 /// How long to wait for new commands at a time.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Print the commands in the log
+/// Print the commands in the log: offset, time and text, and when a command was received if that was long after its time
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct LogCommandArgs {
@@ -123,7 +123,9 @@ impl LogCommandArgs {
         match self.output {
             Format::Human => {
                 let quiet = styles.quiet;
-                writeln!(out, "{quiet}{offset}  {}{quiet:#}  {text}", output::time(*time))
+                let late =
+                    received_late(&command).map(|(received, _)| format!(" (received {})", output::time(received)));
+                writeln!(out, "{quiet}{offset}  {}{}{quiet:#}  {text}", output::time(*time), late.unwrap_or_default())
             }
             Format::Raw => {
                 let received = received.map_or("-".to_owned(), |received| received.to_string());

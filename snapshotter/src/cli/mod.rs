@@ -198,10 +198,11 @@ fn start_logging(serve: bool) {
     let levels = if serve { "warn,edgefold=info" } else { "error,edgefold=warn" };
     let default = format!("{levels},librdkafka=off,{}=info", progress::TARGET);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
+    let logging = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    // A person at a prompt knows what time it is.
+    if serve { logging.init() } else { logging.without_time().init() }
 }

@@ -169,10 +169,12 @@ pub(super) fn until_words(until: Until) -> String {
 /// # Errors
 /// [`CliError::NoList`] if it does not exist.
 pub(super) fn list<'a>(fold: &'a Fold, name: &ListName) -> Result<&'a List, CliError> {
-    fold.list(name).ok_or_else(|| {
-        let known: Vec<String> = fold.lists().iter().map(|list| list.name().to_string()).collect();
-        CliError::NoList { name: *name, known: known.join(", ") }
-    })
+    fold.list(name).ok_or_else(|| CliError::NoList { name: *name, known: list_names(fold) })
+}
+
+/// The names of all lists.
+pub(super) fn list_names(fold: &Fold) -> String {
+    fold.lists().iter().map(|list| list.name().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// A text that somebody else wrote, on one line: control characters are escaped, and so are backslashes, and characters that are not seen or

@@ -26,12 +26,16 @@ const MOST_NAMED: usize = 5;
 #[command(after_help = format!("{EXAMPLES}\n{APPENDS}"))]
 pub(super) struct UndoArgs {
     /// The offset of the command
-    #[arg(value_name = "OFFSET")]
+    #[arg(value_name = "OFFSET", value_parser = offset)]
     offset: u64,
     #[command(flatten)]
     append: AppendArgs,
     #[command(flatten)]
     log: LogArgs,
+}
+
+fn offset(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "an offset is a number: `edgefold log` prints them".to_owned())
 }
 
 impl UndoArgs {

@@ -39,6 +39,8 @@ impl KafkaLog {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("allow.auto.create.topics", "false")
+            // All of them fit: waiting for room would be waiting for 100 ms each time.
+            .set("queue.buffering.max.messages", commands.len().clamp(100_000, 10_000_000).to_string())
             .set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string());
         let deliveries =
             Deliveries { results: Mutex::new(vec![None; commands.len()]), trouble: AtomicBool::new(false) };

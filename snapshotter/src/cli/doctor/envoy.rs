@@ -110,10 +110,10 @@ fn check_config(about: &str, config: &Value, uses_its_address: bool, findings: &
         let hops = manager.get("xff_num_trusted_hops").and_then(Value::as_u64).unwrap_or(0);
         let detects = manager.get("original_ip_detection_extensions").and_then(Value::as_array);
         let is_detecting = detects.is_some_and(|extensions| !extensions.is_empty());
-        let of = format!("the HTTP connection manager {name}");
+        let of = format!("the HTTP connection manager {name:?}");
         if hops > 0 {
             let what = format!(
-                "{of} trusts {hops} entries of X-Forwarded-For, whoever connects: a client that reaches Envoy directly chooses its address"
+                "{of} has xff_num_trusted_hops: {hops}, whoever connects: a client that reaches Envoy directly chooses its address"
             );
             findings.problem(about, what, "name your proxies instead, as in envoy/envoy-behind-proxies.yaml");
         } else if is_detecting || uses_remote_address {

@@ -131,7 +131,7 @@ impl DoctorArgs {
             let (fleet, shipped) = match answers {
                 Ok(answers) => answers,
                 Err(error) => {
-                    let todo = "if serve runs elsewhere, say where its admin server is with --admin-url; start one with `edgefold serve --admin`";
+                    let todo = "without an admin server, this says nothing about `serve`; `edgefold serve --admin 127.0.0.1:9464` has one";
                     // It names the address itself.
                     findings.warn("serve", error.to_string(), todo);
                     continue;
