@@ -17,10 +17,10 @@ use edgefold_table::IpRange;
 
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
-use crate::input::{each_line, head_lines};
+use crate::input::{LastLine, each_line, head_lines};
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, address};
 
-pub(crate) const CISCO: About = About {
+pub(crate) const ABOUT: About = About {
     name: "cisco",
     describe: "prefix lists, access lists or object groups of Cisco",
     read: Some(read),
@@ -67,7 +67,7 @@ struct Entry<'a> {
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
     let mut part = Part::Nothing;
     let (mut has_lists, mut is_empty) = (false, true);
-    each_line(input, |number, line| {
+    each_line(input, LastLine::MustEnd, |number, line| {
         let line = match line {
             Ok(line) => line,
             Err(bad) => return each(Err(bad)),
@@ -304,7 +304,7 @@ mod tests {
             ],
         );
         assert_entries(&entries_with(Format::Cisco, file, &[("action", "deny")]).unwrap(), &["192.0.2.0/25"]);
-        assert_entries(&entries(Format::Cisco, "ip prefix-list A permit 0.0.0.0/0 le 32"), &["0.0.0.0/0"]);
+        assert_entries(&entries(Format::Cisco, "ip prefix-list A permit 0.0.0.0/0 le 32\n"), &["0.0.0.0/0"]);
     }
 
     #[test]

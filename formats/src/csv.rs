@@ -13,7 +13,7 @@ use crate::input::head_lines;
 use crate::records::{MAX_RECORD_BYTES, Record, RecordError, Records};
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, address};
 
-pub(crate) const CSV: About = About {
+pub(crate) const ABOUT: About = About {
     name: "csv",
     describe: "comma-separated values with a header",
     read: Some(read),

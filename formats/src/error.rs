@@ -24,6 +24,11 @@ impl BadEntry {
     pub(crate) fn in_line(line: u64, text: &str, why: impl Into<String>) -> Self {
         Self { place: Place::Line(line), text: shorten(text), why: why.into() }
     }
+
+    /// The end of a file, inside something that has an end of its own.
+    pub(crate) fn cut_off(line: u64, inside: &str) -> Self {
+        Self::in_line(line, "", format!("the file ends inside {inside}: it was cut off"))
+    }
 }
 
 /// Where an entry is in a file.

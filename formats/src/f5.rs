@@ -8,11 +8,11 @@ use edgefold_table::{IpRange, shorten};
 
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
-use crate::input::head_lines;
+use crate::input::head_entries;
 use crate::tokens::{Syntax, Token, Tokens};
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, address};
 
-pub(crate) const F5: About = About {
+pub(crate) const ABOUT: About = About {
     name: "f5",
     describe: "a data group of BIG-IP",
     read: Some(read),
@@ -28,8 +28,7 @@ const MAX_WORDS: usize = 16;
 const MAX_DEPTH: usize = 16;
 
 fn looks_like(head: &[u8]) -> bool {
-    let mut lines = head_lines(head).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let Some(line) = lines.next() else { return false };
+    let Some(line) = head_entries(head).next() else { return false };
     match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
         ["ltm", "data-group", ..] => true,
         ["network" | "host", range, ..] => line.ends_with(',') && address::range(range.trim_end_matches(',')).is_ok(),
@@ -155,7 +154,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
         }
     }
     if !scopes.is_empty() {
-        each(Err(BadEntry::in_line(tokens.line(), "", "the file ends inside braces: it was cut off")));
+        each(Err(BadEntry::cut_off(tokens.line(), "braces")));
     } else if !is_group && !is_empty {
         let why = "it has neither lines such as network 192.0.2.0/24, nor an ltm data-group".to_owned();
         return Err(ReadError::NotThisFormat { format: Format::F5, why });

@@ -12,10 +12,10 @@ use edgefold_table::{IpRange, shorten};
 
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
-use crate::input::{each_line, head_lines};
+use crate::input::{LastLine, each_line, head_entries};
 use crate::{EachEntry, ReadOptions, WriteOptions, address, ends, names};
 
-pub(crate) const IPSET: About = About {
+pub(crate) const ABOUT: About = About {
     name: "ipset",
     describe: "a file of ipset save or ipset restore",
     read: Some(read),
@@ -61,8 +61,7 @@ impl Default for Set {
 }
 
 fn looks_like(head: &[u8]) -> bool {
-    let mut lines = head_lines(head).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let Some(line) = lines.next() else { return false };
+    let Some(line) = head_entries(head).next() else { return false };
     match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
         ["create" | "-N", _, kind, ..] => kind.contains(':'),
         ["add" | "-A", _, range, ..] => address::masked_range(range).is_ok(),
@@ -72,7 +71,7 @@ fn looks_like(head: &[u8]) -> bool {
 
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
     let mut sets: HashMap<String, Set> = HashMap::new();
-    each_line(input, |number, line| {
+    each_line(input, LastLine::MustEnd, |number, line| {
         let line = match line {
             Ok(line) => line,
             Err(bad) => return each(Err(bad)),

@@ -11,7 +11,7 @@ use crate::input::head_lines;
 use crate::tokens::{Ended, Syntax, Tokens, statement};
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, address};
 
-pub(crate) const JUNIPER: About = About {
+pub(crate) const ABOUT: About = About {
     name: "juniper",
     describe: "prefix lists of Junos",
     read: Some(read),
@@ -102,7 +102,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
         }
     }
     if depth > 0 {
-        each(Err(BadEntry::in_line(tokens.line(), "", "the file ends inside braces: it was cut off")));
+        each(Err(BadEntry::cut_off(tokens.line(), "braces")));
     } else if !has_lists && !is_empty {
         let why = "it has no prefix list, as in set policy-options prefix-list NAME 192.0.2.0/24".to_owned();
         return Err(ReadError::NotThisFormat { format: Format::Juniper, why });

@@ -10,10 +10,10 @@ use edgefold_table::IpRange;
 
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
-use crate::input::{each_line, head_lines};
+use crate::input::{LastLine, each_line, head_lines};
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, address, ends};
 
-pub(crate) const MIKROTIK: About = About {
+pub(crate) const ABOUT: About = About {
     name: "mikrotik",
     describe: "a script of RouterOS with address lists",
     read: Some(read),
@@ -55,7 +55,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
     let mut has_commands = false;
     let mut is_empty = true;
     let mut has_stopped = false;
-    each_line(input, |number, line| {
+    each_line(input, LastLine::MustEnd, |number, line| {
         let line = match line {
             Ok(line) => line,
             Err(bad) => return each(Err(bad)),

@@ -35,6 +35,7 @@ pub(crate) const ABOUT: About = About {
     says_ends: true,
     fields: &["asn", "country"],
     has_any_field: true,
+    is_binary: true,
     // Its marker is at the end, so it is recognized by the file's name.
     looks_like: |_| false,
 };

@@ -11,11 +11,11 @@ use edgefold_table::{IpRange, shorten};
 
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
-use crate::input::head_lines;
+use crate::input::head_entries;
 use crate::tokens::{Syntax, Token, Tokens};
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, ends, lines, names};
 
-pub(crate) const NFTABLES: About = About {
+pub(crate) const ABOUT: About = About {
     name: "nftables",
     describe: "sets of nftables as text",
     read: Some(read),
@@ -34,8 +34,7 @@ pub(crate) const MAX_TIMEOUT: u64 = 100 * 365 * 86_400;
 const MAX_DEPTH: usize = 16;
 
 fn looks_like(head: &[u8]) -> bool {
-    let mut lines = head_lines(head).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let Some(line) = lines.next() else { return false };
+    let Some(line) = head_entries(head).next() else { return false };
     let words: Vec<_> = line.split([' ', '\t', '{']).filter(|word| !word.is_empty()).collect();
     match words[..] {
         ["table", "ip" | "ip6" | "inet" | "bridge" | "netdev" | "arp", ..] => true,
@@ -186,7 +185,7 @@ impl Reader<'_, '_> {
             }
         }
         if !self.scopes.is_empty() {
-            (self.each)(Err(BadEntry::in_line(self.tokens.line(), "", "the file ends inside braces: it was cut off")));
+            (self.each)(Err(BadEntry::cut_off(self.tokens.line(), "braces")));
         } else if !self.is_ruleset && !is_empty {
             let why = "it has neither a table nor a set, as in table inet NAME { set NAME { ... } }".to_owned();
             return Err(ReadError::NotThisFormat { format: Format::Nftables, why });
@@ -300,8 +299,7 @@ impl Reader<'_, '_> {
             match token {
                 Token::Mark(b'}') => return Ok(true),
                 Token::End => {
-                    let why = "the file ends inside of elements: it was cut off";
-                    (self.each)(Err(BadEntry::in_line(self.tokens.line(), "", why)));
+                    (self.each)(Err(BadEntry::cut_off(self.tokens.line(), "elements")));
                     return Ok(false);
                 }
                 Token::Mark(b',') => {}

@@ -20,7 +20,7 @@ use crate::input::document;
 use crate::nftables::{self, Kind, TABLE, set_name, until, why_not};
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, ends};
 
-pub(crate) const NFTABLES_JSON: About = About {
+pub(crate) const ABOUT: About = About {
     name: "nftables-json",
     describe: "sets of nftables as JSON",
     read: Some(read),
@@ -35,8 +35,7 @@ pub(crate) const NFTABLES_JSON: About = About {
 const MAX_ELEMENT_BYTES: usize = 64 << 10;
 
 fn looks_like(head: &[u8]) -> bool {
-    let text = head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(head).trim_ascii_start();
-    let inner = text.strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+    let inner = head.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
     inner.is_some_and(|inner| inner.starts_with(b"\"nftables\""))
 }
 
@@ -82,8 +81,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
         format: Format::NftablesJson,
         why: format!("{why}: it begins with {{\"nftables\": ["),
     };
-    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
-    let document: Document<'_> = serde_json::from_slice(bytes).map_err(not)?;
+    let document: Document<'_> = serde_json::from_slice(&bytes).map_err(not)?;
     let items = each_of(document.nftables, &mut |number, item| {
         let path = format!("nftables[{number}]");
         match serde_json::from_str(item.get()) {

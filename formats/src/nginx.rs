@@ -10,7 +10,7 @@ use edgefold_table::{IpRange, shorten};
 
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
-use crate::input::head_lines;
+use crate::input::head_entries;
 use crate::nested::{Nested, Says, Valid};
 use crate::tokens::{Ended, Statement, Syntax, Tokens, statement};
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, address, names};
@@ -48,7 +48,7 @@ fn all() -> impl Iterator<Item = IpRange> {
 }
 
 fn first_line(head: &[u8]) -> &str {
-    head_lines(head).find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default()
+    head_entries(head).next().unwrap_or_default()
 }
 
 fn looks_like_deny(head: &[u8]) -> bool {
@@ -125,7 +125,7 @@ fn read_deny(input: &mut dyn BufRead, _: &ReadOptions, each: &mut EachEntry<'_>)
         }
     }
     if depth > 0 {
-        each(Err(BadEntry::in_line(tokens.line(), "", "the file ends inside braces: it was cut off")));
+        each(Err(BadEntry::cut_off(tokens.line(), "braces")));
     }
     Ok(())
 }
@@ -221,7 +221,7 @@ fn read_geo(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry
         return Err(ReadError::NotThisFormat { format: Format::NginxGeo, why });
     }
     if block.finish(each) && is_open {
-        each(Err(BadEntry::in_line(line, "", "the file ends inside braces: it was cut off")));
+        each(Err(BadEntry::cut_off(line, "braces")));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::about::About;
 use crate::elements::{has_keys, is_value, without_position};
 use crate::error::{BadEntry, ReadError};
-use crate::input::each_line;
+use crate::input::{LastLine, each_line};
 use crate::{EachEntry, Format, ReadOptions};
 
 pub(crate) const ABOUT: About = About {
@@ -38,7 +38,7 @@ fn looks_like(head: &[u8]) -> bool {
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
     let mut is_of_lines = true;
     let mut is_first = true;
-    each_line(input, |number, text| {
+    each_line(input, LastLine::MayBeOpen, |number, text| {
         let text = match text {
             Ok("") => return true,
             Ok(text) => text,
