@@ -25,9 +25,18 @@ pub(crate) enum LastLine {
     MustEnd,
 }
 
-/// Passes each line to `each`, with its number from 1, until it returns false. What is not a line is passed as an error: a line that is
-/// too long, that is not UTF-8, that has a carriage return inside, or that may be cut off.
+/// Passes each line to `each` without blanks around it, with its number from 1, until it returns false. What is not a line is passed as an
+/// error: a line that is too long, that is not UTF-8, that has a carriage return inside, or that may be cut off.
 pub(crate) fn each_line(
+    input: &mut dyn BufRead,
+    last: LastLine,
+    mut each: impl FnMut(u64, Result<&str, BadEntry>) -> bool,
+) -> Result<(), ReadError> {
+    each_indented_line(input, last, |number, line| each(number, line.map(str::trim_start)))
+}
+
+/// As [`each_line`], with the blanks before each line.
+pub(crate) fn each_indented_line(
     input: &mut dyn BufRead,
     last: LastLine,
     mut each: impl FnMut(u64, Result<&str, BadEntry>) -> bool,
@@ -44,13 +53,11 @@ pub(crate) fn each_line(
         };
         let is_open = !bytes.ends_with(b"\n");
         let is_too_long = is_open && bytes.len() as u64 > MAX_LINE_BYTES;
-        let line = match std::str::from_utf8(&bytes).map(str::trim) {
+        let line = match std::str::from_utf8(&bytes).map(str::trim_end) {
             _ if is_too_long => Err(bad("the line is too long")),
             Err(_) => Err(bad("the line is not UTF-8")),
             Ok(line) if line.contains('\r') => Err(bad(CARRIAGE_RETURN)),
-            Ok(line) if is_open && !line.is_empty() && !line.starts_with(['#', '!']) && last.is_cut_off(line) => {
-                Err(bad(NO_LINE_END))
-            }
+            Ok(line) if is_open && last.is_cut_off(line.trim_start()) => Err(bad(NO_LINE_END)),
             Ok(line) => Ok(line),
         };
         let goes_on = each(number, line);
@@ -66,7 +73,8 @@ pub(crate) fn each_line(
 
 impl LastLine {
     fn is_cut_off(self, line: &str) -> bool {
-        self == Self::MustEnd || address::may_be_cut_off(line)
+        let is_entry = !line.is_empty() && !line.starts_with(['#', '!']);
+        is_entry && (self == Self::MustEnd || address::may_be_cut_off(line))
     }
 }
 
