@@ -159,7 +159,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
     let mut part = Part::Nothing;
     let mut lists: HashMap<(Kind, String), List> = HashMap::new();
     let (mut has_lists, mut is_empty) = (false, true);
-    let asks_list = options.wanted.names().any(|name| name == "list");
+    let is_of_list = |list: &str| options.wanted.matches(|name, value| name != "list" || value == list);
     let asks_action = options.wanted.names().any(|name| name == "action");
     each_indented_line(input, LastLine::MustEnd, |number, line| {
         let (line, is_indented) = match line {
@@ -183,8 +183,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
             Line::Ignored => return true,
             Line::Bad(list, why) => {
                 has_lists = true;
-                let is_wanted = !asks_list || options.wanted.matches(|name, value| name != "list" || value == list);
-                return !is_wanted || each(Err(BadEntry::in_line(number, line, why)));
+                return !is_of_list(list) || each(Err(BadEntry::in_line(number, line, why)));
             }
             Line::Entry(entry) => entry,
         };
@@ -203,7 +202,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
                 hash_map::Entry::Vacant(_) => why_not = Some(format!("there are more than {MAX_LISTS} lists")),
             }
         }
-        if !is_chosen && (why_not.is_none() || asks_list) {
+        if !is_of_list(entry.list) || (!is_chosen && why_not.is_none()) {
             return true;
         }
         let exception = entry.rule.as_ref().filter(|rule| !asks_action && rule.action != rule.kind.named());

@@ -54,7 +54,8 @@ struct Entry {
 }
 
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
-    let mut tokens = Tokens::new(input, Syntax { marks: b"{},", has_block_comments: false });
+    let mut tokens =
+        Tokens::new(input, Syntax { marks: b"{},", quotes: b"\"", has_escapes: true, has_block_comments: false });
     let mut scopes = Vec::new();
     let mut group = String::new();
     let mut entry = Entry::default();

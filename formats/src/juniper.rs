@@ -35,7 +35,8 @@ fn looks_like(head: &[u8]) -> bool {
 }
 
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
-    let mut tokens = Tokens::new(input, Syntax { marks: b"{};", has_block_comments: true });
+    let mut tokens =
+        Tokens::new(input, Syntax { marks: b"{};", quotes: b"\"", has_escapes: true, has_block_comments: true });
     let mut depth = 0_u64;
     // The list whose braces are open, and how many braces are around its entries.
     let mut open: Option<(String, u64)> = None;

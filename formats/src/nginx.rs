@@ -41,7 +41,7 @@ const MAX_ALLOWED: usize = 1000;
 /// The addresses of a family.
 const ALL: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
-const SYNTAX: Syntax = Syntax { marks: b"{};", has_block_comments: false };
+const SYNTAX: Syntax = Syntax { marks: b"{};", quotes: b"\"'", has_escapes: true, has_block_comments: false };
 
 fn all() -> impl Iterator<Item = IpRange> {
     ALL.iter().filter_map(|all| all.parse().ok())
