@@ -39,6 +39,8 @@ const MAX_LISTS: usize = 65_536;
 const MAX_DEPTH: usize = 16;
 /// The parameters of an entry.
 const PARAMETERS: &[&str] = &["address", "list", "timeout", "comment", "disabled", "dynamic", "creation-time"];
+/// Commands after which a script does something that is not in the file, or nothing more.
+const STOPS: &[&str] = &[":error", ":return", ":exit", ":execute", ":import"];
 /// Commands of scripts that change no entries, if no other command is inside them.
 const HARMLESS: &[&str] = &[":global", ":local", ":set", ":put", ":log", ":delay", ":nothing", ":beep"];
 
@@ -58,8 +60,9 @@ fn looks_like(head: &[u8]) -> bool {
 }
 
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
-    let added = HashSet::new();
-    let mut script = Script { options, each, at: Menu::Unknown, has_commands: false, added, line: 0, goes_on: true };
+    let (added, families) = (HashSet::new(), HashSet::new());
+    let (at, has_commands, line, goes_on) = (Menu::Unknown, false, 0, true);
+    let mut script = Script { options, each, at, has_commands, added, families, line, goes_on };
     let mut so_far = Command::default();
     let mut is_empty = true;
     each_line(input, LastLine::MustEnd, |number, line| {
@@ -159,6 +162,7 @@ struct Script<'a, 'e> {
     has_commands: bool,
     /// The families and names of the lists to which entries were added.
     added: HashSet<(&'static str, String)>,
+    families: HashSet<&'static str>,
     /// Where the command begins.
     line: u64,
     goes_on: bool,
@@ -212,7 +216,7 @@ impl Script<'_, '_> {
             |part: &str| text.split(|c: char| c.is_whitespace() || "{}[]();/".contains(c)).any(|word| word == part);
         match (here, name) {
             _ if name.starts_with(':') => {
-                let is_harmless = HARMLESS.contains(&name) || here == Menu::Other;
+                let is_harmless = HARMLESS.contains(&name) || (here == Menu::Other && !STOPS.contains(&name));
                 let has_others =
                     ["add", "set", "remove", "disable", "enable", "address-list"].into_iter().any(mentions);
                 if is_harmless && !has_others { Ok(None) } else { Err(SCRIPT.to_owned()) }
@@ -244,8 +248,14 @@ impl Script<'_, '_> {
         let list = found.and_then(|found| found.strip_prefix("list=")).map(|list| list.trim_matches('"'));
         let is_name = |list: &&str| list.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
         let list = list.filter(is_name).filter(|_| self.added.len() < MAX_LISTS);
-        let is_here = |family: &str| !matches!(here, Menu::AddressList(here) if here != family && !family.is_empty());
-        self.added.iter().any(|(family, name)| is_here(family) && list.is_none_or(|list| list == name))
+        let families = match here {
+            Menu::AddressList(here) => &[here, ""],
+            Menu::Unknown | Menu::Other => &["ip", "ipv6", ""][..],
+        };
+        families.iter().any(|family| match list {
+            Some(list) => self.added.contains(&(*family, list.to_owned())),
+            None => self.families.contains(family),
+        })
     }
 
     fn add(&mut self, here: Menu, words: &[&str]) -> Result<Option<Block>, String> {
@@ -283,8 +293,9 @@ impl Script<'_, '_> {
                 if timeout.is_zero() { Until::FOREVER } else { ends::after(self.options.now, timeout) }
             }
         };
+        let family = if let Menu::AddressList(family) = here { family } else { "" };
+        self.families.insert(family);
         if self.added.len() < MAX_LISTS {
-            let family = if let Menu::AddressList(family) = here { family } else { "" };
             self.added.insert((family, shorten(list)));
         }
         Ok(Some(Block { range, until }))
@@ -491,6 +502,7 @@ mod tests {
                 "line 13: ... not written out",
                 "line 14: ... reads another file",
                 "line 16: ... write the whole path",
+                "line 17: ... depends on more",
                 "line 19: ... closes what is not open",
             ],
         );

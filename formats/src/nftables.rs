@@ -4,7 +4,7 @@
 //! part of a rule, and sets of other things, such as ports, have none. What takes elements out of a set again is bad, and so are variables
 //! and included files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, Write};
 
 use edgefold::{Block, LogTime, Until};
@@ -156,6 +156,8 @@ struct Reader<'a, 'b> {
     set: Set,
     /// The sets so far, by table and name.
     known: HashMap<(String, String), Set>,
+    /// The tables with sets of which elements were read.
+    read_tables: HashSet<String>,
     table: String,
     /// Whether anything of a ruleset was found.
     is_ruleset: bool,
@@ -171,6 +173,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
         scopes: Vec::new(),
         set: Set::default(),
         known: HashMap::new(),
+        read_tables: HashSet::new(),
         table: String::new(),
         is_ruleset: false,
         goes_on: true,
@@ -250,6 +253,9 @@ impl Reader<'_, '_> {
             return Err(ReadError::NotThisFormat { format: Format::Nftables, why });
         }
         let key = (set.table.clone(), set.name.clone());
+        if set.is_read {
+            self.read_tables.insert(set.table.clone());
+        }
         set.is_read |= self.known.get(&key).is_some_and(|known| known.is_read);
         self.known.insert(key, set);
         Ok(())
@@ -264,8 +270,11 @@ impl Reader<'_, '_> {
 
     /// Whether elements were read of a set, or of any set of a table, or of any.
     fn has_read(&self, table: Option<&str>, set: Option<&str>) -> bool {
-        let is = |name: Option<&str>, found: &str| name.is_none_or(|name| shorten(name) == found);
-        self.known.iter().any(|((in_table, name), known)| known.is_read && is(table, in_table) && is(set, name))
+        match (table, set) {
+            (None, _) => !self.read_tables.is_empty(),
+            (Some(table), None) => self.read_tables.contains(&shorten(table)),
+            (Some(table), Some(set)) => self.known.get(&(shorten(table), shorten(set))).is_some_and(|set| set.is_read),
+        }
     }
 
     /// A statement without braces.

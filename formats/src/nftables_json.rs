@@ -95,7 +95,7 @@ struct Set<'a> {
 }
 
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
-    let mut reader = Reader { options, each, read: HashSet::new() };
+    let mut reader = Reader { options, each, read: HashSet::new(), read_tables: HashSet::new() };
     each_element(input, Format::NftablesJson, &["nftables"], &mut |spot, text| match spot.parse(text) {
         Ok(item) => reader.item(item, &spot.path("")),
         Err(bad) => (reader.each)(Err(bad)),
@@ -107,6 +107,7 @@ struct Reader<'a, 'e> {
     each: &'a mut EachEntry<'e>,
     /// The tables and names of the sets whose elements were read.
     read: HashSet<(String, String)>,
+    read_tables: HashSet<String>,
 }
 
 impl Reader<'_, '_> {
@@ -142,8 +143,7 @@ impl Reader<'_, '_> {
     fn why_not_removed(&self, removed: &Removed<'_>) -> Option<&'static str> {
         let has_read = |set: &Set<'_>| self.read.contains(&(set.table.to_string(), set.name.to_string()));
         let sets = [&removed.set, &removed.map].into_iter().flatten();
-        let of_table =
-            removed.table.as_ref().is_some_and(|table| self.read.iter().any(|(read, _)| *read == table.name));
+        let of_table = removed.table.as_ref().is_some_and(|table| self.read_tables.contains(&*table.name));
         if removed.element.as_ref().is_some_and(|set| self.is_wanted(set)) {
             Some("it takes elements out of a set: leave out the elements instead")
         } else if of_table || sets.into_iter().any(has_read) || (removed.ruleset && !self.read.is_empty()) {
@@ -185,6 +185,7 @@ impl Reader<'_, '_> {
             (self.each)(block.map_err(|why| spot.bad("", text, why)))
         });
         if is_read {
+            self.read_tables.insert(set.table.to_string());
             self.read.insert((set.table.to_string(), set.name.to_string()));
         }
         goes_on.unwrap_or_else(|error| (self.each)(Err(bad(path.to_owned(), elements.get(), without_position(&error)))))
