@@ -64,6 +64,12 @@ pub enum ReadError {
         /// Why it is not.
         why: String,
     },
+    /// The file ends before its entries do.
+    #[error("the file is cut off: {why}")]
+    CutOff {
+        /// How that is known.
+        why: String,
+    },
     /// The file is larger than is read at once.
     #[error("the file has more than {most} bytes, which is the most that is read in this format")]
     TooLarge {
