@@ -302,7 +302,7 @@ fn prefix<'a>(kind: Kind, list: &'a str, words: &[&'a str]) -> Line<'a> {
     };
     let sequence = match sequence.map(str::parse).transpose() {
         Ok(sequence) => sequence,
-        Err(_) => return Line::Bad(list, format!("its sequence number is not one: {:?}", words[1])),
+        Err(_) => return Line::Bad(list, format!("its sequence number is not one: {:?}", shorten(words[1]))),
     };
     let is_all = prefix.ends_with("/0");
     let most = if kind == Kind::PrefixList { "32" } else { "128" };
@@ -454,7 +454,8 @@ fn split_address<'s, 'a>(words: &'s [&'a str]) -> Option<(&'s [&'a str], &'s [&'
 /// Reads an address with a wildcard as in IOS (`192.0.2.0 0.0.0.255`), or a netmask as in ASA (`192.0.2.0 255.255.255.0`). Both are masks,
 /// so it must be one of the two only: as the other one, it would have host bits set, or bits that are not together.
 fn masked(address: &str, mask: &str) -> Result<IpRange, String> {
-    let mask: Ipv4Addr = mask.parse().map_err(|_| format!("{mask:?} is neither a wildcard nor a netmask"))?;
+    let mask: Ipv4Addr =
+        mask.parse().map_err(|_| format!("{:?} is neither a wildcard nor a netmask", shorten(mask)))?;
     let as_mask = |mask: Ipv4Addr| {
         let length = address::netmask_length(mask)?;
         format!("{address}/{length}").parse::<IpRange>().ok()
@@ -466,7 +467,8 @@ fn masked(address: &str, mask: &str) -> Result<IpRange, String> {
             "{mask} means all addresses as a wildcard or one as a netmask, or the other way round: write host {address}, or a prefix"
         )),
         (None, None) => {
-            let error = address.parse::<Ipv4Addr>().err().map(|_| format!("{address:?} is not an IPv4 address"));
+            let error =
+                address.parse::<Ipv4Addr>().err().map(|_| format!("{:?} is not an IPv4 address", shorten(address)));
             Err(error.unwrap_or_else(|| {
                 format!("{mask} is neither a wildcard nor a netmask of {address}, which has other bits set")
             }))

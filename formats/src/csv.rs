@@ -164,7 +164,8 @@ impl Columns {
                 let range = address::range(&format!("{address}/{length}"))?;
                 if address != first && address::range(first)? != range {
                     return Err(format!(
-                        "it has two lengths, of which {length:?} is the other: write one, or the same twice"
+                        "it has two lengths, of which {:?} is the other: write one, or the same twice",
+                        shorten(length)
                     ));
                 }
                 range
@@ -178,6 +179,7 @@ impl Columns {
         }
         for text in self.ttls.iter().map(|column| cell(*column)).filter(|text| !text.is_empty()) {
             let seconds = text.parse::<u64>().ok().filter(|seconds| *seconds > 0);
+            let text = shorten(text);
             let why =
                 || format!("{text:?} is not a number of seconds from 1: leave it empty for a block without an end");
             until = until.min(ends::after(now, Duration::from_secs(seconds.ok_or_else(why)?)));
@@ -415,7 +417,7 @@ mod tests {
 
     #[test]
     fn the_feeds_of_abuse_ch_are_read() {
-        // Feodo Tracker, whose header is no comment.
+        // Feodo Tracker, whose header is not a comment.
         let feodo = "################\n# Feodo, a list (CSV) #\n################\n#\n\
             \"first_seen_utc\",\"dst_ip\",\"dst_port\"\n\"2026-11-01 00:00:00\",\"192.0.2.1\",\"443\"\n# END 1 entries\n";
         // SSLBL, whose header is one.

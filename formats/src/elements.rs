@@ -11,7 +11,7 @@ use edgefold_table::shorten;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::error::{BadEntry, Place, ReadError};
+use crate::error::{BadEntry, Place, ReadError, printable};
 use crate::{Format, MAX_DOCUMENT_BYTES};
 
 /// The name, in a list of arrays, of the one that the document itself is.
@@ -101,7 +101,7 @@ pub(crate) fn first_byte(input: &mut dyn BufRead) -> Result<Option<u8>, ReadErro
 
 /// What is wrong with an element. The position is left out, because it counts from the element's start.
 pub(crate) fn without_position(error: &serde_json::Error) -> String {
-    let text = error.to_string();
+    let text = printable(&error.to_string());
     text.rsplit_once(" at line ").map_or(text.clone(), |(why, _)| why.to_owned())
 }
 
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_no_stack_overflow() {
+    fn deep_nesting_does_not_overflow_the_stack() {
         let deep = format!("[{}{}]", "[".repeat(1 << 20), "]".repeat(1 << 20));
         assert_eq!(elements(&deep, &[DOCUMENT]).map(|elements| elements.len()), Ok(1));
         let deep = format!("{{\"x\": {}{}, \"a\": [1]}}", "[".repeat(1 << 20), "]".repeat(1 << 20));

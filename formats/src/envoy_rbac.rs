@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::about::About;
 use crate::elements::{Spot, each_inner, has_keys};
-use crate::error::{BadEntry, ReadError};
+use crate::error::{BadEntry, ReadError, printable};
 use crate::input::document;
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, address};
 
@@ -51,7 +51,7 @@ fn looks_like(head: &[u8]) -> bool {
 }
 
 fn read(input: &mut dyn BufRead, _: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
-    let not_this = |why: String| ReadError::NotThisFormat { format: Format::EnvoyRbac, why };
+    let not_this = |why: String| ReadError::NotThisFormat { format: Format::EnvoyRbac, why: printable(&why) };
     let bytes = document(input)?;
     let filter: Node<'_> = serde_json::from_slice(&bytes).map_err(|error| not_this(error.to_string()))?;
     let config = filter.typed_config.as_deref().unwrap_or(&filter);
@@ -267,6 +267,7 @@ mod tests {
             (&text.replace("matchers", "others"), "unknown field `others`"),
             (&text.replace("\"predicate\"", "\"_\""), "unknown field `_`"),
             (&text.replace("\"cidr_ranges\"", "\"stat_prefix\""), "duplicate field `stat_prefix`"),
+            ("{\"\\u001b[2J\": 1}", "unknown field `\\u{1b}[2J`"),
             (
                 r#"{"typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC","rules":{}}}"#,
                 "unknown field `rules`",

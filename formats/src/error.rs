@@ -31,6 +31,13 @@ impl BadEntry {
     }
 }
 
+/// The text of an error of others, which may contain parts of the file, without control characters.
+pub(crate) fn printable(text: &str) -> String {
+    let escaped =
+        text.chars().map(|char| if char.is_control() { char.escape_default().to_string() } else { char.into() });
+    escaped.take(500).collect()
+}
+
 /// Where an entry is in a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Place {

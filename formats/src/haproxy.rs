@@ -2,6 +2,7 @@
 //!
 //! HAProxy ignores the host bits of a network, and so does this: `192.0.2.7/24` is `192.0.2.0/24`.
 
+use std::cell::Cell;
 use std::io::{self, BufRead, Write};
 
 use edgefold::{Block, Until};
@@ -61,7 +62,11 @@ fn looks_like(head: &[u8]) -> bool {
 fn read_map(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
     let asks = !options.wanted.is_empty();
     let mut nested = Nested::new(Valid::First);
-    let mut goes_on = true;
+    let goes_on = Cell::new(true);
+    let each: &mut EachEntry<'_> = &mut |entry| {
+        goes_on.set(goes_on.get() && each(entry));
+        goes_on.get()
+    };
     // The value of the entries that are listed, if none was chosen, and another one.
     let (mut listed, mut other) = (None, None);
     at_most(input, MAX_MAP_BYTES, |input| {
@@ -69,8 +74,9 @@ fn read_map(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry
             let (key, value) = line.split_once([' ', '\t']).map_or((line, ""), |(key, value)| (key, value.trim()));
             let range = match address::masked_range(key) {
                 Ok(_) if !asks && is_rest_of_range(key, value) => Err(format!(
-                    "{value:?} may be a prefix length, a netmask or the last address, and HAProxy reads one address with this value: \
-                     write one range, or choose entries by their value"
+                    "{:?} may be a prefix length, a netmask or the last address, and HAProxy reads one address with this value: \
+                     write one range, or choose entries by their value",
+                    shorten(value)
                 )),
                 range => range,
             };
@@ -84,21 +90,23 @@ fn read_map(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry
                 return false;
             }
             match range {
-                Ok(range) => nested.add(range, if is_listed { Says::Listed } else { Says::Unlisted }, number),
-                Err(why) => goes_on = each(Err(BadEntry::in_line(number, line, why))),
+                Ok(range) => {
+                    nested.add(range, if is_listed { Says::Listed } else { Says::Unlisted }, number);
+                    true
+                }
+                Err(why) => each(Err(BadEntry::in_line(number, line, why))),
             }
-            goes_on
         })
     })?;
     if let (Some(one), Some(other)) = (listed, other) {
         let (one, other) = (shorten(&one), shorten(&other));
         let why = format!(
             "its entries have several values, such as {one:?} and {other:?}, which may mean different things: choose entries by their \
-             value, as in value={one}"
+             value, as in value={one:?}"
         );
         return Err(ReadError::NotThisFormat { format: Format::HaproxyMap, why });
     }
-    if goes_on {
+    if goes_on.get() {
         nested.finish(each);
     }
     Ok(())
@@ -162,7 +170,7 @@ mod tests {
     fn a_map_with_several_values_is_read_only_by_value() {
         let error = entries_with(Format::HaproxyMap, MAP, &[]).unwrap_err().to_string();
         assert!(
-            error.contains("several values, such as \"block\" and \"allow\"") && error.contains("value=block"),
+            error.contains("several values, such as \"block\" and \"allow\"") && error.contains("value=\"block\""),
             "{error}"
         );
     }
