@@ -28,6 +28,8 @@ pub(crate) struct About {
     pub(crate) fields: &'static [&'static str],
     /// See [`crate::Format::has_any_field`].
     pub(crate) has_any_field: bool,
+    /// Whether it is not text, so that a byte order mark before it is not one.
+    pub(crate) is_binary: bool,
     /// Whether a file that begins with these bytes, its first kilobytes, surely has this format.
     pub(crate) looks_like: fn(&[u8]) -> bool,
 }
@@ -42,6 +44,7 @@ impl About {
         says_ends: false,
         fields: &[],
         has_any_field: false,
+        is_binary: false,
         looks_like: |_| false,
     };
 }

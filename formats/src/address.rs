@@ -58,6 +58,14 @@ pub(crate) fn without_mapped(range: IpRange) -> Option<IpRange> {
     AddressRange::new(first, last).ok().map(IpRange::V6)
 }
 
+/// Whether a line ends in a prefix length that another digit would make much longer: `128.0.0.0/2` may be the beginning of `128.0.0.0/24`.
+/// What else is cut off becomes one other address, fewer addresses, or nothing that can be read.
+pub(crate) fn may_be_cut_off(line: &str) -> bool {
+    let Some((before, length)) = line.rsplit_once('/') else { return false };
+    let most = if before.contains(':') { 128 } else { 32 };
+    length.parse::<u32>().is_ok_and(|length| length > 0 && length * 10 <= most)
+}
+
 /// The inner error is that of the netmask.
 fn parse(text: &str) -> Result<Result<IpRange, String>, ParseRangeError> {
     let parts =

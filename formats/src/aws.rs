@@ -46,12 +46,17 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
             };
             is_value(field.as_deref(), value)
         });
-        !is_wanted
-            || each(match (&prefix.ip_prefix, &prefix.ipv6_prefix) {
-                (Some(range), _) => spot.block("ip_prefix", range),
-                (None, Some(range)) => spot.block("ipv6_prefix", range),
-                (None, None) => Err(spot.bad("", text, "it has no \"ip_prefix\" and no \"ipv6_prefix\"")),
-            })
+        if !is_wanted {
+            return true;
+        }
+        let mut ranges = [("ip_prefix", &prefix.ip_prefix), ("ipv6_prefix", &prefix.ipv6_prefix)]
+            .into_iter()
+            .filter_map(|(field, range)| Some((field, range.as_deref()?)))
+            .peekable();
+        if ranges.peek().is_none() {
+            return each(Err(spot.bad("", text, "it has no \"ip_prefix\" and no \"ipv6_prefix\"")));
+        }
+        ranges.all(|(field, range)| each(spot.block(field, range)))
     })
 }
 
@@ -99,6 +104,13 @@ mod tests {
         let lax = wanted("network_border_group", "us-west-2-lax-1");
         assert_eq!(read_all(Format::Aws, FILE, &lax), Ok(vec!["198.51.100.0/24".into()]));
         assert_eq!(Format::detect(FILE.as_bytes()), Some(Format::Aws));
+    }
+
+    #[test]
+    fn an_entry_with_both_families_has_two_ranges() {
+        let file = r#"{"prefixes": [{"ip_prefix": "192.0.2.0/24", "ipv6_prefix": "2001:db8::/32"}]}"#;
+        let both = ["192.0.2.0/24", "2001:db8::/32"];
+        assert_eq!(read_all(Format::Aws, file, &Wanted::default()), Ok(both.map(Into::into).into()));
     }
 
     #[test]

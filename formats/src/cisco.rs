@@ -7,20 +7,25 @@
 //! - An **object group** of networks has no action.
 //!
 //! Both lists may have exceptions: entries with the other action, which are valid if they come first. A list of ranges has none, so they
-//! are bad, except one for all addresses, as at the end of most lists. The field `action` chooses entries instead: `permit` or `deny`.
+//! are bad, except one for all addresses at the end, as most lists have it. Entries that come after such a one, by their sequence numbers,
+//! are never reached, and are bad. The field `action` chooses entries instead: `permit` or `deny`.
+//!
+//! Lines that take something away (`no ...`), and lines of a list that are not understood, are bad. Other lines of a configuration are
+//! passed over.
 
+use std::collections::{HashMap, hash_map};
 use std::io::{self, BufRead, Write};
 use std::net::Ipv4Addr;
 
 use edgefold::{Block, Until};
-use edgefold_table::IpRange;
+use edgefold_table::{IpRange, shorten};
 
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
-use crate::input::{each_line, head_lines};
+use crate::input::{LastLine, each_indented_line, head_lines};
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, address};
 
-pub(crate) const CISCO: About = About {
+pub(crate) const ABOUT: About = About {
     name: "cisco",
     describe: "prefix lists, access lists or object groups of Cisco",
     read: Some(read),
@@ -41,35 +46,124 @@ fn looks_like(head: &[u8]) -> bool {
                 | ["access-list", _, "permit" | "deny" | "extended" | "standard" | "remark", ..]
                 | ["ip", "access-list", "standard" | "extended", _]
                 | ["object-group", "network", _]
+                | ["object-group", "ip" | "ipv6", "address", _]
         )
     })
 }
+
+/// The most lists of a file.
+const MAX_LISTS: usize = 65_535;
 
 /// What the lines after a line are part of.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Part {
     Nothing,
-    AccessList(String),
+    AccessList(Kind, String),
     ObjectGroup(String),
 }
 
-/// An entry.
+/// Lists of different kinds may have the same name.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Kind {
+    PrefixList,
+    PrefixList6,
+    AccessList,
+    AccessList6,
+}
+
+impl Kind {
+    /// The action of the entries that a list names.
+    fn named(self) -> &'static str {
+        match self {
+            Self::PrefixList | Self::PrefixList6 => "permit",
+            Self::AccessList | Self::AccessList6 => "deny",
+        }
+    }
+
+    /// How much later an entry without a sequence number comes than the last one.
+    fn step(self) -> u64 {
+        match self {
+            Self::PrefixList | Self::PrefixList6 => 5,
+            Self::AccessList | Self::AccessList6 => 10,
+        }
+    }
+}
+
+/// An entry of a list.
 struct Entry<'a> {
     list: &'a str,
-    /// `None` in object groups.
-    action: Option<&'a str>,
-    /// The action of the entries that the list names.
-    names: &'a str,
+    /// `None` in object groups, which have no order either.
+    rule: Option<Rule<'a>>,
     range: Result<IpRange, String>,
+}
+
+/// What an entry does in its list.
+struct Rule<'a> {
+    kind: Kind,
+    sequence: Option<u64>,
+    action: &'a str,
+    /// Whether it decides about all addresses.
     is_everything: bool,
+}
+
+/// What a line is.
+enum Line<'a> {
+    /// A remark, or something that says nothing of addresses.
+    Ignored,
+    Entry(Entry<'a>),
+    /// Something about the list of this name that is not read, and why.
+    Bad(&'a str, String),
+}
+
+/// A list so far.
+#[derive(Debug, Default)]
+struct List {
+    last: u64,
+    /// The sequence number and the action of the first entry that decides about all addresses.
+    everything: Option<(u64, String)>,
+    /// The highest sequence numbers of entries that were read, with `permit` and with `deny`.
+    read: [u64; 2],
+}
+
+impl List {
+    /// Adds an entry, and returns why it or an entry before it is not reached.
+    fn add(&mut self, rule: &Rule<'_>) -> Result<(), String> {
+        let sequence = rule.sequence.unwrap_or_else(|| self.last.saturating_add(rule.kind.step()));
+        self.last = self.last.max(sequence);
+        if let Some((everything, action)) = &self.everything
+            && *everything < sequence
+            && action != rule.action
+        {
+            return Err(format!(
+                "it is not reached, because entry {everything} is a {action} of all addresses before it: remove one"
+            ));
+        }
+        let [of_this, of_other] = if rule.action == "permit" { [0, 1] } else { [1, 0] };
+        self.read[of_this] = self.read[of_this].max(sequence);
+        if rule.is_everything {
+            if self.everything.as_ref().is_none_or(|(first, _)| sequence < *first) {
+                self.everything = Some((sequence, rule.action.to_owned()));
+            }
+            if self.read[of_other] > sequence {
+                return Err(format!(
+                    "it is about all addresses, and entries after it were read, such as {}: remove one",
+                    self.read[of_other]
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
     let mut part = Part::Nothing;
+    let mut lists: HashMap<(Kind, String), List> = HashMap::new();
     let (mut has_lists, mut is_empty) = (false, true);
-    each_line(input, |number, line| {
-        let line = match line {
-            Ok(line) => line,
+    let is_of_list = |list: &str| options.wanted.matches(|name, value| name != "list" || value == list);
+    let asks_action = options.wanted.names().any(|name| name == "action");
+    each_indented_line(input, LastLine::MustEnd, |number, line| {
+        let (line, is_indented) = match line {
+            Ok(line) => (line.trim_start(), line.starts_with([' ', '\t'])),
             Err(bad) => return each(Err(bad)),
         };
         if line.is_empty() || line.starts_with('!') {
@@ -77,43 +171,50 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
         }
         is_empty = false;
         let words: Vec<_> = line.split_ascii_whitespace().collect();
-        let begins = match words[..] {
-            ["ip", "access-list", "standard" | "extended", name] | ["ip" | "ipv6", "access-list", name] => {
-                Some(Part::AccessList(name.to_owned()))
-            }
-            ["object-group", "network", name] => Some(Part::ObjectGroup(name.to_owned())),
-            ["object-group", ..] | ["exit" | "end"] => Some(Part::Nothing),
-            _ => None,
-        };
-        if let Some(begins) = begins {
+        if let Some(begins) = begin(&words) {
             has_lists |= begins != Part::Nothing;
             part = begins;
             return true;
         }
-        if !goes_on(&part, &words) {
+        if ends(&part, &words, is_indented) {
             part = Part::Nothing;
         }
-        let Some(entry) = entry(&words, &part) else { return true };
+        let entry = match parse(&words, &part) {
+            Line::Ignored => return true,
+            Line::Bad(list, why) => {
+                has_lists = true;
+                return !is_of_list(list) || each(Err(BadEntry::in_line(number, line, why)));
+            }
+            Line::Entry(entry) => entry,
+        };
         has_lists = true;
+        let action = entry.rule.as_ref().map(|rule| rule.action);
         let is_chosen = options.wanted.matches(|name, value| match name {
-            "list" => value.eq_ignore_ascii_case(entry.list),
-            _ => entry.action.is_some_and(|action| value.eq_ignore_ascii_case(action)),
+            "list" => value == entry.list,
+            _ => action.is_some_and(|action| value.eq_ignore_ascii_case(action)),
         });
-        if !is_chosen {
+        let mut why_not = None;
+        if let Some(rule) = &entry.rule {
+            let has_room = lists.len() < MAX_LISTS;
+            match lists.entry((rule.kind, entry.list.to_owned())) {
+                hash_map::Entry::Occupied(mut list) => why_not = list.get_mut().add(rule).err(),
+                hash_map::Entry::Vacant(list) if has_room => why_not = list.insert(List::default()).add(rule).err(),
+                hash_map::Entry::Vacant(_) => why_not = Some(format!("there are more than {MAX_LISTS} lists")),
+            }
+        }
+        if !is_of_list(entry.list) || (!is_chosen && why_not.is_none()) {
             return true;
         }
-        let asks = options.wanted.names().any(|name| name == "action");
-        let is_exception = !asks && entry.action.is_some_and(|action| action != entry.names);
-        let range = match entry.range {
-            _ if is_exception && entry.is_everything => return true,
-            _ if is_exception => {
-                let action = entry.action.unwrap_or_default();
-                Err(format!(
-                    "it is an exception from the entries with {}, which a list cannot have: remove it, or choose entries with action {action}",
-                    entry.names
-                ))
-            }
-            range => range,
+        let exception = entry.rule.as_ref().filter(|rule| !asks_action && rule.action != rule.kind.named());
+        let range = match (why_not, exception) {
+            (Some(why), _) => Err(why),
+            (None, Some(rule)) if rule.is_everything => return true,
+            (None, Some(rule)) => Err(format!(
+                "it is an exception from the entries with {}, which a list cannot have: remove it, or choose entries with action {}",
+                rule.kind.named(),
+                rule.action
+            )),
+            (None, None) => entry.range,
         };
         let block = range.map(|range| Block { range, until: Until::FOREVER });
         each(block.map_err(|why| BadEntry::in_line(number, line, why)))
@@ -125,101 +226,213 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
     Ok(())
 }
 
-/// Whether a line is still of the part of the lines before it.
-fn goes_on(part: &Part, words: &[&str]) -> bool {
-    match (part, words) {
-        (_, ["ip" | "ipv6", "prefix-list", ..] | ["access-list", ..]) => false,
-        (Part::ObjectGroup(_), ["description" | "group-object" | "network-object" | "host" | "range", ..]) => true,
-        (Part::ObjectGroup(_), [address] | [address, _]) => address.contains(['.', ':']),
-        (Part::ObjectGroup(_), _) => false,
-        (Part::AccessList(_) | Part::Nothing, _) => true,
+/// What a line begins, if it begins something.
+fn begin(words: &[&str]) -> Option<Part> {
+    match *words {
+        ["ip", "access-list", "standard" | "extended", name] | ["ip" | "ipv4", "access-list", name] => {
+            Some(Part::AccessList(Kind::AccessList, name.to_owned()))
+        }
+        ["ipv6", "access-list", name] => Some(Part::AccessList(Kind::AccessList6, name.to_owned())),
+        ["object-group", "network" | "v4-network" | "v6-network", name]
+        | ["object-group", "ip" | "ipv6", "address", name] => Some(Part::ObjectGroup(name.to_owned())),
+        ["object-group", "service" | "protocol" | "icmp-type" | "port" | "user" | "security", ..]
+        | ["object-group", "ip", "port", ..]
+        | ["exit" | "end"] => Some(Part::Nothing),
+        _ => None,
     }
 }
 
-/// `None` for lines that are something else.
-fn entry<'a>(words: &[&'a str], part: &'a Part) -> Option<Entry<'a>> {
+/// Whether a line belongs no more to the part of the lines before it. What is indented does, and so does what has a form of its lines.
+fn ends(part: &Part, words: &[&str], is_indented: bool) -> bool {
+    let is_number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+    match (part, words) {
+        (Part::Nothing, _) => false,
+        (_, ["ip" | "ipv6", "prefix-list", ..] | ["access-list" | "object-group", ..]) => true,
+        (_, ["no", "ip" | "ipv6" | "access-list" | "object-group", ..]) => true,
+        _ if is_indented => false,
+        (_, ["no" | "remark" | "description", ..]) => false,
+        (Part::AccessList(..), ["permit" | "deny" | "sequence", ..]) => false,
+        (Part::ObjectGroup(_), ["group-object" | "network-object" | "host" | "range" | "any", ..]) => false,
+        (_, [first, ..]) => !is_number(first) && !first.contains(['.', ':', '/']),
+        (_, []) => true,
+    }
+}
+
+fn parse<'a>(words: &[&'a str], part: &'a Part) -> Line<'a> {
+    const REMOVES: &str = "it takes something out of the configuration: leave out what it removes instead";
     match *words {
-        ["ip" | "ipv6", "prefix-list", list, ref rest @ ..] => {
-            let rest = if let ["seq", _, rest @ ..] = rest { rest } else { rest };
-            let [action @ ("permit" | "deny"), prefix, lengths @ ..] = rest else {
-                // A description, or a sequence number alone.
-                return None;
-            };
-            let (action, prefix) = (*action, *prefix);
-            let is_everything = prefix.ends_with("/0") && !lengths.is_empty();
-            let range = match prefix.parse::<IpRange>() {
-                Ok(_) if prefix.ends_with("/0") && lengths.is_empty() => Err(DEFAULT_ROUTE.to_owned()),
-                range => range.map_err(|error| error.to_string()),
-            };
-            let (list, action) = (list, Some(action));
-            Some(Entry { list, action, names: "permit", range, is_everything })
+        ["no", "ip" | "ipv6", "prefix-list", "sequence-number"] | ["ip" | "ipv6", "prefix-list", "sequence-number"] => {
+            Line::Ignored
         }
-        ["access-list", list, ref rest @ ..] => rule(list, rest),
+        ["no", "ip" | "ipv6", "prefix-list", list, ..]
+        | ["no", "ip", "access-list", "standard" | "extended", list, ..]
+        | ["no", "ip" | "ipv4" | "ipv6", "access-list", list, ..]
+        | ["no", "access-list", list, ..]
+        | ["no", "object-group", "ip" | "ipv6", "address", list, ..]
+        | ["no", "object-group", _, list, ..] => Line::Bad(list, REMOVES.to_owned()),
+        [family @ ("ip" | "ipv6"), "prefix-list", list, ref rest @ ..] => {
+            let kind = if family == "ip" { Kind::PrefixList } else { Kind::PrefixList6 };
+            prefix(kind, list, rest)
+        }
+        ["access-list", "alert-interval" | "deny-flow-max", ..] => Line::Ignored,
+        ["access-list", list, ref rest @ ..] => rule(Kind::AccessList, list, rest),
+        ["object-group", .., list] => {
+            Line::Bad(list, "this kind of group is not known: only groups of networks are read".to_owned())
+        }
         _ => match part {
-            Part::AccessList(list) => rule(list, words),
-            Part::ObjectGroup(list) => {
-                let range = match *words {
-                    ["description", ..] => return None,
-                    ["group-object", _] => {
-                        Err("it is another group: read that group, or write its addresses here".to_owned())
-                    }
-                    ["network-object", "host", address] | ["host", address] => address::range(address),
-                    ["network-object", "object", _] => {
-                        Err("it is an object by its name: write its address here".to_owned())
-                    }
-                    ["range", first, last] => address::range(&format!("{first}-{last}")),
-                    ["network-object", address, mask] | [address, mask] if mask.parse::<Ipv4Addr>().is_ok() => {
-                        masked(address, mask)
-                    }
-                    ["network-object", prefix] => address::range(prefix),
-                    [prefix] if prefix.contains(['.', ':']) => address::range(prefix),
-                    _ => return None,
-                };
-                Some(Entry { list, action: None, names: "", range, is_everything: false })
+            Part::Nothing => Line::Ignored,
+            Part::AccessList(_, list) | Part::ObjectGroup(list) if words.first() == Some(&"no") => {
+                Line::Bad(list, REMOVES.to_owned())
             }
-            Part::Nothing => None,
+            Part::AccessList(kind, list) => rule(*kind, list, words),
+            Part::ObjectGroup(list) => member(list, words),
         },
     }
 }
 
-/// The entry of an access list, with its number before it or not.
-fn rule<'a>(list: &'a str, words: &[&'a str]) -> Option<Entry<'a>> {
+/// The entry of a prefix list.
+fn prefix<'a>(kind: Kind, list: &'a str, words: &[&'a str]) -> Line<'a> {
+    let (sequence, rest) = match *words {
+        ["description", ..] => return Line::Ignored,
+        ["seq", number, ref rest @ ..] => (Some(number), rest),
+        ref rest => (None, rest),
+    };
+    let [action @ ("permit" | "deny"), prefix, ref lengths @ ..] = *rest else {
+        return Line::Bad(list, "it is not an entry: write seq 5 permit 192.0.2.0/24 le 32".to_owned());
+    };
+    let sequence = match sequence.map(str::parse).transpose() {
+        Ok(sequence) => sequence,
+        Err(_) => return Line::Bad(list, format!("its sequence number is not one: {:?}", shorten(words[1]))),
+    };
+    let is_all = prefix.ends_with("/0");
+    let most = if kind == Kind::PrefixList { "32" } else { "128" };
+    let is_length = |text: &str| text.parse::<u8>().is_ok_and(|length| length <= 128);
+    let range = match *lengths {
+        [] if is_all => Err(DEFAULT_ROUTE.to_owned()),
+        ["le", longest] if is_all && longest == most => Ok(()),
+        _ if is_all => {
+            Err(format!("it is about some routes and not about all addresses: write le {most} after it for all"))
+        }
+        [] => Ok(()),
+        ["le" | "ge" | "eq", length] if is_length(length) => Ok(()),
+        ["ge", shortest, "le", longest] if is_length(shortest) && is_length(longest) => Ok(()),
+        _ => Err(format!(
+            "{:?} is not known: write ge and le with lengths after the prefix",
+            shorten(&lengths.join(" "))
+        )),
+    };
+    let is_everything = is_all && range.is_ok();
+    let range = range.and_then(|()| prefix.parse::<IpRange>().map_err(|error| error.to_string()));
+    let range = match range {
+        Ok(range) if matches!(range, IpRange::V4(_)) != (kind == Kind::PrefixList) => {
+            Err("it is of the other family".to_owned())
+        }
+        range => range,
+    };
+    Line::Entry(Entry { list, rule: Some(Rule { kind, sequence, action, is_everything }), range })
+}
+
+/// The entry of an object group, with its number before it or not.
+fn member<'a>(list: &'a str, words: &[&'a str]) -> Line<'a> {
     let words = match words {
-        ["sequence", _, rest @ ..] | ["extended" | "standard", rest @ ..] => rest,
-        [number, rest @ ..] if number.bytes().all(|byte| byte.is_ascii_digit()) => rest,
+        [number, rest @ ..] if number.bytes().all(|byte| byte.is_ascii_digit()) && !rest.is_empty() => rest,
         words => words,
     };
-    let [action @ ("permit" | "deny"), rest @ ..] = words else { return None };
-    let (source, after) = match rest {
-        ["ip" | "ipv6", source @ ..] => split_address(source)?,
+    let range = match *words {
+        ["description" | "remark", ..] => return Line::Ignored,
+        ["group-object", _] => Err("it is another group: read that group, or write its addresses here".to_owned()),
+        ["network-object", "host", address] | ["host", address] => address::range(address),
+        ["network-object", "object", _] => Err("it is an object by its name: write its address here".to_owned()),
+        ["range", first, last] => address::range(&format!("{first}-{last}")),
+        ["network-object", address, mask] | [address, mask] if mask.parse::<Ipv4Addr>().is_ok() => {
+            masked(address, mask)
+        }
+        ["network-object", prefix] | [prefix] => address::range(prefix),
+        _ => Err("it is not an entry: write host 192.0.2.1, or 192.0.2.0 255.255.255.0".to_owned()),
+    };
+    Line::Entry(Entry { list, rule: None, range })
+}
+
+/// The entry of an access list, with its number before it or not.
+fn rule<'a>(kind: Kind, list: &'a str, words: &[&'a str]) -> Line<'a> {
+    let (sequence, words) = match *words {
+        ["sequence", number, ref rest @ ..] => (Some(number), rest),
+        ["extended" | "standard", ref rest @ ..] => (None, rest),
+        [number, ref rest @ ..] if number.bytes().all(|byte| byte.is_ascii_digit()) => (Some(number), rest),
+        ref words => (None, words),
+    };
+    let (action, rest) = match *words {
+        ["remark" | "description", ..] | ["statistics", "per-entry"] => return Line::Ignored,
+        [action @ ("permit" | "deny"), ref rest @ ..] => (action, rest),
+        _ => return Line::Bad(list, "it is not an entry: write deny ip 192.0.2.0 0.0.0.255 any".to_owned()),
+    };
+    let Ok(sequence) = sequence.map(str::parse).transpose() else {
+        return Line::Bad(list, "its sequence number is not one".to_owned());
+    };
+    let (range, is_everything) = match source(rest) {
+        Ok(Some(range)) => (Ok(range), false),
+        Ok(None) => (Err("it is about all addresses: remove it".to_owned()), true),
+        Err(why) => (Err(why), false),
+    };
+    Line::Entry(Entry { list, rule: Some(Rule { kind, sequence, action, is_everything }), range })
+}
+
+/// The source of a rule whose destination is any; `None` if the source is any too.
+fn source(words: &[&str]) -> Result<Option<IpRange>, String> {
+    const SOME: &str =
+        "it is only about some destinations or packets, and a list is about sources: the destination must be any";
+    let missing = || "the source is missing, as in 192.0.2.0 0.0.0.255".to_owned();
+    let (source, after) = match *words {
+        ["ip" | "ipv4" | "ipv6", ref rest @ ..] => {
+            let (source, after) = split_address(rest).ok_or_else(missing)?;
+            match *after {
+                ["any" | "any4" | "any6", ref after @ ..] => (source, after),
+                _ => return Err(SOME.to_owned()),
+            }
+        }
         [protocol, ..] if protocol.starts_with(|first: char| first.is_ascii_lowercase()) && !is_address(protocol) => {
-            let why =
-                format!("it is about {protocol} only, and a list is about addresses: only entries of ip are read");
-            return Some(Entry { list, action: Some(action), names: "deny", range: Err(why), is_everything: false });
+            let protocol = shorten(protocol);
+            return Err(format!(
+                "it is about {protocol:?} only, and a list is about addresses: only entries of ip are read"
+            ));
         }
-        source => {
-            let (source, after) = split_address(source)?;
-            // A standard list has no destination.
-            (source, if after.first() == Some(&"any") { &[] } else { after })
+        // A standard list has no destination.
+        ref words => split_address(words).ok_or_else(missing)?,
+    };
+    if !is_log(after) {
+        return Err(SOME.to_owned());
+    }
+    match *source {
+        ["host", address] => address::range(address).map(Some),
+        [address, mask] => masked(address, mask).map(Some),
+        ["any" | "any4" | "any6"] => Ok(None),
+        [range] => address::range(range).map(Some),
+        _ => Err(missing()),
+    }
+}
+
+/// Whether words are only about what is logged. `inactive`, or a time range, may come after it.
+fn is_log(words: &[&str]) -> bool {
+    const LEVELS: &[&str] = &[
+        "alerts",
+        "critical",
+        "debugging",
+        "emergencies",
+        "errors",
+        "informational",
+        "notifications",
+        "warnings",
+        "interval",
+        "disable",
+        "default",
+    ];
+    match words {
+        [] => true,
+        ["log" | "log-input", rest @ ..] => {
+            rest.iter().all(|word| LEVELS.contains(word) || word.bytes().all(|byte| byte.is_ascii_digit()))
         }
-    };
-    let after = match after {
-        ["any" | "any4" | "any6", rest @ ..] => rest,
-        rest => rest,
-    };
-    let is_everything = matches!(source, ["any" | "any4" | "any6"]);
-    let range = match (source, after) {
-        (_, [word, ..]) if !word.starts_with("log") => Err(
-            "it is only about some destinations or packets, and a list is about sources: the destination must be any"
-                .to_owned(),
-        ),
-        (["host", address], _) => address::range(address),
-        ([address, mask], _) => masked(address, mask),
-        (["any" | "any4" | "any6"], _) => Err("it is about all addresses: remove it".to_owned()),
-        ([range], _) => address::range(range),
-        _ => Err("the source is missing, as in 192.0.2.0 0.0.0.255".to_owned()),
-    };
-    Some(Entry { list, action: Some(action), names: "deny", range, is_everything })
+        _ => false,
+    }
 }
 
 /// Words such as `any`, which are not protocols.
@@ -241,7 +454,8 @@ fn split_address<'s, 'a>(words: &'s [&'a str]) -> Option<(&'s [&'a str], &'s [&'
 /// Reads an address with a wildcard as in IOS (`192.0.2.0 0.0.0.255`), or a netmask as in ASA (`192.0.2.0 255.255.255.0`). Both are masks,
 /// so it must be one of the two only: as the other one, it would have host bits set, or bits that are not together.
 fn masked(address: &str, mask: &str) -> Result<IpRange, String> {
-    let mask: Ipv4Addr = mask.parse().map_err(|_| format!("{mask:?} is neither a wildcard nor a netmask"))?;
+    let mask: Ipv4Addr =
+        mask.parse().map_err(|_| format!("{:?} is neither a wildcard nor a netmask", shorten(mask)))?;
     let as_mask = |mask: Ipv4Addr| {
         let length = address::netmask_length(mask)?;
         format!("{address}/{length}").parse::<IpRange>().ok()
@@ -253,7 +467,8 @@ fn masked(address: &str, mask: &str) -> Result<IpRange, String> {
             "{mask} means all addresses as a wildcard or one as a netmask, or the other way round: write host {address}, or a prefix"
         )),
         (None, None) => {
-            let error = address.parse::<Ipv4Addr>().err().map(|_| format!("{address:?} is not an IPv4 address"));
+            let error =
+                address.parse::<Ipv4Addr>().err().map(|_| format!("{:?} is not an IPv4 address", shorten(address)));
             Err(error.unwrap_or_else(|| {
                 format!("{mask} is neither a wildcard nor a netmask of {address}, which has other bits set")
             }))
@@ -292,7 +507,7 @@ mod tests {
             ipv6 prefix-list BLOCKED6 seq 5 permit 2001:db8::/32 le 128\nip prefix-list BLOCKED seq 100 deny 0.0.0.0/0 le 32\n";
         let expected = ["192.0.2.0/24", "198.51.100.7", "203.0.113.0/24", "2001:db8::/32"];
         assert_entries(&entries(Format::Cisco, file), &expected);
-        assert_entries(&entries_with(Format::Cisco, file, &[("list", "blocked6")]).unwrap(), &["2001:db8::/32"]);
+        assert_entries(&entries_with(Format::Cisco, file, &[("list", "BLOCKED6")]).unwrap(), &["2001:db8::/32"]);
 
         let file = "ip prefix-list A seq 5 deny 192.0.2.0/25\nip prefix-list A seq 10 permit 192.0.2.0/24 le 32\nip prefix-list A seq 15 permit 0.0.0.0/0\n";
         assert_entries(
@@ -304,7 +519,7 @@ mod tests {
             ],
         );
         assert_entries(&entries_with(Format::Cisco, file, &[("action", "deny")]).unwrap(), &["192.0.2.0/25"]);
-        assert_entries(&entries(Format::Cisco, "ip prefix-list A permit 0.0.0.0/0 le 32"), &["0.0.0.0/0"]);
+        assert_entries(&entries(Format::Cisco, "ip prefix-list A permit 0.0.0.0/0 le 32\n"), &["0.0.0.0/0"]);
     }
 
     #[test]
@@ -333,7 +548,7 @@ mod tests {
             ],
         );
         assert_entries(
-            &entries_with(Format::Cisco, file, &[("list", "named")]).unwrap(),
+            &entries_with(Format::Cisco, file, &[("list", "NAMED")]).unwrap(),
             &["203.0.113.0/25", "203.0.113.200"],
         );
     }
@@ -346,7 +561,7 @@ mod tests {
         assert_entries(
             &entries(Format::Cisco, file),
             &[
-                "line 1: ... it is about tcp only",
+                "line 1: ... it is about \"tcp\" only",
                 "line 2: ... the destination must be any",
                 "line 3: ... it is an exception from the entries with deny",
                 "line 4: ... all addresses",
@@ -355,6 +570,95 @@ mod tests {
                 "line 7: ... not an IP address",
             ],
         );
+    }
+
+    #[test]
+    fn entries_after_one_of_all_addresses_are_bad() {
+        let file = "access-list 10 permit any\naccess-list 10 deny 192.0.2.0 0.0.0.255\naccess-list 11 deny host 192.0.2.1\n\
+            ip access-list extended A\n permit ip any any\n deny ip host 192.0.2.2 any\n\
+            ip prefix-list P seq 10 permit 192.0.3.0/24 le 32\nip prefix-list P seq 20 deny 0.0.0.0/0 le 32\nip prefix-list P permit 192.0.4.0/24\n\
+            ip prefix-list P seq 15 permit 192.0.5.0/24\nipv6 prefix-list P deny ::/0 le 128\nipv6 prefix-list P permit 2001:db8::/32\n\
+            ip prefix-list P seq 1 deny 0.0.0.0/0 le 32\n";
+        let dead = "it is not reached, because entry";
+        assert_entries(
+            &entries(Format::Cisco, file),
+            &[
+                &format!("line 2: ... {dead} 10 is a permit of all"),
+                "192.0.2.1",
+                &format!("line 6: ... {dead} 10 is a permit of all"),
+                "192.0.3.0/24",
+                &format!("line 9: ... {dead} 20 is a deny of all"),
+                "192.0.5.0/24",
+                &format!("line 12: ... {dead} 5 is a deny of all"),
+                "line 13: ... entries after it were read, such as 15",
+            ],
+        );
+    }
+
+    #[test]
+    fn only_what_is_about_all_addresses_may_be_left_out() {
+        let file = "access-list 101 deny ip host 192.0.2.1 any\naccess-list 101 permit ip any host 10.0.0.1\naccess-list 101 permit tcp any any\n\
+            access-list 101 permit ip any any inactive\naccess-list 101 permit ip any any log\n\
+            ip prefix-list A deny 0.0.0.0/0 ge 8\nip prefix-list A deny 0.0.0.0/0 le 24\nip prefix-list A permit 0.0.0.0/0 ge 32\n\
+            ip prefix-list A permit 0.0.0.0/0 le 32 ge 8\nip prefix-list A permit 192.0.2.0/24 foo\nipv6 prefix-list A permit ::/0 le 32\n\
+            ipv6 prefix-list A permit 192.0.2.0/24\n";
+        let exception = "it is an exception";
+        assert_entries(
+            &entries(Format::Cisco, file),
+            &[
+                "192.0.2.1",
+                &format!("line 2: ... {exception}"),
+                &format!("line 3: ... {exception}"),
+                &format!("line 4: ... {exception}"),
+                &format!("line 6: ... {exception}"),
+                &format!("line 7: ... {exception}"),
+                "line 8: ... it is about some routes",
+                "line 9: ... it is about some routes",
+                "line 10: ... \"foo\" is not known",
+                "line 11: ... it is about some routes",
+                "line 12: ... the other family",
+            ],
+        );
+    }
+
+    #[test]
+    fn no_line_of_a_list_is_passed_over_in_silence() {
+        let file = "no ip prefix-list A\nno access-list 10\nno ip access-list extended B\nip prefix-list A seq 5\naccess-list 10 dynamic x\n\
+            access-list 10 deny 192.0.2.1 log inactive\naccess-list 10 deny 192.0.2.1 time-range night\naccess-list 10 deny host\n\
+            ip access-list extended B\n no deny ip host 192.0.2.1 any\n no 10\n evaluate x\n deny ip host 192.0.2.1\n\
+            object-group network G\n 10.0.0.0 /8\n no host 192.0.2.2\n foo\n host 192.0.2.3\n10.0.0.0 /8\n\
+            object-group fqdn F\ninterface x\n no shutdown\n ip address 10.0.0.1 255.255.255.0\n";
+        let removes = "it takes something out";
+        assert_entries(
+            &entries(Format::Cisco, file),
+            &[
+                &format!("line 1: ... {removes}"),
+                &format!("line 2: ... {removes}"),
+                &format!("line 3: ... {removes}"),
+                "line 4: ... not an entry",
+                "line 5: ... not an entry",
+                "line 6: ... only about some",
+                "line 7: ... only about some",
+                "line 8: ... source is missing",
+                &format!("line 10: ... {removes}"),
+                &format!("line 11: ... {removes}"),
+                "line 12: ... not an entry",
+                "line 13: ... the destination must be any",
+                "line 15: ... not an entry",
+                &format!("line 16: ... {removes}"),
+                "line 17: ... is not",
+                "192.0.2.3",
+                "line 19: ... not an entry",
+                "line 20: ... this kind of group is not known",
+            ],
+        );
+        assert_entries(&entries_with(Format::Cisco, file, &[("list", "G")]).unwrap()[3..4], &["192.0.2.3"]);
+    }
+
+    #[test]
+    fn groups_of_nx_os_are_read() {
+        let file = "object-group ip address G\n  10 host 192.0.2.1\n  20 192.0.3.0/24\n  30 192.0.4.0 0.0.0.255\nip access-list N\n  statistics per-entry\n  10 deny ip 192.0.5.0/24 any\n";
+        assert_entries(&entries(Format::Cisco, file), &["192.0.2.1", "192.0.3.0/24", "192.0.4.0/24", "192.0.5.0/24"]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::about::About;
 use crate::elements::{DOCUMENT, Spot, each_element, each_inner, first_byte, has_keys, is_value, without_position};
 use crate::error::{BadEntry, ReadError};
 use crate::input::{document, head_lines};
-use crate::records::{Record, RecordError, Records};
+use crate::records::{Next, Record, RecordError, Records};
 use crate::{EachEntry, Format, ReadOptions, Wanted, WriteOptions, address};
 
 pub(crate) const ABOUT: About = About {
@@ -170,7 +170,8 @@ impl Columns {
             reason: None,
             scenario: text(self.scenario),
             scope,
-            simulated: text(self.simulated).map(|simulated| simulated == "true"),
+            simulated: text(self.simulated)
+                .map(|text| ["true", "t", "1"].iter().any(|yes| text.eq_ignore_ascii_case(yes))),
             kind: text(self.kind),
             value,
         }
@@ -188,16 +189,26 @@ fn read_csv(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry
         RecordError::Io(error) => ReadError::Io(error),
         error => not_this(&error.to_string()),
     };
-    records.next().map_err(failed)?;
+    let lines = match records.next().map_err(failed)? {
+        Next::Record(line) => line,
+        Next::Bad(bad) => return Err(not_this(&bad.to_string())),
+        Next::End => 0,
+    };
     let columns = Columns::of(&records.record)?;
-    while let Some(line) = records.next().map_err(failed)? {
-        let bad = |_: &str, value: &str, why: String| BadEntry::in_line(line, value, why);
-        let entry = columns.decision(&records.record).block(options, bad);
+    records.after_header(records.record.len(), lines);
+    loop {
+        let entry = match records.next().map_err(failed)? {
+            Next::Record(line) => {
+                let bad = |_: &str, value: &str, why: String| BadEntry::in_line(line, value, why);
+                columns.decision(&records.record).block(options, bad)
+            }
+            Next::Bad(bad) => Err(bad),
+            Next::End => return Ok(()),
+        };
         if !entry.transpose().is_none_or(&mut *each) {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 fn not_this(why: &str) -> ReadError {
@@ -479,6 +490,20 @@ mod tests {
         for (read, start) in read.iter().zip(starts) {
             assert!(read.starts_with(start), "{read}");
         }
+    }
+
+    #[test]
+    fn no_row_of_csv_is_hidden() {
+        let csv = "value,duration\n192.0.2.1,1h\r192.0.2.9,1h\n192.0.2.2\n#192.0.2.3,1h\n192.0.2.4,1h\n";
+        let read = bans(csv);
+        assert_eq!(read.len(), 4, "{read:?}");
+        assert!(
+            read[0].contains("carriage return") && read[1].contains("it has 1 column") && read[2].contains("# begins"),
+            "{read:?}"
+        );
+        assert!(
+            read_all(Format::Crowdsec, "value,duration\n192.0.2.1,\"1h\n192.0.2.2,1h\n", &Wanted::default()).is_err()
+        );
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! Comma-separated values with a header: exports of databases and SIEMs, and abuse.ch's feeds, whose header may be a comment.
 //!
+//! All of a file is either read, or said to be bad: each record must have as many columns as the header, comments after the header have
+//! one column, and a file that ends inside quotes is refused. A block ends at the earliest time that its columns say.
+//!
 //! It is written as `first,last,until`.
 
 use std::io::{self, BufRead, Read, Write};
+use std::time::Duration;
 
 use edgefold::{Block, LogTime, Until};
 use edgefold_table::shorten;
@@ -10,10 +14,10 @@ use edgefold_table::shorten;
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
 use crate::input::head_lines;
-use crate::records::{MAX_RECORD_BYTES, Record, RecordError, Records};
-use crate::{EachEntry, Format, ReadOptions, WriteOptions, address};
+use crate::records::{MAX_RECORD_BYTES, Next, Record, RecordError, Records};
+use crate::{EachEntry, Format, ReadOptions, WriteOptions, address, ends};
 
-pub(crate) const CSV: About = About {
+pub(crate) const ABOUT: About = About {
     name: "csv",
     describe: "comma-separated values with a header",
     read: Some(read),
@@ -56,53 +60,151 @@ const ENDS_NAMES: &[(&str, &str)] = &[
     ("range_start", "range_end"),
     ("ip_from", "ip_to"),
 ];
-/// The usual names of the column with the end of the block.
-const UNTIL_NAMES: &[&str] = &["until", "expires", "expires_at", "expiration"];
+/// The usual names of a column with the length or the netmask of the block whose first address is in the column of ranges.
+const LENGTH_NAMES: &[&str] = &[
+    "netmask",
+    "mask",
+    "subnet_mask",
+    "subnetmask",
+    "network_mask",
+    "prefix_length",
+    "prefixlength",
+    "prefix_len",
+    "prefixlen",
+    "masklen",
+    "mask_length",
+    "cidr_length",
+    "cidr_prefix",
+];
+/// The usual names of columns with the end of the block, as RFC 3339.
+const UNTIL_NAMES: &[&str] = &[
+    "until",
+    "expires",
+    "expires_at",
+    "expiration",
+    "expiration_date",
+    "expiry",
+    "expiry_date",
+    "expire",
+    "valid_until",
+    "valid_to",
+    "end_time",
+    "end_date",
+];
+/// The usual names of columns with the seconds that the block lasts.
+const TTL_NAMES: &[&str] = &["ttl", "ttl_seconds", "timeout"];
 
 /// Where the columns are.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 struct Columns {
     first: usize,
     /// `None` if the first has whole ranges.
     last: Option<usize>,
-    until: Option<usize>,
+    /// The length or the netmask of the block that begins with the first address.
+    length: Option<usize>,
+    untils: Vec<usize>,
+    ttls: Vec<usize>,
 }
 
 impl Columns {
-    /// Those of a header; `None` if it does not have them.
-    fn find(header: &Record, asked: &[String]) -> Option<Self> {
-        let find = |name: &str| header.iter().position(|column| clean(column).eq_ignore_ascii_case(name));
-        let until = UNTIL_NAMES.iter().find_map(|name| find(name));
-        let (first, last) = match asked {
-            [] => {
-                // Columns called start and end may as well be times, if there is another one with addresses.
-                let range = RANGE_NAMES.iter().find_map(|name| Some((find(name)?, None)));
-                range.or_else(|| ENDS_NAMES.iter().find_map(|(first, last)| Some((find(first)?, Some(find(last)?)))))?
-            }
-            [range] => (find(range)?, None),
-            [first, last] => (find(first)?, Some(find(last)?)),
-            _ => return None,
+    /// Those of a header.
+    ///
+    /// # Errors
+    /// Which columns are missing, or may be meant.
+    fn find(header: &Record, asked: &[String]) -> Result<Self, String> {
+        let column = |name: &str| column(header, name);
+        let all = |names: &[&str]| -> Result<Vec<usize>, String> {
+            let found: Result<Vec<_>, _> = names.iter().map(|name| column(name)).collect();
+            Ok(found?.into_iter().flatten().collect())
         };
-        Some(Self { first, last, until })
+        let missing = || no_columns(header, asked);
+        let (first, last) = match asked {
+            [] => match all(RANGE_NAMES)?[..] {
+                [range] => (range, None),
+                // Columns called start and end may as well be times, if there is another one with addresses.
+                [] => {
+                    let ends = ENDS_NAMES.iter().map(|(first, last)| Ok((column(first)?, column(last)?)));
+                    let ends: Result<Vec<_>, String> = ends.collect();
+                    let both = ends?.into_iter().find_map(|(first, last)| Some((first?, last?)));
+                    let (first, last) = both.ok_or_else(missing)?;
+                    (first, Some(last))
+                }
+                [one, other, ..] => {
+                    let [one, other] =
+                        [one, other].map(|column| shorten(clean(header.get(column).unwrap_or_default())));
+                    return Err(format!(
+                        "the ranges may be in column {one:?} or {other:?}: name the one that has them"
+                    ));
+                }
+            },
+            [range] => (column(range)?.ok_or_else(missing)?, None),
+            [first, last] => (column(first)?.ok_or_else(missing)?, Some(column(last)?.ok_or_else(missing)?)),
+            _ => return Err(missing()),
+        };
+        let length = match all(LENGTH_NAMES)?[..] {
+            [length] if last.is_none() && length != first => Some(length),
+            [_, _, ..] if last.is_none() => {
+                return Err(
+                    "several columns may have the length of the block: name one column with whole ranges".to_owned()
+                );
+            }
+            _ => None,
+        };
+        Ok(Self { first, last, length, untils: all(UNTIL_NAMES)?, ttls: all(TTL_NAMES)? })
     }
 
-    fn block(self, record: &Record) -> Result<Block, String> {
+    fn block(&self, record: &Record, now: LogTime) -> Result<Block, String> {
         let cell = |column: usize| clean(record.get(column).unwrap_or_default());
-        let range = match self.last.map(cell) {
-            None => address::range(cell(self.first))?,
-            Some(last) => format!("{}-{last}", cell(self.first)).parse().map_err(readable)?,
+        let first = cell(self.first);
+        let range = match (self.last.map(cell), self.length.map(cell)) {
+            (Some(last), _) => format!("{first}-{last}").parse().map_err(readable)?,
+            (None, None | Some("")) => address::range(first)?,
+            (None, Some(length)) => {
+                let address = first.split_once('/').map_or(first, |(address, _)| address);
+                let range = address::range(&format!("{address}/{length}"))?;
+                if address != first && address::range(first)? != range {
+                    return Err(format!(
+                        "it has two lengths, of which {:?} is the other: write one, or the same twice",
+                        shorten(length)
+                    ));
+                }
+                range
+            }
         };
-        let until = match self.until.map(cell) {
-            None | Some("" | "forever" | "never") => Until::FOREVER,
-            Some(until) => LogTime::parse(until).map_err(readable)?.into(),
-        };
+        let mut until = Until::FOREVER;
+        for text in self.untils.iter().map(|column| cell(*column)) {
+            if !matches!(text, "" | "forever" | "never") {
+                until = until.min(LogTime::parse(text).map_err(readable)?.into());
+            }
+        }
+        for text in self.ttls.iter().map(|column| cell(*column)).filter(|text| !text.is_empty()) {
+            let seconds = text.parse::<u64>().ok().filter(|seconds| *seconds > 0);
+            let text = shorten(text);
+            let why =
+                || format!("{text:?} is not a number of seconds from 1: leave it empty for a block without an end");
+            until = until.min(ends::after(now, Duration::from_secs(seconds.ok_or_else(why)?)));
+        }
         Ok(Block { range, until })
     }
 
     /// What an error shows of a record.
-    fn text(self, record: &Record) -> String {
-        let columns = [Some(self.first), self.last, self.until].into_iter().flatten();
+    fn text(&self, record: &Record) -> String {
+        let columns = [Some(self.first), self.last, self.length].into_iter().flatten();
+        let columns = columns.chain(self.untils.iter().copied()).chain(self.ttls.iter().copied());
         columns.map(|column| clean(record.get(column).unwrap_or_default())).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// The column with this name, if there is one.
+///
+/// # Errors
+/// There are several.
+fn column(header: &Record, name: &str) -> Result<Option<usize>, String> {
+    let is_named = |(number, column): (usize, &str)| clean(column).eq_ignore_ascii_case(name).then_some(number);
+    let mut found = header.iter().enumerate().filter_map(is_named);
+    match (found.next(), found.next()) {
+        (Some(_), Some(_)) => Err(format!("several columns are called {:?}", shorten(name))),
+        (column, _) => Ok(column),
     }
 }
 
@@ -119,7 +221,12 @@ fn clean(value: &str) -> &str {
 
 fn looks_like(head: &[u8]) -> bool {
     let header = header_of(head_lines(head).map(str::to_owned).map(Ok)).ok();
-    header.is_some_and(|header| Columns::find(&header.record, &[]).is_some())
+    header.is_some_and(|header| {
+        let names = ENDS_NAMES.iter().map(|(first, last)| vec![*first, *last]);
+        let mut names = names.chain(RANGE_NAMES.iter().map(|name| vec![*name]));
+        let has = |name: &str| header.record.iter().any(|column| clean(column).eq_ignore_ascii_case(name));
+        names.any(|names| names.into_iter().all(has))
+    })
 }
 
 /// What is before the first record.
@@ -172,7 +279,7 @@ fn split(line: &str) -> (Record, u8) {
     let mut input = line.as_bytes();
     let mut records = Records::new(&mut input, delimiter);
     // A line that cannot be split has no columns.
-    let is_record = matches!(records.next(), Ok(Some(_)));
+    let is_record = matches!(records.next(), Ok(Next::Record(_)));
     (if is_record { records.record } else { Record::default() }, delimiter)
 }
 
@@ -189,9 +296,11 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
                 Ok(0) => None,
                 Ok(read) => {
                     bytes += read as u64;
-                    let line = String::from_utf8(line).map_err(|_| io::ErrorKind::InvalidData.into());
-                    let line = line.map(|line| line.trim_start_matches('\u{feff}').to_owned());
-                    Some(if bytes > MAX_COMMENT_BYTES { Err(io::ErrorKind::FileTooLarge.into()) } else { line })
+                    Some(match String::from_utf8(line) {
+                        _ if bytes > MAX_COMMENT_BYTES => Err(io::ErrorKind::FileTooLarge.into()),
+                        Ok(line) if !line.trim_end().contains('\r') => Ok(line),
+                        _ => Err(io::ErrorKind::InvalidData.into()),
+                    })
                 }
                 Err(error) => Some(Err(error)),
             }
@@ -199,7 +308,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
         header_of(std::iter::from_fn(next_line))
     };
     let header = header.map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => not("its header is not UTF-8".to_owned()),
+        io::ErrorKind::InvalidData => not("its header is not UTF-8, or has a carriage return inside".to_owned()),
         io::ErrorKind::FileTooLarge => {
             not(format!("it has more than {MAX_COMMENT_BYTES} bytes of comments before its header"))
         }
@@ -208,12 +317,11 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
     if header.record.len() == 0 {
         return Ok(());
     }
-    let columns = Columns::find(&header.record, &options.columns).ok_or_else(|| not(no_columns(&header, options)))?;
+    let columns = Columns::find(&header.record, &options.columns).map_err(not)?;
     let mut wanted = Vec::new();
     for name in options.wanted.names() {
-        let column = header.record.iter().position(|column| clean(column).eq_ignore_ascii_case(name));
         let missing = || ReadError::NoField { format: Format::Csv, field: name.to_owned() };
-        wanted.push((name.to_owned(), column.ok_or_else(missing)?));
+        wanted.push((name, column(&header.record, name).map_err(not)?.ok_or_else(missing)?));
     }
 
     // The first record is read again, if it was read to find the header.
@@ -221,36 +329,43 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
     let first = header.first.unwrap_or_default().into_bytes();
     let mut input = first.as_slice().chain(input);
     let mut records = Records::new(&mut input, header.delimiter);
-    records.skip_lines(lines_before);
+    records.after_header(header.record.len(), lines_before);
     loop {
-        let line = match records.next() {
-            Ok(Some(line)) => line,
-            Ok(None) => return Ok(()),
+        let entry = match records.next() {
+            Ok(Next::Record(line)) => {
+                let record = &records.record;
+                let has = |name: &str, value: &str| {
+                    let column = wanted.iter().find(|(wanted, _)| *wanted == name).map(|(_, column)| *column);
+                    let cell = column.and_then(|column| record.get(column));
+                    cell.is_some_and(|cell| clean(cell).eq_ignore_ascii_case(value))
+                };
+                if !options.wanted.matches(has) {
+                    continue;
+                }
+                let block = columns.block(record, options.now);
+                block.map_err(|why| BadEntry::in_line(line, &columns.text(record), why))
+            }
+            Ok(Next::Bad(bad)) => Err(bad),
+            Ok(Next::End) => return Ok(()),
             Err(RecordError::Io(error)) => return Err(error.into()),
             Err(error) => return Err(not(error.to_string())),
         };
-        let record = &records.record;
-        let has = |name: &str, value: &str| {
-            let column = wanted.iter().find(|(wanted, _)| wanted == name).map(|(_, column)| *column);
-            let cell = column.and_then(|column| record.get(column));
-            cell.is_some_and(|cell| clean(cell).eq_ignore_ascii_case(value))
-        };
-        if options.wanted.matches(has) {
-            let block = columns.block(record);
-            if !each(block.map_err(|why| BadEntry::in_line(line, &columns.text(record), why))) {
-                return Ok(());
-            }
+        if !each(entry) {
+            return Ok(());
         }
     }
 }
 
-fn no_columns(header: &Header, options: &ReadOptions) -> String {
-    let found = header.record.iter().take(32).map(clean).collect::<Vec<_>>().join(", ");
-    let found = found.chars().take(500).collect::<String>();
-    match options.columns.as_slice() {
+/// Why a header does not have the columns that are needed.
+fn no_columns(header: &Record, asked: &[String]) -> String {
+    let listed = |names: &mut dyn Iterator<Item = &str>| {
+        names.map(|name| format!("{:?}", shorten(name))).collect::<Vec<_>>().join(", ")
+    };
+    let found = listed(&mut header.iter().take(32).map(clean)).chars().take(500).collect::<String>();
+    match asked {
         [] => format!("no column has a usual name such as {}: it has {found}", RANGE_NAMES.join(", ")),
         [_] | [_, _] => {
-            let asked = options.columns.iter().map(|name| shorten(name)).collect::<Vec<_>>().join(", ");
+            let asked = listed(&mut asked.iter().map(String::as_str));
             format!("it does not have the columns {asked}: it has {found}")
         }
         more => {
@@ -302,7 +417,7 @@ mod tests {
 
     #[test]
     fn the_feeds_of_abuse_ch_are_read() {
-        // Feodo Tracker, whose header is no comment.
+        // Feodo Tracker, whose header is not a comment.
         let feodo = "################\n# Feodo, a list (CSV) #\n################\n#\n\
             \"first_seen_utc\",\"dst_ip\",\"dst_port\"\n\"2026-11-01 00:00:00\",\"192.0.2.1\",\"443\"\n# END 1 entries\n";
         // SSLBL, whose header is one.
@@ -322,7 +437,11 @@ mod tests {
         assert_entries(&entries_of_columns(file, &["C"]).unwrap(), &["2001:db8::/32"]);
         assert_entries(&entries_of_columns(file, &["a", "b"]).unwrap(), &["192.0.2.1-192.0.2.9"]);
         let error = |columns: &[&str]| entries_of_columns(file, columns).unwrap_err().to_string();
-        assert!(error(&["d"]).contains("does not have the columns d: it has a, b, c"), "{}", error(&["d"]));
+        assert!(
+            error(&["d"]).contains("does not have the columns \"d\": it has \"a\", \"b\", \"c\""),
+            "{}",
+            error(&["d"])
+        );
         assert!(error(&[]).contains("no column has a usual name"), "{}", error(&[]));
         assert!(error(&["a", "b", "c"]).contains("3 columns were named"));
     }
@@ -359,12 +478,86 @@ mod tests {
                 "192.0.2.1",
                 "line 5: \"host\": ... not an IP address",
                 "line 7: \"\": ... missing",
-                "line 9: \"192.0.2.7/24\": ... host bits",
-                "192.0.2.2",
+                "line 9: ... it has 1 column, and the header has 2",
+                "line 10: ... it has 4 columns, and the header has 2",
             ],
         );
         let file = "# Firstseen,DstIP\n1,192.0.2.1\n2,host\n";
         assert_entries(&entries(Format::Csv, file), &["192.0.2.1", "line 3: \"host\": ... not an IP address"]);
+    }
+
+    #[test]
+    fn no_row_is_hidden() {
+        // A carriage return ends no record, and the rest of its line is not lost.
+        let file = "ip,b\n192.0.2.1,x\r192.0.2.9,y\n192.0.2.2,x\r\n# a\r192.0.2.8,y\n";
+        let bad = "carriage return";
+        let expected = [&format!("line 2: ... {bad}"), "192.0.2.2", &format!("line 4: ... {bad}")];
+        assert_entries(&entries(Format::Csv, file), &expected);
+        assert_entries(&entries(Format::Csv, "ip\n192.0.2.1\r192.0.2.9\n"), &["line 2: ... carriage return"]);
+        assert!(entries_with(Format::Csv, "# ip\r192.0.2.9\nip\n192.0.2.1\n", &[]).is_err());
+        assert!(entries_with(Format::Csv, "ip\r192.0.2.9\n192.0.2.1\n", &[]).is_err());
+        // Quotes that swallow the rest.
+        for file in ["ip,b\n192.0.2.1,1\n192.0.2.2,\"x\n192.0.2.3,1\n", "ip,b\n192.0.2.1,\"x", "ip,b\n192.0.2.1,\"x\n"]
+        {
+            let error = entries_with(Format::Csv, file, &[]).unwrap_err().to_string();
+            assert!(error.contains("ends inside the quotes"), "{error}");
+        }
+        assert_entries(&entries(Format::Csv, "ip,b\n192.0.2.1,\"x\""), &["192.0.2.1"]);
+        // A comment with columns.
+        let file = "ip,b\n#192.0.2.1,1\n192.0.2.2,1\n# END 1 entries\n";
+        assert_entries(
+            &entries(Format::Csv, file),
+            &["line 2: ... # begins a comment only before the header", "192.0.2.2"],
+        );
+        // A file that is cut off.
+        assert_entries(&entries(Format::Csv, "ip\n192.0.2.1\n128.0.0.0/2"), &["192.0.2.1", "line 3: ... cut off"]);
+        assert_entries(
+            &entries(Format::Csv, "first,last,until\n0.0.0.0,255.255.255.255"),
+            &["line 2: ... it has 2 columns"],
+        );
+    }
+
+    #[test]
+    fn a_length_in_a_column_of_its_own_is_combined() {
+        let file = "network,netmask\n192.0.2.0,255.255.255.0\n192.0.3.0,\n192.0.4.0/24,255.255.255.0\n192.0.4.0/24,255.255.0.0\n10.0.0.1,255.0.0.0\n";
+        assert_entries(
+            &entries(Format::Csv, file),
+            &["192.0.2.0/24", "192.0.3.0", "192.0.4.0/24", "line 5: ... host bits", "line 6: ... host bits"],
+        );
+        let file = "ip,prefix_length\n192.0.2.0,24\n192.0.0.0/24,16\n2001:db8::,32\n192.0.2.1-192.0.2.9,24\n";
+        let expected = ["192.0.2.0/24", "line 3: ... two lengths", "2001:db8::/32", "line 5: ... is not"];
+        assert_entries(&entries(Format::Csv, file), &expected);
+    }
+
+    #[test]
+    fn columns_that_could_be_meant_are_refused() {
+        let error = |file: &str| entries_with(Format::Csv, file, &[]).unwrap_err().to_string();
+        let several = error("ip,asn,network\n192.0.2.1,1,192.0.0.0/16\n");
+        assert!(several.contains("may be in column \"network\" or \"ip\""), "{several}");
+        let twice = error("ip,IP\n192.0.2.1,192.0.2.2\n");
+        assert!(twice.contains("several columns are called \"ip\""), "{twice}");
+        let escaped = error("a\u{1b}[2Jb,c\n1,2\n");
+        assert!(escaped.contains("\\u{1b}[2Jb") && !escaped.contains('\u{1b}'), "{escaped}");
+    }
+
+    #[test]
+    fn a_block_ends_when_any_column_says() {
+        for name in ["expires", "expiry", "valid_until", "end_time"] {
+            let file = format!("ip,{name}\n192.0.2.1,2026-12-01T00:00:00Z\n192.0.2.2,1790000000\n");
+            let expected = ["192.0.2.1 until 2026-12-01T00:00:00Z", "line 3: ... is not a time: write RFC 3339"];
+            assert_entries(&entries(Format::Csv, file), &expected);
+        }
+        let file = "ip,ttl,until\n192.0.2.1,60,2026-12-01T00:00:00Z\n192.0.2.2,,\n192.0.2.3,0,\n192.0.2.4,1h,\n192.0.2.5,99999999,2026-12-01T00:00:00Z\n";
+        assert_entries(
+            &entries(Format::Csv, file),
+            &[
+                "192.0.2.1 until 2026-11-26T12:01:00Z",
+                "192.0.2.2",
+                "line 4: ... \"0\" is not a number of seconds",
+                "line 5: ... \"1h\" is not a number of seconds",
+                "192.0.2.5 until 2026-12-01T00:00:00Z",
+            ],
+        );
     }
 
     #[test]

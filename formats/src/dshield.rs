@@ -6,10 +6,10 @@ use edgefold::{Block, Until};
 
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
-use crate::input::{each_line, head_lines};
+use crate::input::{LastLine, each_line, head_lines};
 use crate::{EachEntry, ReadOptions};
 
-pub(crate) const DSHIELD: About = About {
+pub(crate) const ABOUT: About = About {
     name: "dshield",
     describe: "DShield's block.txt",
     read: Some(read),
@@ -24,7 +24,7 @@ fn is_header(line: &str) -> bool {
 }
 
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
-    each_line(input, |number, line| {
+    each_line(input, LastLine::MayBeOpen, |number, line| {
         let line = match line {
             Ok(line) => line,
             Err(bad) => return each(Err(bad)),
@@ -34,7 +34,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
         }
         let columns: Vec<_> = line.splitn(8, '\t').map(str::trim).collect();
         let is_wanted = |name: &str, value: &str| {
-            let column = DSHIELD.fields.iter().position(|field| *field == name);
+            let column = ABOUT.fields.iter().position(|field| *field == name);
             let cell = column.and_then(|column| columns.get(column + 2));
             cell.is_some_and(|cell| cell.eq_ignore_ascii_case(value))
         };

@@ -11,7 +11,7 @@ use edgefold_table::shorten;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::error::{BadEntry, Place, ReadError};
+use crate::error::{BadEntry, Place, ReadError, printable};
 use crate::{Format, MAX_DOCUMENT_BYTES};
 
 /// The name, in a list of arrays, of the one that the document itself is.
@@ -63,7 +63,6 @@ pub(crate) fn each_element(
     arrays: &[&str],
     each: &mut EachElement<'_>,
 ) -> Result<(), ReadError> {
-    first_byte(input)?;
     let budget = Budget::new(MAX_DOCUMENT_BYTES);
     let reader = BufReader::with_capacity(BUFFER_BYTES, budget.limit(input));
     let mut walk = Walk { each, budget: Some(&budget), found: false, stopped: false };
@@ -87,10 +86,8 @@ pub(crate) fn each_inner(text: &str, array: &str, each: &mut EachElement<'_>) ->
     if walk.stopped { Ok(false) } else { result.map(|()| true) }
 }
 
-/// Skips a byte order mark and blanks, and returns the byte after them without consuming it.
+/// Skips blanks, and returns the byte after them without consuming it.
 pub(crate) fn first_byte(input: &mut dyn BufRead) -> Result<Option<u8>, ReadError> {
-    let mark = if input.fill_buf()?.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-    input.consume(mark);
     loop {
         let buffer = input.fill_buf()?;
         let blanks = buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
@@ -104,24 +101,20 @@ pub(crate) fn first_byte(input: &mut dyn BufRead) -> Result<Option<u8>, ReadErro
 
 /// What is wrong with an element. The position is left out, because it counts from the element's start.
 pub(crate) fn without_position(error: &serde_json::Error) -> String {
-    let text = error.to_string();
+    let text = printable(&error.to_string());
     text.rsplit_once(" at line ").map_or(text.clone(), |(why, _)| why.to_owned())
 }
 
 /// Whether a text that may be cut off begins like a JSON array.
 pub(crate) fn is_array(head: &[u8]) -> bool {
-    without_mark(head).starts_with(b"[")
+    head.trim_ascii_start().starts_with(b"[")
 }
 
 /// Whether a text that may be cut off begins like a JSON object or array, and has all of these keys.
 pub(crate) fn has_keys(head: &[u8], keys: &[&str]) -> bool {
-    let head = without_mark(head);
+    let head = head.trim_ascii_start();
     let text = String::from_utf8_lossy(head);
     matches!(head.first(), Some(b'{' | b'[')) && keys.iter().all(|key| has_key(&text, key))
-}
-
-fn without_mark(head: &[u8]) -> &[u8] {
-    head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start()
 }
 
 /// A quote within a string is escaped, so a key is found only where it is one.
@@ -301,10 +294,7 @@ mod tests {
 
     #[test]
     fn the_elements_of_the_arrays_are_found_with_their_paths() {
-        assert_eq!(
-            elements("\u{feff} [1, {\"a\": [2]}]", &[DOCUMENT]),
-            Ok(vec!["[0]=1".into(), "[1]={\"a\": [2]}".into()])
-        );
+        assert_eq!(elements(" [1, {\"a\": [2]}]", &[DOCUMENT]), Ok(vec!["[0]=1".into(), "[1]={\"a\": [2]}".into()]));
         let text = r#"{"a": [1], "b": {"a": [2]}, "c": [3, "x"], "d": null}"#;
         assert_eq!(elements(text, &["a", "c"]), Ok(vec!["a[0]=1".into(), "c[0]=3".into(), "c[1]=\"x\"".into()]));
         assert_eq!(elements(text, &["d"]), Ok(vec![]));
@@ -326,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_no_stack_overflow() {
+    fn deep_nesting_does_not_overflow_the_stack() {
         let deep = format!("[{}{}]", "[".repeat(1 << 20), "]".repeat(1 << 20));
         assert_eq!(elements(&deep, &[DOCUMENT]).map(|elements| elements.len()), Ok(1));
         let deep = format!("{{\"x\": {}{}, \"a\": [1]}}", "[".repeat(1 << 20), "]".repeat(1 << 20));

@@ -1,4 +1,4 @@
-//! Ends that a file gives as the time that is left, from the moment at which it is read or written.
+//! Ends that a file states as the time that is left, from the moment at which it is read or written.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ pub(crate) fn after(now: LogTime, left: Duration) -> Until {
 /// The whole seconds that are left, at most `most`; `None` for what has no end.
 ///
 /// They are rounded up, so that nothing ends early, and nothing gets the 0 that many programs read as forever. What lasts longer than a
-/// program can count ends after `most` seconds: a list is written again long before, and a copy that nobody replaces should not block
-/// anybody longer than the list says.
+/// program can count ends after `most` seconds: lists are written again long before that, and a copy that is not replaced must not block an
+/// address for longer than the list does.
 pub(crate) fn seconds_left(now: LogTime, until: Until, most: u64) -> Option<u64> {
     let left = until.time()?.millis().saturating_sub(now.millis());
     Some(left.div_ceil(1000).clamp(1, most))

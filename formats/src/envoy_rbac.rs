@@ -4,20 +4,21 @@
 //! The address is that of `envoy.matching.inputs.source_ip`: the client's, after `X-Forwarded-For` as the listener trusts it. To Envoy,
 //! the IPv4-mapped addresses that some proxies write there are IPv6 addresses, so each IPv4 block is followed by the same block of these.
 //!
-//! Only what edgefold writes is read.
+//! Only what edgefold writes is read: a filter that allows its ranges, looks at another address, or has rules besides is refused.
 
 use std::io::{self, BufRead, Write};
 
 use edgefold::{Block, Until};
 use edgefold_table::parse_address;
 use ipnet::IpNet;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::about::About;
 use crate::elements::{Spot, each_inner, has_keys};
-use crate::error::{BadEntry, ReadError};
+use crate::error::{BadEntry, ReadError, printable};
 use crate::input::document;
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, address};
 
@@ -30,6 +31,9 @@ pub(crate) const ABOUT: About = About {
     ..About::BASE
 };
 
+const ACTION: &str = "type.googleapis.com/envoy.config.rbac.v3.Action";
+const IP: &str = "type.googleapis.com/envoy.extensions.matching.input_matchers.ip.v3.Ip";
+const SOURCE_IP: &str = "type.googleapis.com/envoy.extensions.matching.common_inputs.network.v3.SourceIPInput";
 const RBAC: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
 /// The path of the ranges.
 const RANGES: &str =
@@ -49,7 +53,7 @@ fn looks_like(head: &[u8]) -> bool {
 }
 
 fn read(input: &mut dyn BufRead, _: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
-    let not_this = |why: String| ReadError::NotThisFormat { format: Format::EnvoyRbac, why };
+    let not_this = |why: String| ReadError::NotThisFormat { format: Format::EnvoyRbac, why: printable(&why) };
     let bytes = document(input)?;
     let filter: Node<'_> = serde_json::from_slice(&bytes).map_err(|error| not_this(error.to_string()))?;
     let config = filter.typed_config.as_deref().unwrap_or(&filter);
@@ -60,7 +64,7 @@ fn read(input: &mut dyn BufRead, _: &ReadOptions, each: &mut EachEntry<'_>) -> R
     let Some(matcher) = &config.matcher else {
         return Ok(());
     };
-    let ranges = matcher.ranges().ok_or_else(|| not_this(format!("it has no {RANGES}")))?;
+    let ranges = matcher.ranges().map_err(not_this)?;
     let mut previous = None;
     let mut each = |spot: Spot<'_>, text: &str| {
         let block = block(spot, text);
@@ -72,29 +76,60 @@ fn read(input: &mut dyn BufRead, _: &ReadOptions, each: &mut EachEntry<'_>) -> R
     each_inner(ranges, RANGES, &mut each).map(drop).map_err(|error| not_this(error.to_string()))
 }
 
-/// An object of the configuration, with what leads to the ranges.
+/// An object of the configuration, with what leads to the ranges. What else an object has would change what the filter does.
 #[derive(Deserialize)]
-#[serde(expecting = "an object of Envoy's configuration")]
+#[serde(deny_unknown_fields, expecting = "an object of Envoy's configuration")]
 struct Node<'a> {
     #[serde(rename = "@type")]
     kind: Option<String>,
     #[serde(borrow)]
     cidr_ranges: Option<&'a RawValue>,
     custom_match: Option<Box<Node<'a>>>,
+    input: Option<Value>,
     matcher: Option<Box<Node<'a>>>,
     matcher_list: Option<Box<Node<'a>>>,
     matchers: Option<(Box<Node<'a>>,)>,
+    #[serde(rename = "name")]
+    _name: Option<IgnoredAny>,
+    on_match: Option<Value>,
+    on_no_match: Option<Value>,
     predicate: Option<Box<Node<'a>>>,
     single_predicate: Option<Box<Node<'a>>>,
+    #[serde(rename = "stat_prefix")]
+    _stat_prefix: Option<IgnoredAny>,
     typed_config: Option<Box<Node<'a>>>,
 }
 
 impl Node<'_> {
-    fn ranges(&self) -> Option<&str> {
-        let (matcher,) = self.matcher_list.as_ref()?.matchers.as_ref()?;
-        let ip = matcher.predicate.as_ref()?.single_predicate.as_ref()?.custom_match.as_ref()?.typed_config.as_ref()?;
-        ip.cidr_ranges.map(RawValue::get)
+    /// The ranges that a matcher denies.
+    fn ranges(&self) -> Result<&str, String> {
+        let missing = || format!("it has no {RANGES}");
+        let (matcher,) = self.matcher_list.as_ref().and_then(|list| list.matchers.as_ref()).ok_or_else(missing)?;
+        let predicate = matcher.predicate.as_ref().and_then(|predicate| predicate.single_predicate.as_ref());
+        let predicate = predicate.ok_or_else(missing)?;
+        let ip = predicate.custom_match.as_ref().and_then(|custom| custom.typed_config.as_ref()).ok_or_else(missing)?;
+        let ranges = ip.cidr_ranges.ok_or_else(missing)?;
+        if ip.kind.as_deref() != Some(IP) {
+            return Err(format!("its matcher should have the @type {IP}"));
+        }
+        let input = predicate.input.as_ref().and_then(|input| input.get("typed_config")?.get("@type")?.as_str());
+        if input != Some(SOURCE_IP) {
+            return Err(format!("its input should have the @type {SOURCE_IP}"));
+        }
+        if !is_action(matcher.on_match.as_ref(), "DENY") || !is_action(self.on_no_match.as_ref(), "ALLOW") {
+            return Err("it should deny what matches and allow what does not: on_match with the action DENY, and on_no_match with \
+                        the action ALLOW"
+                .to_owned());
+        }
+        Ok(ranges.get())
     }
+}
+
+/// Whether what happens on a match is this action and no more.
+fn is_action(on_match: Option<&Value>, action: &str) -> bool {
+    let on_match = on_match.and_then(Value::as_object).filter(|on_match| on_match.len() == 1);
+    let config = on_match.and_then(|on_match| on_match.get("action")?.get("typed_config"));
+    config.is_some_and(|config| config["@type"] == ACTION && config["action"] == action)
 }
 
 fn block(spot: Spot<'_>, text: &str) -> Result<Block, BadEntry> {
@@ -139,18 +174,17 @@ fn filter(config: Value) -> Value {
 
 fn matcher(list: &str) -> Value {
     let action = |name: &str, action: &str| {
-        let config =
-            json!({ "@type": "type.googleapis.com/envoy.config.rbac.v3.Action", "name": name, "action": action });
+        let config = json!({ "@type": ACTION, "name": name, "action": action });
         json!({ "action": { "name": "action", "typed_config": config } })
     };
     let input = json!({
         "name": "envoy.matching.inputs.source_ip",
-        "typed_config": { "@type": "type.googleapis.com/envoy.extensions.matching.common_inputs.network.v3.SourceIPInput" },
+        "typed_config": { "@type": SOURCE_IP },
     });
     let ip = json!({
         "name": "envoy.matching.matchers.ip",
         "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.matching.input_matchers.ip.v3.Ip",
+            "@type": IP,
             "stat_prefix": list,
             "cidr_ranges": [],
         },
@@ -228,6 +262,28 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_what_is_allowed_is_not_read_as_one_of_what_is_blocked() {
+        let text = written(Format::EnvoyRbac, &blocks(&["192.0.2.0/24"]));
+        let matches = "it should deny what matches and allow what does not";
+        for (from, to, why) in [
+            (r#""action":"DENY""#, r#""action":"ALLOW""#, matches),
+            (r#""action":"DENY""#, r#""action":"LOG""#, matches),
+            (r#""action":"ALLOW""#, r#""action":"DENY""#, matches),
+            (r#""on_match":{"#, r#""on_match":{"keep_matching":true,"#, matches),
+            ("SourceIPInput", "DestinationIPInput", "its input should have the @type"),
+            ("input_matchers.ip.v3.Ip", "input_matchers.other", "its matcher should have the @type"),
+        ] {
+            let other = text.replacen(from, to, 1);
+            assert_ne!(other, text, "{from}");
+            let error = read_all(Format::EnvoyRbac, &other, &Wanted::default()).unwrap_err();
+            assert!(error.contains(why), "{to}: {error}");
+        }
+        let start = text.find(r#""on_no_match""#).unwrap();
+        let absent = format!("{}\"name\":7}}}}}}", &text[..start]);
+        assert!(read_all(Format::EnvoyRbac, absent, &Wanted::default()).unwrap_err().contains(matches));
+    }
+
+    #[test]
     fn other_files_are_refused() {
         let deep = "{\"typed_config\":".repeat(100_000);
         let text = written(Format::EnvoyRbac, &blocks(&["192.0.2.0/24"]));
@@ -236,7 +292,14 @@ mod tests {
             ("7", "invalid type: integer `7`, expected an object of Envoy's configuration"),
             ("", "EOF while parsing"),
             (&text[..text.len() - 3], "EOF while parsing"),
-            (&text.replace("matchers", "others"), "it has no typed_config.matcher"),
+            (&text.replace("matchers", "others"), "unknown field `others`"),
+            (&text.replace("\"predicate\"", "\"_\""), "unknown field `_`"),
+            (&text.replace("\"cidr_ranges\"", "\"stat_prefix\""), "duplicate field `stat_prefix`"),
+            ("{\"\\u001b[2J\": 1}", "unknown field `\\u{1b}[2J`"),
+            (
+                r#"{"typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC","rules":{}}}"#,
+                "unknown field `rules`",
+            ),
             (&deep, "recursion limit exceeded"),
         ] {
             let error = read_all(Format::EnvoyRbac, file, &Wanted::default()).unwrap_err();

@@ -24,6 +24,18 @@ impl BadEntry {
     pub(crate) fn in_line(line: u64, text: &str, why: impl Into<String>) -> Self {
         Self { place: Place::Line(line), text: shorten(text), why: why.into() }
     }
+
+    /// The end of a file, inside something that has an end of its own.
+    pub(crate) fn cut_off(line: u64, inside: &str) -> Self {
+        Self::in_line(line, "", format!("the file ends inside {inside}: it was cut off"))
+    }
+}
+
+/// The text of an error of others, which may contain parts of the file, without control characters.
+pub(crate) fn printable(text: &str) -> String {
+    let escaped =
+        text.chars().map(|char| if char.is_control() { char.escape_default().to_string() } else { char.into() });
+    escaped.take(500).collect()
 }
 
 /// Where an entry is in a file.
@@ -57,6 +69,12 @@ pub enum ReadError {
         /// The format that it was read as.
         format: Format,
         /// Why it is not.
+        why: String,
+    },
+    /// The file ends before its entries do.
+    #[error("the file is cut off: {why}")]
+    CutOff {
+        /// How that is known.
         why: String,
     },
     /// The file is larger than is read at once.

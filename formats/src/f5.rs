@@ -1,5 +1,5 @@
 //! Data groups of F5's BIG-IP: the file of an external one (`network 192.0.2.0/24 := "value",`), and internal ones as tmsh prints them
-//! (`ltm data-group internal NAME { records { 192.0.2.0/24 { } } type ip }`).
+//! (`ltm data-group internal NAME { records { 192.0.2.0/24 { } } type ip }`), or as its commands create them.
 
 use std::io::{self, BufRead, Write};
 
@@ -8,11 +8,11 @@ use edgefold_table::{IpRange, shorten};
 
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
-use crate::input::head_lines;
+use crate::input::{NO_LINE_END, head_entries};
 use crate::tokens::{Syntax, Token, Tokens};
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, address};
 
-pub(crate) const F5: About = About {
+pub(crate) const ABOUT: About = About {
     name: "f5",
     describe: "a data group of BIG-IP",
     read: Some(read),
@@ -28,8 +28,7 @@ const MAX_WORDS: usize = 16;
 const MAX_DEPTH: usize = 16;
 
 fn looks_like(head: &[u8]) -> bool {
-    let mut lines = head_lines(head).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let Some(line) = lines.next() else { return false };
+    let Some(line) = head_entries(head).next() else { return false };
     match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
         ["ltm", "data-group", ..] => true,
         ["network" | "host", range, ..] => line.ends_with(',') && address::range(range.trim_end_matches(',')).is_ok(),
@@ -55,13 +54,14 @@ struct Entry {
 }
 
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
-    let mut tokens = Tokens::new(input, Syntax { marks: b"{},", has_block_comments: false });
+    let syntax = Syntax { marks: b"{},", quotes: b"\"", has_escapes: true, has_block_comments: false };
+    let mut tokens = Tokens::new(input, syntax);
     let mut scopes = Vec::new();
-    let mut group = String::new();
+    let mut group = Group::default();
     let mut entry = Entry::default();
     // The record whose braces are open.
     let mut record = Entry::default();
-    let (mut is_group, mut is_empty) = (false, true);
+    let (mut is_group, mut is_empty, mut has_read) = (false, true, false);
     loop {
         let token = tokens.next()?;
         is_empty &= matches!(token, Token::NewLine | Token::End);
@@ -86,23 +86,37 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
                     let why = format!("line {} has more than {MAX_DEPTH} braces around it", tokens.line());
                     return Err(ReadError::NotThisFormat { format: Format::F5, why });
                 }
-                let opened = std::mem::take(&mut entry);
+                let mut opened = std::mem::take(&mut entry);
+                if opened.words.is_empty() {
+                    opened.line = tokens.line();
+                }
                 let words: Vec<_> = opened.words.iter().map(String::as_str).collect();
-                let scope = match (scopes.last(), &words[..]) {
-                    (None, ["ltm" | "create" | "modify", .., name]) if words.contains(&"data-group") => {
-                        group = shorten(name);
+                let (scope, bad) = match (scopes.last(), group_of(&words)) {
+                    (None, Some((name, rest))) => {
+                        group = Group { name: shorten(name), ..Group::default() };
                         is_group = true;
-                        Scope::Group
+                        match rest {
+                            [] => (Scope::Group, None),
+                            ["records", verb @ ..] => records(verb, has_read),
+                            _ => (
+                                Scope::Other,
+                                Some("it is not known: write ltm data-group internal NAME { records { ... } }"),
+                            ),
+                        }
                     }
-                    (Some(Scope::Group), ["records", ..]) => Scope::Records,
-                    (Some(Scope::Records), _) => {
-                        record = opened;
-                        Scope::Record
-                    }
-                    _ => Scope::Other,
+                    (Some(Scope::Group), _) if words.first() == Some(&"records") => records(&words[1..], has_read),
+                    (Some(Scope::Records), _) => (Scope::Record, None),
+                    _ => (Scope::Other, None),
                 };
                 scopes.push(scope);
-                None
+                match (scope, bad) {
+                    (_, Some(why)) => Some((Entry { bad: Some(why), ..opened }, String::new(), true)),
+                    (Scope::Record, None) => {
+                        record = opened;
+                        None
+                    }
+                    _ => None,
+                }
             }
             Token::Mark(b'}') => {
                 let data = std::mem::take(&mut entry);
@@ -113,7 +127,14 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
                         let value = data.words.iter().skip_while(|word| *word != "data").nth(1).cloned();
                         Some((record, value.unwrap_or_default(), true))
                     }
-                    _ => None,
+                    Some(Scope::Group) => group.says(data),
+                    // Records have braces after them.
+                    Some(Scope::Records) if !data.words.is_empty() => Some((
+                        Entry { bad: Some("it has no braces after it: write 192.0.2.0/24 { }"), ..data },
+                        String::new(),
+                        true,
+                    )),
+                    Some(Scope::Records | Scope::Other) | None => None,
                 }
             }
             // An entry of an external file ends with a comma, and one that has none ends with its line.
@@ -122,28 +143,32 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
                 let at = words.words.iter().position(|word| word == ":=").unwrap_or(words.words.len());
                 let value = words.words.get(at + 1).cloned().unwrap_or_default();
                 words.words.truncate(at);
+                if token == Token::End {
+                    words.bad = words.bad.or(Some(NO_LINE_END));
+                }
                 Some((words, value, false))
             }
-            // What is in no braces of records is about the group.
-            Token::Mark(_) | Token::NewLine | Token::End => {
-                if scopes.last() != Some(&Scope::Record) {
+            Token::Mark(_) | Token::NewLine | Token::End => match scopes.last() {
+                Some(Scope::Record | Scope::Records) => None,
+                Some(Scope::Group) => group.says(std::mem::take(&mut entry)),
+                // What else is in braces is not about a group.
+                Some(Scope::Other) | None => {
                     entry = Entry::default();
+                    None
                 }
-                None
-            }
+            },
         };
         if let Some((entry, value, is_record)) = complete {
             is_group |= !is_record && matches!(entry.words.first().map(String::as_str), Some("network" | "host"));
             let is_wanted = options.wanted.matches(|name, wanted| match name {
-                "value" => wanted.eq_ignore_ascii_case(&value),
-                _ => {
-                    wanted.eq_ignore_ascii_case(&group)
-                        || wanted.eq_ignore_ascii_case(group.rsplit('/').next().unwrap_or_default())
-                }
+                // What is not an entry is about all values.
+                "value" => entry.bad.is_some() || wanted.eq_ignore_ascii_case(&value),
+                _ => wanted == group.name || wanted == group.name.rsplit('/').next().unwrap_or_default(),
             });
             if is_wanted {
                 let words: Vec<_> = entry.words.iter().map(String::as_str).collect();
                 let range = entry.bad.map_or_else(|| range(&words, is_record), |why| Err(why.to_owned()));
+                (has_read, group.has_read) = (has_read || range.is_ok(), group.has_read || range.is_ok());
                 let block = range.map(|range| Block { range, until: Until::FOREVER });
                 if !each(block.map_err(|why| BadEntry::in_line(entry.line, &words.join(" "), why))) {
                     return Ok(());
@@ -155,7 +180,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
         }
     }
     if !scopes.is_empty() {
-        each(Err(BadEntry::in_line(tokens.line(), "", "the file ends inside braces: it was cut off")));
+        each(Err(BadEntry::cut_off(tokens.line(), "braces")));
     } else if !is_group && !is_empty {
         let why = "it has neither lines such as network 192.0.2.0/24, nor an ltm data-group".to_owned();
         return Err(ReadError::NotThisFormat { format: Format::F5, why });
@@ -163,10 +188,58 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
     Ok(())
 }
 
+/// A data group so far.
+#[derive(Debug, Default)]
+struct Group {
+    name: String,
+    has_read: bool,
+}
+
+impl Group {
+    /// A statement about the group, which is bad if it changes what was read.
+    fn says(&self, statement: Entry) -> Option<(Entry, String, bool)> {
+        let why = match statement.words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["type", kind] if kind != "ip" && self.has_read => {
+                "its records were read as addresses, and are of another type"
+            }
+            ["records", ..] => "it is not known: write records { 192.0.2.0/24 { } }",
+            _ => return None,
+        };
+        Some((Entry { bad: Some(why), ..statement }, String::new(), true))
+    }
+}
+
+/// The name of the data group that words before a brace are about, and what they say of it.
+fn group_of<'w, 'a>(words: &'w [&'a str]) -> Option<(&'a str, &'w [&'a str])> {
+    let words = match words {
+        ["create" | "modify", "ltm", rest @ ..] | ["ltm", rest @ ..] | ["create" | "modify", rest @ ..] => rest,
+        _ => return None,
+    };
+    match words {
+        ["data-group", "internal" | "external", name, rest @ ..] | ["data-group", name, rest @ ..] => {
+            Some((name, rest))
+        }
+        _ => None,
+    }
+}
+
+/// What the braces after `records` and a verb contain, and why they are not read.
+fn records(verb: &[&str], has_read: bool) -> (Scope, Option<&'static str>) {
+    match verb {
+        [] | ["add"] => (Scope::Records, None),
+        ["replace-all-with"] if !has_read => (Scope::Records, None),
+        _ => (Scope::Other, Some("it changes records or takes them out: leave out the records instead")),
+    }
+}
+
 fn range(words: &[&str], is_record: bool) -> Result<IpRange, String> {
     match *words {
         [range] if is_record => address::range(range),
-        ["host" | "network", range] => address::range(range),
+        ["host", address] if !address.contains(['/', '-']) => address::range(address),
+        ["network", range] if range.contains('/') => address::range(range),
+        ["network", _] => {
+            Err("its length is missing, as in network 192.0.2.0/24: write host for one address".to_owned())
+        }
         ["network", address, "mask", mask] | ["network", address, "prefixlen", mask] => {
             address::range(&format!("{address}/{mask}"))
         }
@@ -228,6 +301,47 @@ mod tests {
             &["192.0.2.1"],
         );
         assert_entries(&entries_with(Format::F5, file, &[("list", "/Common/blocked")]).unwrap(), &expected[..3]);
+    }
+
+    #[test]
+    fn commands_about_records_are_read_if_they_add_some() {
+        let file = "create ltm data-group internal a records add { 192.0.2.1/32 { } } type ip\nmodify ltm data-group internal a records add { 192.0.2.2/32 { data x } }\n\
+            modify ltm data-group internal a records delete { 192.0.2.1/32 { } }\nmodify ltm data-group internal a { records modify { 192.0.2.2/32 { data y } } }\n\
+            modify ltm data-group internal a records replace-all-with { 192.0.2.3/32 { } }\nltm data-group internal b {\nrecords none\ntype ip\n}\n\
+            ltm data-group internal c { records { 192.0.2.4 { } 192.0.2.5 } type string }\ndelete ltm data-group internal a\n";
+        let changes = "changes records or takes them out";
+        assert_entries(
+            &entries(Format::F5, file),
+            &[
+                "192.0.2.1",
+                "line 1: ... not an entry",
+                "192.0.2.2",
+                &format!("line 3: ... {changes}"),
+                &format!("line 4: ... {changes}"),
+                &format!("line 5: ... {changes}"),
+                "line 7: ... it is not known",
+                "192.0.2.4",
+                "line 10: \"192.0.2.5\": it has no braces",
+                "line 10: \"type string\": ... of another type",
+                "line 11: ... not an entry",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_an_entry_of_a_file_does_not_say_is_not_guessed() {
+        let file =
+            "network 10.0.0.0,\nhost 10.0.0.0/8,\nhost 192.0.2.1 := it's, host 192.0.2.2 := it's,\nnetwork 128.0.0.0/2";
+        assert_entries(
+            &entries(Format::F5, file),
+            &[
+                "line 1: ... its length is missing",
+                "line 2: ... not an entry",
+                "192.0.2.1",
+                "192.0.2.2",
+                "line 4: ... cut off",
+            ],
+        );
     }
 
     #[test]

@@ -24,7 +24,13 @@ impl Wanted {
         self.0.keys().map(String::as_str)
     }
 
-    /// Whether an entry is wanted whose field of a name `has` a value. Upper and lower case are the same.
+    /// Whether this value of any field is asked for.
+    pub(crate) fn has_value(&self, wanted: &str) -> bool {
+        self.0.values().flatten().any(|value| value.eq_ignore_ascii_case(wanted))
+    }
+
+    /// Whether an entry is wanted whose field of a name `has` a value. Names of lists, sets and tables are compared exactly, and
+    /// in other values upper and lower case are the same.
     pub(crate) fn matches(&self, has: impl Fn(&str, &str) -> bool) -> bool {
         self.0.iter().all(|(name, values)| values.iter().any(|value| has(name, value)))
     }

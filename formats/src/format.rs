@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use crate::about::About;
 use crate::{
-    aws, azure, cisco, crowdsec, csv, dshield, envoy_rbac, f5, gcp, haproxy, ipset, json, juniper, lines, mikrotik,
-    mmdb, nftables, nftables_json, nginx, spamhaus_json, stix,
+    aws, azure, cisco, crowdsec, csv, dshield, envoy_rbac, f5, gcp, haproxy, input, ipset, json, juniper, lines,
+    mikrotik, mmdb, nftables, nftables_json, nginx, spamhaus_json, stix,
 };
 
 /// The format of a file.
@@ -100,19 +100,19 @@ impl Format {
             Self::Lines => &lines::LINES,
             Self::Cidr => &lines::CIDR,
             Self::Ranges => &lines::RANGES,
-            Self::Csv => &csv::CSV,
-            Self::Dshield => &dshield::DSHIELD,
-            Self::Ipset => &ipset::IPSET,
-            Self::Nftables => &nftables::NFTABLES,
-            Self::NftablesJson => &nftables_json::NFTABLES_JSON,
+            Self::Csv => &csv::ABOUT,
+            Self::Dshield => &dshield::ABOUT,
+            Self::Ipset => &ipset::ABOUT,
+            Self::Nftables => &nftables::ABOUT,
+            Self::NftablesJson => &nftables_json::ABOUT,
             Self::NginxDeny => &nginx::NGINX_DENY,
             Self::NginxGeo => &nginx::NGINX_GEO,
             Self::HaproxyMap => &haproxy::HAPROXY_MAP,
             Self::HaproxyAcl => &haproxy::HAPROXY_ACL,
-            Self::Mikrotik => &mikrotik::MIKROTIK,
-            Self::F5 => &f5::F5,
-            Self::Cisco => &cisco::CISCO,
-            Self::Juniper => &juniper::JUNIPER,
+            Self::Mikrotik => &mikrotik::ABOUT,
+            Self::F5 => &f5::ABOUT,
+            Self::Cisco => &cisco::ABOUT,
+            Self::Juniper => &juniper::ABOUT,
             Self::Json => &json::ABOUT,
             Self::SpamhausJson => &spamhaus_json::ABOUT,
             Self::Aws => &aws::ABOUT,
@@ -163,6 +163,7 @@ impl Format {
     /// Which format a file has that begins with `head`, its first kilobytes; `None` if that is not clear. `Cidr` and `Ranges` are read as
     /// [`Format::Lines`].
     pub fn detect(head: &[u8]) -> Option<Self> {
+        let head = input::without_mark(head);
         Self::ALL.iter().rev().copied().find(|format| (format.about().looks_like)(head))
     }
 

@@ -44,12 +44,17 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
             let field = if name == "scope" { &prefix.scope } else { &prefix.service };
             is_value(field.as_deref(), value)
         });
-        !is_wanted
-            || each(match (&prefix.ipv4_prefix, &prefix.ipv6_prefix) {
-                (Some(range), _) => spot.block("ipv4Prefix", range),
-                (None, Some(range)) => spot.block("ipv6Prefix", range),
-                (None, None) => Err(spot.bad("", text, "it has no \"ipv4Prefix\" and no \"ipv6Prefix\"")),
-            })
+        if !is_wanted {
+            return true;
+        }
+        let mut ranges = [("ipv4Prefix", &prefix.ipv4_prefix), ("ipv6Prefix", &prefix.ipv6_prefix)]
+            .into_iter()
+            .filter_map(|(field, range)| Some((field, range.as_deref()?)))
+            .peekable();
+        if ranges.peek().is_none() {
+            return each(Err(spot.bad("", text, "it has no \"ipv4Prefix\" and no \"ipv6Prefix\"")));
+        }
+        ranges.all(|(field, range)| each(spot.block(field, range)))
     })
 }
 
@@ -90,6 +95,13 @@ mod tests {
         asia.add("service", "google cloud");
         assert_eq!(read_all(Format::Gcp, CLOUD, &asia), Ok(vec!["2001:db8::/32".into()]));
         assert_eq!(read_all(Format::Gcp, GOOG, &asia), Ok(vec![]), "no entry says its scope");
+    }
+
+    #[test]
+    fn an_entry_with_both_families_has_two_ranges() {
+        let file = r#"{"prefixes": [{"ipv4Prefix": "192.0.2.0/24", "ipv6Prefix": "2001:db8::/32"}]}"#;
+        let both = ["192.0.2.0/24", "2001:db8::/32"];
+        assert_eq!(read_all(Format::Gcp, file, &Wanted::default()), Ok(both.map(Into::into).into()));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! What `ipset save` writes and `ipset restore` reads.
 //!
-//! Entries are read from sets of addresses and networks (`hash:ip`, `hash:net`, `bitmap:ip`). Commands about whole sets (`create`,
-//! `flush`, `swap`, `rename`, `destroy`) add none.
+//! Entries are read from sets of addresses and networks (`hash:ip`, `hash:net`, `bitmap:ip`). Commands about whole sets (`flush`, `swap`,
+//! `rename`, `destroy`) are bad if they change what was read before.
+//!
+//! A set is chosen by its name, or by the name of the list of which edgefold wrote it: `tor` for `tor-v4` and `tor-v6`.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, Write};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use edgefold::{Block, Until};
@@ -12,10 +15,10 @@ use edgefold_table::{IpRange, shorten};
 
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
-use crate::input::{each_line, head_lines};
+use crate::input::{LastLine, each_line, head_entries};
 use crate::{EachEntry, ReadOptions, WriteOptions, address, ends, names};
 
-pub(crate) const IPSET: About = About {
+pub(crate) const ABOUT: About = About {
     name: "ipset",
     describe: "a file of ipset save or ipset restore",
     read: Some(read),
@@ -40,8 +43,11 @@ struct Set {
     /// The seconds that its entries last which do not say so themselves; 0 is forever.
     timeout: u64,
     /// The length of the prefix that each entry stands for.
-    netmask: Option<u8>,
-    has_entries: bool,
+    netmask: Option<u32>,
+    /// Whether entries of it were read.
+    is_read: bool,
+    /// Whether it has entries that were not wanted.
+    has_passed_over: bool,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -56,13 +62,12 @@ enum Kind {
 /// A set that the file does not create, which must exist before: its entries are read if they are addresses.
 impl Default for Set {
     fn default() -> Self {
-        Self { kind: Kind::Addresses, timeout: 0, netmask: None, has_entries: false }
+        Self { kind: Kind::Addresses, timeout: 0, netmask: None, is_read: false, has_passed_over: false }
     }
 }
 
 fn looks_like(head: &[u8]) -> bool {
-    let mut lines = head_lines(head).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let Some(line) = lines.next() else { return false };
+    let Some(line) = head_entries(head).next() else { return false };
     match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
         ["create" | "-N", _, kind, ..] => kind.contains(':'),
         ["add" | "-A", _, range, ..] => address::masked_range(range).is_ok(),
@@ -71,8 +76,8 @@ fn looks_like(head: &[u8]) -> bool {
 }
 
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
-    let mut sets: HashMap<String, Set> = HashMap::new();
-    each_line(input, |number, line| {
+    let mut sets = Sets { sets: HashMap::new(), has_read: false, options };
+    each_line(input, LastLine::MustEnd, |number, line| {
         let line = match line {
             Ok(line) => line,
             Err(bad) => return each(Err(bad)),
@@ -80,7 +85,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
         if line.is_empty() || line.starts_with('#') || line == "COMMIT" {
             return true;
         }
-        match command(line, &mut sets, options) {
+        match sets.command(line) {
             Ok(Some(block)) => each(Ok(block)),
             Ok(None) => true,
             Err(why) => each(Err(BadEntry::in_line(number, line, why))),
@@ -88,47 +93,105 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
     })
 }
 
-/// The entry that a command adds, if it adds one.
-fn command(line: &str, sets: &mut HashMap<String, Set>, options: &ReadOptions) -> Result<Option<Block>, String> {
-    // Only comments are quoted, and they come after what is read.
-    let words: Vec<_> = line.split_ascii_whitespace().filter(|word| !matches!(*word, "-exist" | "-!")).collect();
-    let (command, name, rest) = match words[..] {
-        [command, name, ref rest @ ..] => (command, name, rest),
-        _ => return Err("it is not a command of ipset: write create NAME TYPE, or add NAME ADDRESS".to_owned()),
-    };
-    let is_wanted = options.wanted.matches(|_, value| value.eq_ignore_ascii_case(name));
-    match command {
-        "create" | "-N" => {
-            let set = set(rest)?;
-            keep(sets, name, set)?;
-            Ok(None)
-        }
-        "add" | "-A" if is_wanted => {
-            if !sets.contains_key(name) {
-                keep(sets, name, Set::default())?;
-            }
-            let set = sets.entry(name.to_owned()).or_default();
-            set.has_entries = true;
-            entry(set, rest, options)
-        }
-        "flush" | "-F" if sets.get(name).is_some_and(|set| set.has_entries) => {
-            Err("it empties a set that has entries already: write it before them".to_owned())
-        }
-        "del" | "-D" if is_wanted => Err("it takes an entry out of a set: leave out the entry instead".to_owned()),
-        "add" | "-A" | "del" | "-D" | "flush" | "-F" | "swap" | "-W" | "rename" | "-E" | "destroy" | "-X" => Ok(None),
-        _ => Err("it is not a command of ipset: write create NAME TYPE, or add NAME ADDRESS".to_owned()),
-    }
+/// The sets of a file.
+struct Sets<'a> {
+    sets: HashMap<String, Set>,
+    /// Whether an entry of any set was read.
+    has_read: bool,
+    options: &'a ReadOptions,
 }
 
-fn keep(sets: &mut HashMap<String, Set>, name: &str, set: Set) -> Result<(), String> {
-    if name.len() > MAX_NAME {
-        return Err(format!("the name of a set has at most {MAX_NAME} characters"));
+impl Sets<'_> {
+    /// The entry that a command adds, if it adds one.
+    fn command(&mut self, line: &str) -> Result<Option<Block>, String> {
+        const UNKNOWN: &str = "it is not a command of ipset: write create NAME TYPE, or add NAME ADDRESS";
+        const EMPTIES: &str = "it takes away entries that were read before: write it before them";
+        // Only comments are quoted, and they come after what is read.
+        let words: Vec<_> = line.split_ascii_whitespace().filter(|word| !matches!(*word, "-exist" | "-!")).collect();
+        match words[..] {
+            ["create" | "-N", name, ref rest @ ..] => {
+                let before = self.sets.get(name).cloned().unwrap_or_default();
+                self.keep(
+                    name,
+                    Set { is_read: before.is_read, has_passed_over: before.has_passed_over, ..set(rest)? },
+                )?;
+            }
+            ["add" | "-A", name, ref rest @ ..] if self.is_wanted(name) => {
+                if !self.sets.contains_key(name) {
+                    self.keep(name, Set::default())?;
+                }
+                let set = self.sets.entry(name.to_owned()).or_default();
+                let block = entry(set, rest, self.options)?;
+                set.is_read |= block.is_some();
+                self.has_read |= block.is_some();
+                return Ok(block);
+            }
+            ["add" | "-A", name, ..] => {
+                if !self.sets.contains_key(name) {
+                    self.keep(name, Set::default())?;
+                }
+                self.sets.entry(name.to_owned()).or_default().has_passed_over = true;
+            }
+            ["del" | "-D", name, ..] => {
+                if self.is_wanted(name) {
+                    return Err("it takes an entry out of a set: leave out the entry instead".to_owned());
+                }
+            }
+            ["flush" | "-F" | "destroy" | "-X"] if self.has_read => return Err(EMPTIES.to_owned()),
+            ["flush" | "-F"] => {}
+            ["destroy" | "-X"] => self.sets.clear(),
+            ["flush" | "-F" | "destroy" | "-X", name] => {
+                if self.sets.get(name).is_some_and(|set| set.is_read) {
+                    return Err(EMPTIES.to_owned());
+                }
+                if matches!(words[0], "destroy" | "-X") {
+                    self.sets.remove(name);
+                }
+            }
+            ["swap" | "-W", one, other] => {
+                self.check_same(one, other)?;
+                let (of_one, of_other) = (self.sets.remove(one), self.sets.remove(other));
+                self.sets.extend(of_one.map(|set| (other.to_owned(), set)));
+                self.sets.extend(of_other.map(|set| (one.to_owned(), set)));
+            }
+            ["rename" | "-E", from, to] => {
+                self.check_same(from, to)?;
+                if let Some(set) = self.sets.remove(from) {
+                    self.keep(to, set)?;
+                }
+            }
+            _ => return Err(UNKNOWN.to_owned()),
+        }
+        Ok(None)
     }
-    if sets.len() >= MAX_SETS {
-        return Err(format!("there are more than {MAX_SETS} sets"));
+
+    fn is_wanted(&self, name: &str) -> bool {
+        self.options.wanted.matches(|_, wanted| {
+            wanted == name || ["v4", "v6", "n4", "n6"].iter().any(|role| set_name(&names::safe(wanted), role) == name)
+        })
     }
-    sets.entry(name.to_owned()).or_insert(set);
-    Ok(())
+
+    /// Checks that two sets may exchange names: entries were chosen by the names that their sets had when they were added.
+    fn check_same(&self, one: &str, other: &str) -> Result<(), String> {
+        let is_read = |name: &str| self.sets.get(name).is_some_and(|set| set.is_read || set.has_passed_over);
+        if self.is_wanted(one) == self.is_wanted(other) || !(is_read(one) || is_read(other)) {
+            return Ok(());
+        }
+        Err("it gives entries to a set of another name, by which they were not chosen: choose both names, or the name of the list of which \
+             edgefold wrote them"
+            .to_owned())
+    }
+
+    fn keep(&mut self, name: &str, set: Set) -> Result<(), String> {
+        if name.len() > MAX_NAME {
+            return Err(format!("the name of a set has at most {MAX_NAME} characters"));
+        }
+        if self.sets.len() >= MAX_SETS && !self.sets.contains_key(name) {
+            return Err(format!("there are more than {MAX_SETS} sets"));
+        }
+        self.sets.insert(name.to_owned(), set);
+        Ok(())
+    }
 }
 
 /// The set that `create` describes after its name.
@@ -141,13 +204,14 @@ fn set(words: &[&str]) -> Result<Set, String> {
     };
     let mut set = Set { kind: entries, ..Set::default() };
     for pair in options.windows(2) {
-        match pair {
+        match [pair[0].trim_start_matches('-'), pair[1]] {
             ["timeout", seconds] => set.timeout = seconds.parse().map_err(|_| bad_timeout(seconds))?,
             ["netmask", length] => {
-                let length = length.parse().map_err(|_| format!("netmask {length:?} is not a length of a prefix"))?;
-                set.netmask = Some(length);
+                let parsed = length.parse().ok().filter(|length| (1..=128).contains(length));
+                let why = || format!("netmask {:?} is not a length of a prefix", shorten(length));
+                set.netmask = Some(parsed.ok_or_else(why)?);
             }
-            ["bitmask", _] => set.kind = Kind::Others(format!("{kind} with a bitmask")),
+            ["bitmask", _] => set.kind = Kind::Others(format!("{} with a bitmask", shorten(kind))),
             _ => {}
         }
     }
@@ -164,7 +228,7 @@ fn entry(set: &Set, words: &[&str], options: &ReadOptions) -> Result<Option<Bloc
         Kind::NoAddresses => return Ok(None),
         Kind::Others(kind) => {
             return Err(format!(
-                "its set is of type {kind}, whose entries are not plain addresses: they are in hash:ip and hash:net"
+                "its set is of type {kind:?}, whose entries are not plain addresses: they are in hash:ip and hash:net"
             ));
         }
     }
@@ -172,7 +236,7 @@ fn entry(set: &Set, words: &[&str], options: &ReadOptions) -> Result<Option<Bloc
     let mut timeout = set.timeout;
     let mut attributes = attributes.iter();
     while let Some(attribute) = attributes.next() {
-        match *attribute {
+        match attribute.trim_start_matches('-') {
             "timeout" => {
                 let seconds = attributes.next().copied().unwrap_or_default();
                 timeout = seconds.parse().map_err(|_| bad_timeout(seconds))?;
@@ -181,27 +245,53 @@ fn entry(set: &Set, words: &[&str], options: &ReadOptions) -> Result<Option<Bloc
                 let why = "it is an exception from a larger network, which a list cannot have: write the rest of that network as ranges";
                 return Err(why.to_owned());
             }
-            // The text of a comment could contain anything.
-            "comment" => break,
-            _ => {}
+            "packets" | "bytes" | "skbmark" | "skbprio" | "skbqueue" => drop(attributes.next()),
+            // The text of a comment, in quotes.
+            "comment" => {
+                let is_end = |word: &str, is_first: bool| word.ends_with('"') && (!is_first || word.len() > 1);
+                let first = attributes.next().copied().unwrap_or_default();
+                if first.starts_with('"') && !is_end(first, true) && !attributes.any(|word| is_end(word, false)) {
+                    return Err("the quote of its comment is not closed".to_owned());
+                }
+            }
+            other => return Err(format!("{:?} is not known", shorten(other))),
         }
     }
-    let range = match set.netmask {
-        Some(length) if !text.contains(['/', '-']) => address::masked_range(&format!("{text}/{length}"))?,
-        _ => address::masked_range(text)?,
-    };
+    let range = address::masked_range(text)?;
+    let range = set.netmask.map_or(Ok(range), |length| widened(range, length))?;
     let until = if timeout == 0 { Until::FOREVER } else { ends::after(options.now, Duration::from_secs(timeout)) };
     Ok(Some(Block { range, until }))
+}
+
+/// The networks of this length that the addresses of a range are in.
+fn widened(range: IpRange, length: u32) -> Result<IpRange, String> {
+    let (first, last) = match range {
+        IpRange::V4(range) => {
+            let rest = u32::MAX.checked_shr(length).unwrap_or(0);
+            (
+                Ipv4Addr::from_bits(range.first().to_bits() & !rest).into(),
+                Ipv4Addr::from_bits(range.last().to_bits() | rest).into(),
+            )
+        }
+        IpRange::V6(range) => {
+            let rest = u128::MAX.checked_shr(length).unwrap_or(0);
+            (IpAddr::V6((range.first().to_bits() & !rest).into()), IpAddr::V6((range.last().to_bits() | rest).into()))
+        }
+    };
+    IpRange::new(first, last).map_err(|error| error.to_string())
+}
+
+/// The name of a set of a list: `v` in use, and `n` for new ones, of both families.
+fn set_name(list: &str, role: &str) -> String {
+    format!("{}-{role}", names::at_most(list, MAX_NAME - 3))
 }
 
 /// Fills new sets, and swaps them with those in use, so that a restore replaces the list without a moment in which it is empty.
 ///
 /// The parameters never change, because `create -exist` fails if there is a set of this name with others. So `maxelem` is the most that
 /// ipset accepts, and there are always timeouts. A block that lasts longer than ipset can count ends early: see [`ends::seconds_left`].
-///
-/// A name that is too long is cut, so two lists whose names begin with the same 28 characters have the same sets.
 fn write(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &mut dyn Write) -> io::Result<()> {
-    let name = names::at_most(&options.name, MAX_NAME - 3);
+    let name = &names::at_most(&options.name, MAX_NAME - 3);
     for (family, number) in [("inet", 4), ("inet6", 6)] {
         for role in ['v', 'n'] {
             writeln!(
@@ -277,11 +367,11 @@ mod tests {
             &entries(Format::Ipset, file),
             &[
                 "line 2: \"add a 192.0.2.0/24 nomatch\": it is an exception",
-                "line 4: ... of type hash:ip,port",
+                "line 4: ... of type \"hash:ip,port\"",
                 "line 5: ... not an IP address",
                 "line 6: ... the address is missing",
                 "192.0.2.1",
-                "line 8: ... empties a set",
+                "line 8: ... takes away entries",
                 "line 9: ... takes an entry out",
                 "line 10: ... timeout \"x\" is not a number",
                 "line 11: ... not a command of ipset",
@@ -289,6 +379,53 @@ mod tests {
                 "line 13: ... type of the set is missing",
             ],
         );
+    }
+
+    #[test]
+    fn sets_that_are_destroyed_or_change_their_names_are_known() {
+        let file = "create a hash:ip timeout 60\ndestroy a\ncreate a hash:ip\nadd a 192.0.2.1\ndestroy a\nflush\ndestroy\n\
+            create b hash:ip netmask 24\nadd b 192.0.2.1/32\nadd b 192.0.2.250-192.0.3.2\ncreate b hash:ip\nadd b 192.0.2.1\n\
+            create c hash:ip,port\nrename c d\nadd c 192.0.2.2\nadd d 192.0.2.2,tcp:80\nswap c d\nadd d 192.0.2.3\n\
+            add d 192.0.2.4 foo\nadd d 192.0.2.4 --timeout 5 comment \"a nomatch b\" packets 1\nadd d 192.0.2.5 comment \"x\" nomatch\nadd d 192.0.2.6 comment \"x\n";
+        let away = "it takes away entries";
+        assert_entries(
+            &entries(Format::Ipset, file),
+            &[
+                "192.0.2.1",
+                &format!("line 5: ... {away}"),
+                &format!("line 6: ... {away}"),
+                &format!("line 7: ... {away}"),
+                "192.0.2.0/24",
+                "192.0.2.0/23",
+                "192.0.2.1",
+                "192.0.2.2",
+                "line 16: ... of type \"hash:ip,port\"",
+                "192.0.2.3",
+                "line 19: ... \"foo\" is not known",
+                &format!("192.0.2.4 until {}", in_seconds(5)),
+                "line 21: ... it is an exception",
+                "line 22: ... is not closed",
+            ],
+        );
+        let file = "add a 192.0.2.1\nadd b 192.0.2.2\nswap a b\nadd a 192.0.2.3\nrename c d\n";
+        let found = entries_with(Format::Ipset, file, &[("list", "a")]).unwrap();
+        assert_entries(&found, &["192.0.2.1", "line 3: ... gives entries to a set of another name", "192.0.2.3"]);
+        assert_entries(&entries(Format::Ipset, file), &["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    }
+
+    #[test]
+    fn what_is_written_is_chosen_by_the_name_of_its_list() {
+        let blocks = crate::testing::blocks(&["192.0.2.0/24", "2001:db8::/32"]);
+        let file = crate::testing::written(Format::Ipset, &blocks);
+        let chosen = |name| entries_with(Format::Ipset, &file, &[("list", name)]).unwrap();
+        assert_entries(&chosen("default"), &["192.0.2.0/24", "2001:db8::/32"]);
+        assert!(chosen("other").is_empty());
+        let saved = "create default-v4 hash:net\nadd default-v4 192.0.2.0/24\n";
+        for name in ["default", "default-v4"] {
+            assert_entries(&entries_with(Format::Ipset, saved, &[("list", name)]).unwrap(), &["192.0.2.0/24"]);
+        }
+        // The new set gets this name.
+        assert_entries(&chosen("default-v4"), &["line 9: ... gives entries to a set of another name"]);
     }
 
     #[test]
@@ -309,7 +446,7 @@ mod tests {
         let name = "a".repeat(63);
         write(&mut blocks, &WriteOptions { now: NOW.parse().unwrap(), name }, &mut out).unwrap();
         let out = String::from_utf8(out).unwrap();
-        let name = format!("{}-n4", "a".repeat(28));
+        let name = set_name(&"a".repeat(63), "n4");
         for half in ["0.0.0.0/1", "128.0.0.0/1"] {
             assert!(out.contains(&format!("add {name} {half} timeout 2147483\n")), "{out}");
         }

@@ -9,7 +9,7 @@ use edgefold_table::{IpRange, parse_address};
 use serde::{Deserialize, Serialize};
 
 use crate::about::About;
-use crate::elements::{DOCUMENT, Spot, each_element, has_keys, is_array, is_value};
+use crate::elements::{DOCUMENT, Spot, each_element, has_keys, is_array};
 use crate::error::{BadEntry, ReadError};
 use crate::{EachEntry, Format, ReadOptions};
 
@@ -45,7 +45,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
             Err(bad) => return each(Err(bad)),
         };
         // `list` is the only field.
-        let is_wanted = options.wanted.matches(|_, value| is_value(entry.list.as_deref(), value));
+        let is_wanted = options.wanted.matches(|_, value| entry.list.as_deref() == Some(value));
         !is_wanted || each(block(spot, &entry))
     })
 }
@@ -87,7 +87,7 @@ mod tests {
 "#;
         let read = ["192.0.2.0/24 until 2026-12-01T00:00:00Z", "2001:db8::/120", "198.51.100.7"];
         assert_eq!(read_all(Format::Json, text, &Wanted::default()), Ok(read.map(Into::into).into()));
-        assert_eq!(read_all(Format::Json, text, &wanted("list", "TOR")), Ok(vec!["2001:db8::/120".into()]));
+        assert_eq!(read_all(Format::Json, text, &wanted("list", "tor")), Ok(vec!["2001:db8::/120".into()]));
         assert_eq!(Format::detect(text.as_bytes()), Some(Format::Json));
     }
 
@@ -98,6 +98,12 @@ mod tests {
         assert_eq!(round_trip(Format::Json, &[]), Vec::<String>::new());
         let text = "[\n  {\"first\":\"192.0.2.0\",\"last\":\"192.0.2.255\",\"until\":null}\n]\n";
         assert_eq!(written(Format::Json, &blocks(&["192.0.2.0/24"])), text);
+    }
+
+    #[test]
+    fn the_name_of_a_list_is_compared_exactly() {
+        let text = r#"[{"first":"192.0.2.1","last":"192.0.2.1","list":"tor"}]"#;
+        assert_eq!(read_all(Format::Json, text, &wanted("list", "Tor")), Ok(vec![]));
     }
 
     #[test]

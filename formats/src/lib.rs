@@ -100,7 +100,8 @@ pub fn read(
 ) -> Result<(), ReadError> {
     options.wanted.check(format)?;
     match format.about().read {
-        Some(read) => read(input, options, each),
+        Some(read) if format.about().is_binary => read(input, options, each),
+        Some(read) => input::after_mark(input, |input| read(input, options, each)),
         None => Err(ReadError::NotThisFormat { format, why: "edgefold only writes it".to_owned() }),
     }
 }

@@ -8,7 +8,7 @@ use edgefold_table::IpRange;
 
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
-use crate::input::{each_line, head_lines};
+use crate::input::{LastLine, each_line, head_lines};
 use crate::{EachEntry, ReadOptions, address};
 
 pub(crate) const LINES: About = About {
@@ -42,7 +42,7 @@ fn looks_like(head: &[u8]) -> bool {
 }
 
 fn read(input: &mut dyn BufRead, _: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
-    each_line(input, |number, line| {
+    each_line(input, LastLine::MayBeOpen, |number, line| {
         let line = match line {
             Ok(line) => line,
             Err(bad) => return each(Err(bad)),

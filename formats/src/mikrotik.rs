@@ -2,18 +2,22 @@
 //!
 //! Entries are read that are added in `/ip firewall address-list` and `/ipv6 firewall address-list`, or in no menu at all. Other menus are
 //! passed over, and so are entries that are disabled.
+//!
+//! A file is a script, and only a list of `add` commands is a list. What depends on conditions or variables is bad, and so is what changes
+//! or removes entries after they were added. `:do { ... } on-error={}` and blocks are read as if the braces were not there.
 
+use std::collections::HashSet;
 use std::io::{self, BufRead, Write};
 
 use edgefold::{Block, Until};
-use edgefold_table::IpRange;
+use edgefold_table::{IpRange, shorten};
 
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
-use crate::input::{each_line, head_lines};
+use crate::input::{LastLine, each_line, head_lines};
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, address, ends};
 
-pub(crate) const MIKROTIK: About = About {
+pub(crate) const ABOUT: About = About {
     name: "mikrotik",
     describe: "a script of RouterOS with address lists",
     read: Some(read),
@@ -29,66 +33,65 @@ const MAX_TIMEOUT: u64 = 21_474_836;
 /// The most bytes of a command that continues over several lines.
 const MAX_COMMAND_BYTES: usize = 64 << 10;
 
-/// Words that are commands in every menu, and not menus.
-const COMMANDS: &[&str] =
-    &["add", "disable", "enable", "export", "find", "move", "print", "remove", "reset", "set", "unset"];
+/// The most lists whose names are remembered.
+const MAX_LISTS: usize = 65_536;
+/// How deep blocks nest.
+const MAX_DEPTH: usize = 16;
+/// The parameters of an entry.
+const PARAMETERS: &[&str] = &["address", "list", "timeout", "comment", "disabled", "dynamic", "creation-time"];
+/// Commands after which a script does something that is not in the file, or nothing more.
+const STOPS: &[&str] = &[":error", ":return", ":exit", ":execute", ":import"];
+/// Commands of scripts that change no entries, if no other command is inside them.
+const HARMLESS: &[&str] = &[":global", ":local", ":set", ":put", ":log", ":delay", ":nothing", ":beep"];
 
 /// Where commands are executed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Menu {
     Unknown,
-    AddressList,
+    /// That of `ip` or `ipv6`.
+    AddressList(&'static str),
     Other,
 }
 
 fn looks_like(head: &[u8]) -> bool {
     head_lines(head)
         .filter(|line| line.starts_with('/'))
-        .any(|line| menu(&words(line).unwrap_or_default()).is_some_and(|(menu, _)| menu == Menu::AddressList))
+        .any(|line| matches!(menu(&words(line).unwrap_or_default()), Some(Ok((Menu::AddressList(_), _)))))
 }
 
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
-    let mut at = Menu::Unknown;
-    // A command so far, and the line where it begins.
-    let mut so_far = String::new();
-    let mut begins = None;
-    let mut has_commands = false;
+    let (added, families) = (HashSet::new(), HashSet::new());
+    let (at, has_commands, line, goes_on) = (Menu::Unknown, false, 0, true);
+    let mut script = Script { options, each, at, has_commands, added, families, line, goes_on };
+    let mut so_far = Command::default();
     let mut is_empty = true;
-    let mut has_stopped = false;
-    each_line(input, |number, line| {
+    each_line(input, LastLine::MustEnd, |number, line| {
         let line = match line {
             Ok(line) => line,
-            Err(bad) => return each(Err(bad)),
+            Err(bad) => return (script.each)(Err(bad)),
         };
-        if so_far.is_empty() && (line.is_empty() || line.starts_with('#')) {
+        // In quotes that continue, # is a character.
+        if line.is_empty() && !so_far.continues || line.starts_with('#') && !so_far.is_quoted && !so_far.continues {
             return true;
         }
         is_empty = false;
-        let begin = *begins.get_or_insert(number);
-        if so_far.len() + line.len() > MAX_COMMAND_BYTES {
-            so_far.clear();
-            begins = None;
-            return each(Err(BadEntry::in_line(begin, line, "the command is too long")));
+        if so_far.text.is_empty() {
+            script.line = number;
         }
-        if let Some(line) = line.strip_suffix('\\') {
-            so_far.push_str(line);
-            // Blanks at the end are part of the line, but those at the beginning of the next are not.
-            so_far.push(' ');
-            return true;
+        match so_far.add(line) {
+            Ok(false) => {}
+            Ok(true) => script.run(&std::mem::take(&mut so_far).text, 0),
+            Err(why) => {
+                let command = std::mem::take(&mut so_far);
+                script.bad(if command.text.is_empty() { line } else { &command.text }, why);
+            }
         }
-        so_far.push_str(line);
-        begins = None;
-        let command = std::mem::take(&mut so_far);
-        let entry = words(&command).and_then(|words| entry(&words, &mut at, &mut has_commands, options));
-        let goes_on = match entry.transpose() {
-            Some(entry) => each(entry.map_err(|why| BadEntry::in_line(begin, &command, why))),
-            None => true,
-        };
-        has_stopped = !goes_on;
-        goes_on
+        script.goes_on
     })?;
-    if let Some(begin) = begins.filter(|_| !has_stopped) {
-        each(Err(BadEntry::in_line(begin, &so_far, "the file ends after a \\, inside of a command: it was cut off")));
+    let Script { has_commands, line, goes_on, each, .. } = script;
+    if !goes_on {
+    } else if !so_far.text.is_empty() {
+        each(Err(BadEntry::cut_off(line, "a command")));
     } else if !has_commands && !is_empty {
         let why =
             "it has no address list, as in /ip firewall address-list add address=192.0.2.0/24 list=NAME".to_owned();
@@ -97,109 +100,305 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
     Ok(())
 }
 
-/// The words of a command. Braces of scripts, as in `:do { add ... } on-error={}`, are words of their own.
-fn words(command: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut word = String::new();
-    let mut is_quoted = false;
-    let mut chars = command.chars();
-    while let Some(char) = chars.next() {
-        match char {
-            '\\' if is_quoted => word.extend(chars.next()),
-            '"' => is_quoted = !is_quoted,
-            _ if is_quoted => word.push(char),
-            _ if char.is_whitespace() || matches!(char, '{' | '}' | ';') => {
-                if !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-                if !char.is_whitespace() {
-                    words.push(char.to_string());
-                }
-            }
-            _ => word.push(char),
-        }
-    }
-    if is_quoted {
-        return Err("the quote is not closed".to_owned());
-    }
-    if !word.is_empty() {
-        words.push(word);
-    }
-    Ok(words)
+/// A command so far, which ends with its line unless braces are open or the line continues.
+#[derive(Debug, Default)]
+struct Command {
+    text: String,
+    /// The closing brackets that are missing.
+    open: Vec<char>,
+    is_quoted: bool,
+    continues: bool,
 }
 
-/// The menu that a command begins with, and what comes after it: `/ip firewall address-list add ...`, or `/ip/firewall/address-list/add`.
-fn menu(words: &[String]) -> Option<(Menu, Vec<&str>)> {
-    words.first().filter(|word| word.starts_with('/'))?;
-    // Addresses have slashes as well.
-    let is_path = |word: &&String| !word.contains('=');
-    let path = words.iter().take_while(is_path).flat_map(|word| word.split('/')).filter(|part| !part.is_empty());
-    let path: Vec<_> = path.collect();
-    let rest = words.iter().skip_while(|word| is_path(word)).map(String::as_str);
-    Some(match path[..] {
-        ["ip" | "ipv6", "firewall", "address-list", ref command @ ..] => {
-            (Menu::AddressList, command.iter().copied().chain(rest).collect())
+impl Command {
+    /// Adds a line, and returns whether the command is complete.
+    fn add(&mut self, line: &str) -> Result<bool, &'static str> {
+        if self.text.len() + line.len() > MAX_COMMAND_BYTES {
+            return Err("the command is too long");
         }
-        // Where a command begins there is not known, and only whether there is one matters.
-        _ => (
-            Menu::Other,
-            words.iter().map(String::as_str).filter(|word| word.contains('=') || COMMANDS.contains(word)).collect(),
-        ),
+        // A backslash at the end of a line that is not itself escaped.
+        let backslashes = line.len() - line.trim_end_matches('\\').len();
+        let continued = line.strip_suffix('\\').filter(|_| backslashes % 2 == 1);
+        let mut is_begin = self.text.trim_end().is_empty() || self.text.ends_with(['\n', ';', '{']);
+        let mut chars = continued.unwrap_or(line).chars();
+        while let Some(char) = chars.next() {
+            match char {
+                // A comment, to the end of the line.
+                '#' if is_begin && !self.is_quoted => break,
+                '\\' => {
+                    self.text.push(char);
+                    self.text.extend(chars.next());
+                    continue;
+                }
+                '"' => self.is_quoted = !self.is_quoted,
+                _ if self.is_quoted => {}
+                '{' => self.open.push('}'),
+                '[' => self.open.push(']'),
+                '(' => self.open.push(')'),
+                '}' | ']' | ')' if self.open.pop() != Some(char) => return Err("a bracket closes what is not open"),
+                _ => {}
+            }
+            is_begin = matches!(char, ';' | '{') || (is_begin && char.is_whitespace());
+            self.text.push(char);
+        }
+        self.continues = continued.is_some();
+        if self.continues {
+            // Blanks at the end are part of the line, but those at the beginning of the next are not.
+            self.text.extend((!self.is_quoted).then_some(' '));
+        } else if self.is_quoted {
+            return Err("the quote is not closed");
+        } else {
+            self.text.push('\n');
+        }
+        Ok(!self.continues && self.open.is_empty())
+    }
+}
+
+/// What was executed so far.
+struct Script<'a, 'e> {
+    options: &'a ReadOptions,
+    each: &'a mut EachEntry<'e>,
+    at: Menu,
+    has_commands: bool,
+    /// The families and names of the lists to which entries were added.
+    added: HashSet<(&'static str, String)>,
+    families: HashSet<&'static str>,
+    /// Where the command begins.
+    line: u64,
+    goes_on: bool,
+}
+
+impl Script<'_, '_> {
+    fn bad(&mut self, text: &str, why: &str) {
+        self.goes_on = self.goes_on && (self.each)(Err(BadEntry::in_line(self.line, text.trim(), why)));
+    }
+
+    /// Executes the commands of a text.
+    fn run(&mut self, text: &str, depth: usize) {
+        for command in split(text, &[';', '\n']) {
+            let command = command.trim();
+            if command.is_empty() || !self.goes_on {
+                continue;
+            }
+            if depth == MAX_DEPTH {
+                self.bad(command, "there are too many braces around it");
+            } else if let Some(inner) = block(command) {
+                self.run(inner, depth + 1);
+            } else {
+                match self.command(command) {
+                    Ok(None) => {}
+                    Ok(Some(block)) => self.goes_on = (self.each)(Ok(block)),
+                    Err(why) => self.bad(command, &why),
+                }
+            }
+        }
+    }
+
+    /// Executes a command, and returns the entry that it adds.
+    fn command(&mut self, text: &str) -> Result<Option<Block>, String> {
+        const SCRIPT: &str =
+            "what it does with address lists depends on more than this file says: write add commands only";
+        let words = words(text)?;
+        let mut command: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut here = self.at;
+        if let Some(menu) = menu(&words) {
+            let (menu, rest) = menu?;
+            here = menu;
+            // A menu with a command after it is for that command only.
+            if rest.is_empty() {
+                self.at = menu;
+            }
+            command = rest;
+            self.has_commands |= matches!(menu, Menu::AddressList(_));
+        }
+        let Some(name) = command.first().copied() else { return Ok(None) };
+        let mentions =
+            |part: &str| text.split(|c: char| c.is_whitespace() || "{}[]();/".contains(c)).any(|word| word == part);
+        match (here, name) {
+            _ if name.starts_with(':') => {
+                let is_harmless = HARMLESS.contains(&name) || (here == Menu::Other && !STOPS.contains(&name));
+                let has_others =
+                    ["add", "set", "remove", "disable", "enable", "address-list"].into_iter().any(mentions);
+                if is_harmless && !has_others { Ok(None) } else { Err(SCRIPT.to_owned()) }
+            }
+            (Menu::Other, _) if mentions("address-list") => {
+                Err("write the whole path: /ip firewall address-list add ...".to_owned())
+            }
+            (Menu::Other, _) => Ok(None),
+            (Menu::AddressList(_) | Menu::Unknown, "add") => self.add(here, &command[1..]),
+            (_, "remove" | "disable" | "enable" | "unset") => {
+                if self.has_added(here, text) {
+                    return Err(
+                        "it changes entries that were added before: write it before them, or leave out the entries"
+                            .to_owned(),
+                    );
+                }
+                Ok(None)
+            }
+            (_, "print" | "export" | "find" | "get" | "move") if !mentions("add") => Ok(None),
+            (_, "set") => Err("it changes an entry, which is not read: add the entry as it should be".to_owned()),
+            _ => Err("it is not a command that is known: write add address=192.0.2.0/24 list=NAME".to_owned()),
+        }
+    }
+
+    /// Whether entries were added that a command such as `remove [find list=NAME]` is about.
+    fn has_added(&self, here: Menu, text: &str) -> bool {
+        let found = text.split_once("[find").and_then(|(_, found)| found.trim_end().strip_suffix(']'));
+        let found = found.map(|found| found.trim().strip_prefix("where ").unwrap_or(found).trim());
+        let list = found.and_then(|found| found.strip_prefix("list=")).map(|list| list.trim_matches('"'));
+        let is_name = |list: &&str| list.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        let list = list.filter(is_name).filter(|_| self.added.len() < MAX_LISTS);
+        let families = match here {
+            Menu::AddressList(here) => &[here, ""],
+            Menu::Unknown | Menu::Other => &["ip", "ipv6", ""][..],
+        };
+        families.iter().any(|family| match list {
+            Some(list) => self.added.contains(&(*family, list.to_owned())),
+            None => self.families.contains(family),
+        })
+    }
+
+    fn add(&mut self, here: Menu, words: &[&str]) -> Result<Option<Block>, String> {
+        let mut values = [None; PARAMETERS.len()];
+        for word in words {
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+            let place = PARAMETERS.iter().position(|known| *known == name && word.contains('='));
+            let place = place
+                .ok_or_else(|| format!("{:?} is not known: an entry has {}", shorten(name), PARAMETERS.join(", ")))?;
+            if values[place].replace(value).is_some() {
+                return Err(format!("{name} is there twice"));
+            }
+        }
+        let [address, list, timeout, _, disabled, _, _] = values;
+        let list = list.unwrap_or_default();
+        self.has_commands |= address.is_some();
+        let asks = !self.options.wanted.is_empty();
+        if asks && list.contains(['$', '[', '(']) {
+            return Err("the name of its list is not in the file, so it cannot be chosen by it".to_owned());
+        }
+        if !self.options.wanted.matches(|_, value| value == list) {
+            return Ok(None);
+        }
+        match disabled {
+            None | Some("no" | "false") => {}
+            Some("yes" | "true") => return Ok(None),
+            Some(other) => return Err(format!("disabled={:?} is neither yes nor no", shorten(other))),
+        }
+        let range = address::range(address.ok_or("it has no address, as in address=192.0.2.0/24")?)?;
+        let until = match timeout {
+            None | Some("none-dynamic" | "none-static") => Until::FOREVER,
+            Some(timeout) => {
+                let unknown = || format!("timeout {:?} is not a time: write it as 1d02:03:04", shorten(timeout));
+                let timeout = ends::duration(timeout).ok_or_else(unknown)?;
+                if timeout.is_zero() { Until::FOREVER } else { ends::after(self.options.now, timeout) }
+            }
+        };
+        let family = if let Menu::AddressList(family) = here { family } else { "" };
+        self.families.insert(family);
+        if self.added.len() < MAX_LISTS {
+            self.added.insert((family, shorten(list)));
+        }
+        Ok(Some(Block { range, until }))
+    }
+}
+
+/// The inside of braces, if a command is nothing else, or is tried with `:do` and has nothing to do in case of an error.
+fn block(command: &str) -> Option<&str> {
+    let rest = command.strip_prefix(":do").map_or(command, str::trim_start);
+    let inner = rest.strip_prefix('{')?;
+    let (inner, after) = inner.split_at(split(inner, &['}']).next().map_or(inner.len(), str::len));
+    let after: String = after.strip_prefix('}')?.split_whitespace().collect();
+    matches!(after.as_str(), "" | "on-error={}").then_some(inner)
+}
+
+/// Splits a text at marks that are neither in quotes nor in brackets.
+fn split<'a>(text: &'a str, marks: &'static [char]) -> impl Iterator<Item = &'a str> {
+    let (mut depth, mut is_quoted, mut is_escaped) = (0_u32, false, false);
+    text.split(move |char: char| {
+        if std::mem::take(&mut is_escaped) {
+            return false;
+        }
+        let is_end = depth == 0 && !is_quoted && marks.contains(&char);
+        match char {
+            '\\' => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            '{' | '[' | '(' if !is_quoted => depth += 1,
+            '}' | ']' | ')' if !is_quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        is_end
     })
 }
 
-/// The entry that a command adds, if it adds one.
-fn entry(
-    words: &[String],
-    at: &mut Menu,
-    has_commands: &mut bool,
-    options: &ReadOptions,
-) -> Result<Option<Block>, String> {
-    let (mut here, mut command) = (*at, words.iter().map(String::as_str).collect::<Vec<_>>());
-    if let Some((menu, rest)) = menu(words) {
-        here = menu;
-        // A menu with a command after it is for that command only.
-        if rest.is_empty() {
-            *at = menu;
+/// The words of a command, without quotes. What is in brackets is one word.
+fn words(command: &str) -> Result<Vec<String>, String> {
+    split(command, &[' ', '\t', '\n', '\r']).filter(|word| !word.is_empty()).map(unquoted).collect()
+}
+
+fn unquoted(word: &str) -> Result<String, String> {
+    let mut text = String::new();
+    let mut is_quoted = false;
+    let mut chars = word.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            '"' => is_quoted = !is_quoted,
+            '\\' => {
+                let escaped = chars.next().unwrap_or_default();
+                match escaped {
+                    '"' | '\\' | '$' | '?' => text.push(escaped),
+                    'n' | 'r' | 't' | '_' => text.push(' '),
+                    // Two hexadecimal digits, in upper case.
+                    '0'..='9' | 'A'..='F' => {
+                        let digits: String = [Some(escaped), chars.next()].into_iter().flatten().collect();
+                        let byte = u8::from_str_radix(&digits, 16)
+                            .map_err(|_| format!("{digits:?} is not a character after \\"))?;
+                        text.push(byte.into());
+                    }
+                    other => return Err(format!("{other:?} is not a character after \\")),
+                }
+            }
+            _ => text.push(char),
         }
-        command = rest;
-        *has_commands |= menu == Menu::AddressList;
     }
-    if let [":do", "{", inner @ ..] = &command[..] {
-        let end = inner.iter().position(|word| *word == "}").unwrap_or(inner.len());
-        command = inner[..end].to_vec();
-        let owned: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
-        if command.first().is_some_and(|word| word.starts_with('/')) {
-            return entry(&owned, &mut here, has_commands, options);
+    if is_quoted { Err("the quote is not closed".to_owned()) } else { Ok(text) }
+}
+
+/// The menu that a command begins with, and what comes after it: `/ip firewall address-list add ...`, or `/ip/firewall/address-list/add`.
+///
+/// # Errors
+/// It may be the menu of address lists, but is abbreviated, or leads to other files.
+fn menu(words: &[String]) -> Option<Result<(Menu, Vec<&str>), String>> {
+    let first = words.first().filter(|word| word.starts_with('/') || word.starts_with(".."))?;
+    // Addresses have slashes as well.
+    let is_path = |word: &&String| !word.contains('=') && !word.starts_with(['[', '{', '(', ':']);
+    let path = words.iter().take_while(is_path).flat_map(|word| word.split('/')).filter(|part| !part.is_empty());
+    let path: Vec<_> = path.collect();
+    let rest = words.iter().skip_while(|word| is_path(word)).map(String::as_str);
+    let is_short_for = |part: &str, whole: &str| !part.is_empty() && whole.starts_with(part);
+    let short = || Err("the menu is not written out: write /ip firewall address-list".to_owned());
+    Some(match path[..] {
+        ["ip", "firewall", "address-list", ref command @ ..] => {
+            Ok((Menu::AddressList("ip"), command.iter().copied().chain(rest).collect()))
         }
-    }
-    if here == Menu::Other {
-        return Ok(None);
-    }
-    let (["add", rest @ ..], _) = (&command[..], here) else {
-        return match command.first() {
-            Some(&"set") => Err("it changes an entry, which is not read: add the entry as it should be".to_owned()),
-            // Removals come before what replaces them. The rest is for scripts.
-            _ => Ok(None),
-        };
-    };
-    let parameter = |name: &str| rest.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-    let list = parameter("list").unwrap_or_default();
-    *has_commands |= parameter("address").is_some();
-    if !options.wanted.matches(|_, value| value.eq_ignore_ascii_case(list)) || parameter("disabled") == Some("yes") {
-        return Ok(None);
-    }
-    let address = parameter("address").ok_or("it has no address, as in address=192.0.2.0/24")?;
-    let range = address::range(address)?;
-    let until = match parameter("timeout") {
-        None | Some("none-dynamic" | "none-static") => Until::FOREVER,
-        Some(timeout) => {
-            let unknown = || format!("timeout {timeout:?} is not a time: write it as 1d02:03:04");
-            let timeout = ends::duration(timeout).ok_or_else(unknown)?;
-            if timeout.is_zero() { Until::FOREVER } else { ends::after(options.now, timeout) }
+        ["ipv6", "firewall", "address-list", ref command @ ..] => {
+            Ok((Menu::AddressList("ipv6"), command.iter().copied().chain(rest).collect()))
         }
-    };
-    Ok(Some(Block { range, until }))
+        ["import", ..] => Err("it reads another file, which is not read: read that file too".to_owned()),
+        ["quit", ..] => Err("it ends the script: leave out what comes after it".to_owned()),
+        [one, two, three, ..]
+            if is_short_for(one, "ipv6") && is_short_for(two, "firewall") && is_short_for(three, "address-list") =>
+        {
+            short()
+        }
+        _ if first.starts_with("..") => short(),
+        // Where a command begins there is not known, and only whether there is one matters.
+        _ => {
+            const COMMANDS: &[&str] =
+                &["add", "disable", "enable", "export", "find", "move", "print", "remove", "reset", "set", "unset"];
+            let is_command = |word: &&str| word.contains('=') || COMMANDS.contains(word);
+            Ok((Menu::Other, words.iter().map(String::as_str).filter(is_command).collect()))
+        }
+    })
 }
 
 /// Empties the lists and fills them again. IPv6 lists have no ranges, so that both families have prefixes.
@@ -259,6 +458,73 @@ mod tests {
             &["192.0.2.0/24", "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"],
         );
         assert_entries(&entries(Format::Mikrotik, "add address=192.0.2.1 list=a\n"), &["192.0.2.1"]);
+    }
+
+    #[test]
+    fn several_commands_of_a_line_are_read() {
+        let file = "/ip firewall address-list\nadd address=192.0.2.1 list=a; add address=192.0.2.2 list=a comment=\"x; add address=10.0.0.1\"\n\
+            { add address=192.0.2.3 list=a; # no { here\n# nor { here\nadd address=192.0.2.4 list=a\n}\n\
+            :do { add address=192.0.2.5 list=a; add address=192.0.2.6 list=a } on-error={}\n\
+            add address=\"192.0.2.\\37\" list=a disabled=false\nadd address=192.0.2.8 list=a disabled=true\nadd address=192.0.2.9 list=a disabled=maybe\n";
+        assert_entries(
+            &entries(Format::Mikrotik, file),
+            &[
+                "192.0.2.1",
+                "192.0.2.2",
+                "192.0.2.3",
+                "192.0.2.4",
+                "192.0.2.5",
+                "192.0.2.6",
+                "192.0.2.7",
+                "line 10: ... disabled=\"maybe\" is neither yes nor no",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_depends_on_more_than_the_file_is_bad() {
+        let file = "/ip firewall address-list\n:foreach x in={192.0.2.1} do={ add address=$x list=a }\n:if ($a) do={\n add address=192.0.2.1 list=a\n}\n\
+            :do { add address=192.0.2.1 list=a } on-error={ add address=192.0.2.2 list=a }\nadd address=$x list=a\n:local x [add address=192.0.2.1]\n\
+            foo address=192.0.2.1\nadd address=192.0.2.1 list=a foo\nadd address=192.0.2.1 address=192.0.2.2\nadd copy-from=1\n\
+            /ip fir addr add address=192.0.2.1\n/import other.rsc\n/ip firewall\naddress-list add address=192.0.2.1\n:error x\n:put done\n}\n";
+        assert_entries(
+            &entries(Format::Mikrotik, file),
+            &[
+                "line 2: ... depends on more",
+                "line 3: ... depends on more",
+                "line 6: ... depends on more",
+                "line 7: ... is not an IP address",
+                "line 8: ... depends on more",
+                "line 9: ... not a command that is known",
+                "line 10: ... \"foo\" is not known",
+                "line 11: ... address is there twice",
+                "line 12: ... \"copy-from\" is not known",
+                "line 13: ... not written out",
+                "line 14: ... reads another file",
+                "line 16: ... write the whole path",
+                "line 17: ... depends on more",
+                "line 19: ... closes what is not open",
+            ],
+        );
+        let file = "add address=192.0.2.1 list=$x\n";
+        assert_entries(&entries(Format::Mikrotik, file), &["192.0.2.1"]);
+        assert_entries(
+            &entries_with(Format::Mikrotik, file, &[("list", "a")]).unwrap(),
+            &["line 1: ... cannot be chosen"],
+        );
+    }
+
+    #[test]
+    fn entries_that_are_removed_again_are_bad() {
+        let file = "/ip firewall address-list\nremove [find list=a]\nadd address=192.0.2.1 list=a\nremove [find list=b]\nadd address=192.0.2.2 list=b\n\
+            remove [find list=\"a\"]\nremove [find]\ndisable [find where list=a]\nremove [find list~\"c\"]\n/ipv6 firewall address-list\nremove [find list=a]\n\
+            add address=2001:db8::1 list=a\n/ipv6 firewall address-list remove [find list=a]\n";
+        let bad = "it changes entries that were added before";
+        let [a, b, c, d, e] = [6, 7, 8, 9, 13].map(|line| format!("line {line}: ... {bad}"));
+        assert_entries(
+            &entries(Format::Mikrotik, file),
+            &["192.0.2.1", "192.0.2.2", &a, &b, &c, &d, "2001:db8::1", &e],
+        );
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub(crate) const ABOUT: About = About {
     says_ends: true,
     fields: &["asn", "country"],
     has_any_field: true,
+    is_binary: true,
     // Its marker is at the end, so it is recognized by the file's name.
     looks_like: |_| false,
 };
@@ -46,13 +47,18 @@ const METADATA_MARKER: &[u8] = b"\xab\xcd\xefMaxMind.com";
 const SEPARATOR: [u8; 16] = [0; 16];
 /// How many networks a tree may have for each node. One is enough for a tree; one that shares its branches has more.
 const MOST_VISITS: u64 = 8;
+/// How many values all records may have for each byte of the file. Databases of the usual vendors have fewer than one; a file whose records
+/// share large parts by pointers has more.
+const MOST_VALUES_OF_BYTE: u64 = 4;
+/// How many values the records of any file may have.
+const FREE_VALUES: u64 = 1 << 20;
 /// The most records whose answer is remembered.
 const MOST_REMEMBERED: usize = 1 << 20;
 
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
     let bytes = document(input)?;
     let reader = Reader::from_source(bytes.as_slice()).map_err(|error| not_this(&error))?;
-    let mut records = Records::new(&reader, &options.wanted);
+    let mut records = Records::new(&reader, &options.wanted, bytes.len() as u64);
     let is_read_whole = Tree::new(&bytes, &reader).walk(&mut |pointer, network, range| {
         Ok(match records.until(pointer, network)? {
             Some(until) => each(Ok(Block { range, until })),
@@ -180,12 +186,15 @@ struct Records<'a> {
     missing: BTreeSet<&'a str>,
     /// The answers for the latest pointers, of which many leaves have the same.
     known: HashMap<u32, Option<Until>>,
+    /// How many more values may be decoded.
+    budget: u64,
 }
 
 impl<'a> Records<'a> {
-    fn new(reader: &'a Reader<&'a [u8]>, wanted: &'a Wanted) -> Self {
+    fn new(reader: &'a Reader<&'a [u8]>, wanted: &'a Wanted, bytes: u64) -> Self {
         let has_ends = reader.metadata().database_type == EDGEFOLD;
-        Self { reader, wanted, has_ends, missing: wanted.names().collect(), known: HashMap::new() }
+        let budget = bytes * MOST_VALUES_OF_BYTE + FREE_VALUES;
+        Self { reader, wanted, has_ends, missing: wanted.names().collect(), known: HashMap::new(), budget }
     }
 
     /// When the block of a network ends; `None` if its record is not wanted.
@@ -194,6 +203,9 @@ impl<'a> Records<'a> {
             return Ok(*until);
         }
         let record = self.reader.lookup(network).map_err(|error| damaged(&error))?;
+        // The reader limits the values of one record. Looking at a field costs no more than this.
+        let count = record.decode::<Count>().map_err(|error| damaged(&error))?.map_or(0, |Count(count)| count);
+        self.budget = self.budget.checked_sub(count).ok_or_else(|| damaged(&"its records have too many values"))?;
         let until = if self.is_wanted(&record)? { Some(self.end(&record)?) } else { None };
         if self.known.len() == MOST_REMEMBERED {
             self.known.clear();
@@ -210,10 +222,6 @@ impl<'a> Records<'a> {
                 self.missing.remove(name);
             }
             fields.insert(name, values);
-        }
-        if fields.is_empty() {
-            // Nothing of the record is needed, but a damaged one is found.
-            record.decode::<IgnoredAny>().map_err(|error| damaged(&error))?;
         }
         Ok(self.wanted.matches(|name, value| {
             let is_value = |found: &String| {
@@ -265,6 +273,69 @@ fn values(record: &LookupResult<'_, &[u8]>, name: &str) -> Result<Vec<String>, R
 
 fn element(text: &str) -> PathElement<'_> {
     text.parse().map_or(PathElement::Key(text), PathElement::Index)
+}
+
+/// The number of values that a value consists of. A long text counts as several.
+struct Count(u64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        value.deserialize_any(CountVisitor)
+    }
+}
+
+struct CountVisitor;
+
+impl<'de> Visitor<'de> for CountVisitor {
+    type Value = Count;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Count, E> {
+        Ok(Count(1))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Count, E> {
+        Ok(Count(1))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Count, E> {
+        Ok(Count(1))
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<Count, E> {
+        Ok(Count(1))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Count, E> {
+        Ok(Count(1))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Count, E> {
+        Ok(Count(1 + text.len() as u64 / 64))
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Count, E> {
+        Ok(Count(1 + bytes.len() as u64 / 64))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Count, A::Error> {
+        let mut sum = 1;
+        while let Some(Count(count)) = elements.next_element()? {
+            sum += count;
+        }
+        Ok(Count(sum))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Count, A::Error> {
+        let mut sum = 1;
+        while let Some((Count(key), Count(value))) = entries.next_entry()? {
+            sum += key + value;
+        }
+        Ok(Count(sum))
+    }
 }
 
 /// The texts, numbers and truth values that a value is, or that an array of them has.
@@ -409,7 +480,7 @@ struct Database {
     records: Vec<u8>,
 }
 
-/// No record. The root is nobody's child.
+/// No record. No node has the root, whose number this is, as a child.
 const NOTHING: u32 = 0;
 /// Set in what is not the number of a node but the offset of a record.
 const RECORD: u32 = 1 << 31;
@@ -719,6 +790,32 @@ mod tests {
             let error = read_all(Format::Mmdb, &out, &Wanted::default()).unwrap_err();
             assert!(error.contains("it is damaged: "), "{last}: {error}");
         }
+    }
+
+    #[test]
+    fn a_small_file_whose_records_share_large_parts_is_refused() {
+        // An array of thousands of values, and one record for each of thousands of networks, which is a pointer to it.
+        let mut bomb = Database::default();
+        bomb.put(&Data::Array((0..280).map(|_| Data::Bool(true)).collect()));
+        let inner = 0_u32;
+        let middle = u32::try_from(bomb.records.len()).unwrap();
+        head(11, 200, &mut bomb.records);
+        (0..200).for_each(|_| bomb.records.extend(pointer(inner)));
+        for network in 0..1000_u128 {
+            let record = u32::try_from(bomb.records.len()).unwrap();
+            bomb.records.extend(pointer(middle));
+            bomb.point(network << 8, 120, RECORD | record).unwrap();
+        }
+        let out = file(&bomb);
+        for wanted in [Wanted::default(), wanted("0.0", "true")] {
+            let error = read_all(Format::Mmdb, &out, &wanted).unwrap_err();
+            assert!(error.contains("it is damaged: its records have too many values"), "{error}");
+        }
+    }
+
+    /// A pointer to a record, as four bytes after its control byte.
+    fn pointer(offset: u32) -> Vec<u8> {
+        [vec![0b0011_1000], offset.to_be_bytes().to_vec()].concat()
     }
 
     #[test]

@@ -3,24 +3,24 @@
 //! What is read is the same as in the text: see the file beside this one.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::collections::HashSet;
 use std::io::{self, BufRead, Write};
 use std::time::Duration;
 
 use edgefold::{Block, LogTime, Until};
 use edgefold_table::{IpRange, shorten};
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::about::About;
+use crate::elements::{each_element, each_inner, without_position};
 use crate::error::{BadEntry, Place, ReadError};
-use crate::input::document;
-use crate::nftables::{self, Kind, TABLE, set_name, until, why_not};
+use crate::nftables::{self, Kind, NOT_OF_ADDRESSES, TABLE, set_name, until, why_not};
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, ends};
 
-pub(crate) const NFTABLES_JSON: About = About {
+pub(crate) const ABOUT: About = About {
     name: "nftables-json",
     describe: "sets of nftables as JSON",
     read: Some(read),
@@ -35,19 +35,11 @@ pub(crate) const NFTABLES_JSON: About = About {
 const MAX_ELEMENT_BYTES: usize = 64 << 10;
 
 fn looks_like(head: &[u8]) -> bool {
-    let text = head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(head).trim_ascii_start();
-    let inner = text.strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+    let inner = head.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
     inner.is_some_and(|inner| inner.starts_with(b"\"nftables\""))
 }
 
-/// The document. What is in it is kept as text, and read piece by piece.
-#[derive(Deserialize)]
-struct Document<'a> {
-    #[serde(borrow)]
-    nftables: &'a RawValue,
-}
-
-/// An object, or a command that adds some.
+/// An object, or a command about some.
 #[derive(Deserialize)]
 struct Item<'a> {
     #[serde(borrow)]
@@ -60,6 +52,32 @@ struct Item<'a> {
     add: Option<&'a RawValue>,
     #[serde(borrow)]
     create: Option<&'a RawValue>,
+    #[serde(borrow)]
+    delete: Option<&'a RawValue>,
+    #[serde(borrow)]
+    destroy: Option<&'a RawValue>,
+    #[serde(borrow)]
+    flush: Option<&'a RawValue>,
+}
+
+/// What a command empties or takes away.
+#[derive(Deserialize)]
+struct Removed<'a> {
+    #[serde(borrow)]
+    set: Option<Set<'a>>,
+    #[serde(borrow)]
+    map: Option<Set<'a>>,
+    #[serde(borrow)]
+    element: Option<Set<'a>>,
+    #[serde(borrow)]
+    table: Option<Set<'a>>,
+    #[serde(default, deserialize_with = "is_there")]
+    ruleset: bool,
+}
+
+/// Even null is there.
+fn is_there<'de, D: Deserializer<'de>>(json: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(json).map(|_| true)
 }
 
 /// A set, or elements that are added to one.
@@ -77,64 +95,100 @@ struct Set<'a> {
 }
 
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
-    let bytes = document(input)?;
-    let not = |why: serde_json::Error| ReadError::NotThisFormat {
-        format: Format::NftablesJson,
-        why: format!("{why}: it begins with {{\"nftables\": ["),
-    };
-    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
-    let document: Document<'_> = serde_json::from_slice(bytes).map_err(not)?;
-    let items = each_of(document.nftables, &mut |number, item| {
-        let path = format!("nftables[{number}]");
-        match serde_json::from_str(item.get()) {
-            Ok(item) => read_item(item, &path, options, each),
-            Err(error) => each(Err(bad(path, item.get(), error.to_string()))),
-        }
-    });
-    items.map_err(not)
-}
-
-/// Returns whether to read on.
-fn read_item(item: Item<'_>, path: &str, options: &ReadOptions, each: &mut EachEntry<'_>) -> bool {
-    for (command, inner) in [("add", item.add), ("create", item.create)] {
-        let Some(inner) = inner else { continue };
-        let path = format!("{path}.{command}");
-        let goes_on = match serde_json::from_str::<Item<'_>>(inner.get()) {
-            // There are no commands in commands.
-            Ok(inner) => read_item(Item { add: None, create: None, ..inner }, &path, options, each),
-            Err(error) => each(Err(bad(path, inner.get(), error.to_string()))),
-        };
-        if !goes_on {
-            return false;
-        }
-    }
-    [("set", item.set), ("map", item.map), ("element", item.element)].into_iter().all(|(key, set)| {
-        let path = format!("{path}.{key}.elem");
-        set.is_none_or(|set| read_set(&set, key == "map", &path, options, each))
+    let mut reader = Reader { options, each, read: HashSet::new(), read_tables: HashSet::new() };
+    each_element(input, Format::NftablesJson, &["nftables"], &mut |spot, text| match spot.parse(text) {
+        Ok(item) => reader.item(item, &spot.path("")),
+        Err(bad) => (reader.each)(Err(bad)),
     })
 }
 
-fn read_set(set: &Set<'_>, is_map: bool, path: &str, options: &ReadOptions, each: &mut EachEntry<'_>) -> bool {
-    let is_wanted = options.wanted.matches(|name, value| match name {
-        "list" => value.eq_ignore_ascii_case(&set.name),
-        _ => value.eq_ignore_ascii_case(&set.table),
-    });
-    let kind = set.kind.map_or(Kind::default(), kind);
-    let Some(elements) = set.elem.filter(|_| is_wanted && kind != Kind::NoAddresses) else { return true };
-    let of_set = set.timeout.filter(|timeout| *timeout > 0);
-    let of_set = of_set.map(|seconds| ends::after(options.now, Duration::from_secs(seconds)));
-    let mut goes_on = true;
-    let elements = each_of(elements, &mut |number, element| {
-        let block = match why_not(kind, is_map) {
-            Some(why) => Err(why.to_owned()),
-            None => block(element.get(), of_set, options.now),
-        };
-        goes_on = each(block.map_err(|why| bad(format!("{path}[{number}]"), element.get(), why)));
-        goes_on
-    });
-    match elements {
-        Ok(()) => goes_on,
-        Err(error) => each(Err(bad(path.to_owned(), "", error.to_string()))),
+struct Reader<'a, 'e> {
+    options: &'a ReadOptions,
+    each: &'a mut EachEntry<'e>,
+    /// The tables and names of the sets whose elements were read.
+    read: HashSet<(String, String)>,
+    read_tables: HashSet<String>,
+}
+
+impl Reader<'_, '_> {
+    /// Returns whether to read on.
+    fn item(&mut self, item: Item<'_>, path: &str) -> bool {
+        for (command, inner) in [("add", item.add), ("create", item.create)] {
+            let Some(inner) = inner else { continue };
+            let path = format!("{path}.{command}");
+            let goes_on = match serde_json::from_str::<Item<'_>>(inner.get()) {
+                Ok(Item { set, map, element, .. }) => self.sets(set, map, element, &path),
+                Err(error) => (self.each)(Err(bad(path, inner.get(), without_position(&error)))),
+            };
+            if !goes_on {
+                return false;
+            }
+        }
+        for (command, inner) in [("delete", item.delete), ("destroy", item.destroy), ("flush", item.flush)] {
+            let Some(inner) = inner else { continue };
+            let why = match serde_json::from_str::<Removed<'_>>(inner.get()) {
+                Ok(removed) => self.why_not_removed(&removed).map(str::to_owned),
+                Err(error) => Some(without_position(&error)),
+            };
+            if let Some(why) = why
+                && !(self.each)(Err(bad(format!("{path}.{command}"), inner.get(), why)))
+            {
+                return false;
+            }
+        }
+        self.sets(item.set, item.map, item.element, path)
+    }
+
+    /// Why something must not be taken away: elements were read, or it is elements.
+    fn why_not_removed(&self, removed: &Removed<'_>) -> Option<&'static str> {
+        let has_read = |set: &Set<'_>| self.read.contains(&(set.table.to_string(), set.name.to_string()));
+        let sets = [&removed.set, &removed.map].into_iter().flatten();
+        let of_table = removed.table.as_ref().is_some_and(|table| self.read_tables.contains(&*table.name));
+        if removed.element.as_ref().is_some_and(|set| self.is_wanted(set)) {
+            Some("it takes elements out of a set: leave out the elements instead")
+        } else if of_table || sets.into_iter().any(has_read) || (removed.ruleset && !self.read.is_empty()) {
+            Some("it takes elements out of a set that were read before: write it before them")
+        } else {
+            None
+        }
+    }
+
+    fn is_wanted(&self, set: &Set<'_>) -> bool {
+        self.options.wanted.matches(|name, value| match name {
+            "list" => nftables::is_of_list(&set.name, &set.table, value),
+            _ => value == set.table,
+        })
+    }
+
+    fn sets(&mut self, set: Option<Set<'_>>, map: Option<Set<'_>>, element: Option<Set<'_>>, path: &str) -> bool {
+        [("set", set), ("map", map), ("element", element)].into_iter().all(|(key, set)| {
+            let path = format!("{path}.{key}.elem");
+            set.is_none_or(|set| self.set(&set, key == "map", &path))
+        })
+    }
+
+    fn set(&mut self, set: &Set<'_>, is_map: bool, path: &str) -> bool {
+        let kind = set.kind.map_or(Kind::default(), kind);
+        let Some(elements) = set.elem.filter(|_| self.is_wanted(set)) else { return true };
+        let now = self.options.now;
+        let of_set = set.timeout.filter(|timeout| *timeout > 0);
+        let of_set = of_set.map(|seconds| ends::after(now, Duration::from_secs(seconds)));
+        let mut is_read = false;
+        let goes_on = each_inner(elements.get(), path, &mut |spot, text| {
+            let block = match block(text, of_set, now) {
+                // What is not an address is not expected to be one.
+                Err(_) if kind == Kind::NoAddresses && !is_map => return true,
+                Ok(_) if kind == Kind::NoAddresses && !is_map => Err(NOT_OF_ADDRESSES.to_owned()),
+                block => why_not(kind, is_map).map_or(block, |why| Err(why.to_owned())),
+            };
+            is_read |= block.is_ok();
+            (self.each)(block.map_err(|why| spot.bad("", text, why)))
+        });
+        if is_read {
+            self.read_tables.insert(set.table.to_string());
+            self.read.insert((set.table.to_string(), set.name.to_string()));
+        }
+        goes_on.unwrap_or_else(|error| (self.each)(Err(bad(path.to_owned(), elements.get(), without_position(&error)))))
     }
 }
 
@@ -144,38 +198,42 @@ fn bad(path: String, text: &str, why: String) -> BadEntry {
 
 /// That of a type, which is a name, several of them, or an expression.
 fn kind(raw: &RawValue) -> Kind {
-    if let Ok(name) = serde_json::from_str::<Cow<'_, str>>(raw.get()) {
-        return Kind::of(name.split(" . "));
+    match serde_json::from_str(raw.get()) {
+        Ok(Value::String(name)) => Kind::of(name.split(" . ")),
+        Ok(Value::Array(names)) => Kind::of(names.iter().filter_map(Value::as_str)),
+        Ok(expression) => {
+            let expression = expression.get("typeof").unwrap_or(&Value::Null);
+            let field = ["payload", "ct", "rt"].iter().find_map(|kind| expression.get(kind));
+            let text = |name: &str| field.and_then(|field| field.get(name)?.as_str()).unwrap_or_default();
+            let is_address = |name: &str| ["saddr", "daddr", "nexthop"].iter().any(|part| name.ends_with(part));
+            match () {
+                () if expression.get("concat").is_some() => Kind::Concatenated,
+                () if text("protocol") == "ether" => Kind::NoAddresses,
+                () if is_address(text("field")) || is_address(text("key")) => Kind::Addresses,
+                () => Kind::NoAddresses,
+            }
+        }
+        Err(_) => Kind::NoAddresses,
     }
-    let mut names = Vec::new();
-    let all = each_of(raw, &mut |_, name| {
-        names.extend(serde_json::from_str::<String>(name.get()).ok());
-        names.len() < 8
-    });
-    // An expression says what the elements are in more ways than are known here: they are read if they are addresses.
-    all.map_or(Kind::Addresses, |()| Kind::of(names.iter().map(String::as_str)))
 }
 
 fn block(text: &str, of_set: Option<Until>, now: LogTime) -> Result<Block, String> {
     if text.len() > MAX_ELEMENT_BYTES {
         return Err("it is too long".to_owned());
     }
-    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let after = |element: &Value, name: &str| -> Option<Until> {
-        let seconds = element.get(name)?.as_u64()?;
-        Some(if seconds == 0 && name == "timeout" {
-            Until::FOREVER
-        } else {
-            ends::after(now, Duration::from_secs(seconds))
-        })
+    let value: Value = serde_json::from_str(text).map_err(|error| without_position(&error))?;
+    let Some(element) = value.get("elem") else {
+        return Ok(Block { range: range(&value)?, until: until(None, None, of_set) });
     };
-    match value.get("elem") {
-        Some(element) => {
-            let range = range(element.get("val").unwrap_or(&Value::Null))?;
-            Ok(Block { range, until: until(after(element, "timeout"), after(element, "expires"), of_set) })
-        }
-        None => Ok(Block { range: range(&value)?, until: until(None, None, of_set) }),
-    }
+    let seconds = |name: &str| match element.get(name) {
+        None => Ok(None),
+        Some(seconds) => seconds.as_u64().map(Some).ok_or_else(|| format!("its {name} is not a number of seconds")),
+    };
+    let after = |seconds: u64| ends::after(now, Duration::from_secs(seconds));
+    // Only a timeout of 0 is none.
+    let timeout = seconds("timeout")?.map(|seconds| if seconds == 0 { Until::FOREVER } else { after(seconds) });
+    let range = range(element.get("val").unwrap_or(&Value::Null))?;
+    Ok(Block { range, until: until(timeout, seconds("expires")?.map(after), of_set) })
 }
 
 fn range(value: &Value) -> Result<IpRange, String> {
@@ -199,35 +257,6 @@ fn range(value: &Value) -> Result<IpRange, String> {
         return Err("it is not a plain address: write a string, {\"prefix\": {...}} or {\"range\": [...]}".to_owned());
     }
     text.parse().map_err(|error: edgefold_table::ParseRangeError| error.to_string())
-}
-
-/// Passes on the elements of an array as text until it returns false.
-fn each_of<'a>(
-    array: &'a RawValue,
-    each: &mut dyn FnMut(usize, &'a RawValue) -> bool,
-) -> Result<(), serde_json::Error> {
-    struct Each<'e, 'a>(&'e mut dyn FnMut(usize, &'a RawValue) -> bool);
-
-    impl<'a> Visitor<'a> for Each<'_, 'a> {
-        type Value = ();
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an array")
-        }
-
-        fn visit_seq<A: SeqAccess<'a>>(self, mut elements: A) -> Result<(), A::Error> {
-            let mut number = 0;
-            let mut goes_on = true;
-            // The rest has to be passed over.
-            while let Some(element) = elements.next_element::<&'a RawValue>()? {
-                goes_on = goes_on && (self.0)(number, element);
-                number += 1;
-            }
-            Ok(())
-        }
-    }
-
-    serde_json::Deserializer::from_str(array.get()).deserialize_seq(Each(each))
 }
 
 /// As the text: see [`nftables`].
@@ -312,7 +341,7 @@ mod tests {
                 "2001:db8::1",
             ],
         );
-        let found = entries_with(Format::NftablesJson, LISTED, &[("list", "Blocked6")]).unwrap();
+        let found = entries_with(Format::NftablesJson, LISTED, &[("list", "blocked6")]).unwrap();
         assert_entries(&found, &["2001:db8::1"]);
     }
 
@@ -323,6 +352,45 @@ mod tests {
             {"add": {"element": {"family": "ip", "table": "a", "name": "s", "elem": ["192.0.2.2"]}}}]}"#;
         let expected = [format!("192.0.2.1 until {}", in_seconds(30)), "192.0.2.2".to_owned()];
         assert_eq!(entries(Format::NftablesJson, file), expected);
+    }
+
+    #[test]
+    fn what_takes_elements_out_again_is_bad() {
+        let file = r#"{"nftables": [{"flush": {"ruleset": null}}, {"delete": {"table": {"family": "ip", "name": "a"}}},
+            {"flush": {"set": {"family": "ip", "table": "a", "name": "s"}}},
+            {"add": {"element": {"family": "ip", "table": "a", "name": "s", "elem": ["192.0.2.1"]}}},
+            {"delete": {"element": {"family": "ip", "table": "a", "name": "s", "elem": ["192.0.2.1"]}}},
+            {"destroy": {"element": {"family": "ip", "table": "a", "name": "s", "elem": ["192.0.2.1"]}}},
+            {"flush": {"set": {"family": "ip", "table": "a", "name": "s"}}}, {"flush": {"set": {"family": "ip", "table": "a", "name": "t"}}},
+            {"delete": {"set": {"family": "ip", "table": "a", "name": "s"}}}, {"delete": {"table": {"family": "ip", "name": "a"}}},
+            {"flush": {"ruleset": null}}]}"#;
+        let bad = "it takes elements out";
+        let bad = ["[4].delete", "[5].destroy", "[6].flush", "[8].delete", "[9].delete", "[10].flush"]
+            .map(|path| format!("nftables{path}: ... {bad}"));
+        let mut expected = vec!["192.0.2.1"];
+        expected.extend(bad.iter().map(String::as_str));
+        assert_entries(&entries(Format::NftablesJson, file), &expected);
+    }
+
+    #[test]
+    fn sets_of_expressions_are_read_and_times_are_numbers() {
+        let file = r#"{"nftables": [
+            {"set": {"name": "a", "table": "t", "type": {"typeof": {"payload": {"protocol": "ip", "field": "saddr"}}}, "elem": ["192.0.2.1"]}},
+            {"set": {"name": "b", "table": "t", "type": {"typeof": {"ct": {"key": "ip saddr", "dir": "original"}}}, "elem": ["192.0.2.2"]}},
+            {"set": {"name": "c", "table": "t", "type": {"typeof": {"payload": {"protocol": "tcp", "field": "dport"}}}, "elem": [22, "192.0.2.3"]}},
+            {"set": {"name": "d", "table": "t", "type": "ipv4_addr", "elem": [{"elem": {"val": "192.0.2.4", "timeout": "1h"}},
+                {"elem": {"val": "192.0.2.5", "timeout": 60, "expires": 0}}, {"elem": {"val": "192.0.2.6", "timeout": 0}}]}}]}"#;
+        assert_entries(
+            &entries(Format::NftablesJson, file),
+            &[
+                "192.0.2.1",
+                "192.0.2.2",
+                "nftables[2].set.elem[1]: ... its set is not known to be one of addresses",
+                "nftables[3].set.elem[0]: ... its timeout is not a number of seconds",
+                &format!("192.0.2.5 until {}", in_seconds(0)),
+                "192.0.2.6",
+            ],
+        );
     }
 
     #[test]

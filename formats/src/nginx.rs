@@ -2,7 +2,7 @@
 //!
 //! nginx ignores the host bits of a block, and so does this: `192.0.2.7/24` is `192.0.2.0/24`.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr};
 
 use edgefold::{Block, Until};
@@ -10,7 +10,7 @@ use edgefold_table::{IpRange, shorten};
 
 use crate::about::About;
 use crate::error::{BadEntry, ReadError};
-use crate::input::head_lines;
+use crate::input::{at_most, head_entries};
 use crate::nested::{Nested, Says, Valid};
 use crate::tokens::{Ended, Statement, Syntax, Tokens, statement};
 use crate::{EachEntry, Format, ReadOptions, WriteOptions, address, names};
@@ -37,18 +37,18 @@ pub(crate) const NGINX_GEO: About = About {
 /// The most bytes of a file with geo blocks, whose entries are all in memory: about three million of them.
 const MAX_GEO_BYTES: u64 = 64 << 20;
 /// The most `allow` lines that are remembered until it is clear whether they matter.
-const MAX_ALLOWED: usize = 1000;
+const MAX_ALLOWED: usize = 100;
 /// The addresses of a family.
 const ALL: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
-const SYNTAX: Syntax = Syntax { marks: b"{};", has_block_comments: false };
+const SYNTAX: Syntax = Syntax { marks: b"{};", quotes: b"\"'", has_escapes: true, has_block_comments: false };
 
 fn all() -> impl Iterator<Item = IpRange> {
     ALL.iter().filter_map(|all| all.parse().ok())
 }
 
 fn first_line(head: &[u8]) -> &str {
-    head_lines(head).find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default()
+    head_entries(head).next().unwrap_or_default()
 }
 
 fn looks_like_deny(head: &[u8]) -> bool {
@@ -61,10 +61,11 @@ fn looks_like_geo(head: &[u8]) -> bool {
     words.next() == Some("geo") && words.next().is_some_and(|word| word.starts_with('$'))
 }
 
-/// Reads `deny` lines, of which the first that matches an address is valid: a list has no exceptions, so an `allow` before a `deny` is bad.
+/// Reads `deny` lines, of which the first that matches an address is valid: a list has no exceptions, so an `allow` before a `deny` of the
+/// same addresses is bad.
 fn read_deny(input: &mut dyn BufRead, _: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
     let mut tokens = Tokens::new(input, SYNTAX);
-    let mut allowed: Vec<(u64, String)> = Vec::new();
+    let mut allowed: Vec<(u64, IpRange)> = Vec::new();
     let mut allows_all = None;
     let mut depth = 0_u64;
     loop {
@@ -94,28 +95,39 @@ fn read_deny(input: &mut dyn BufRead, _: &ReadOptions, each: &mut EachEntry<'_>)
                 allows_all.get_or_insert(statement.line);
                 true
             }
-            (["allow", address], _) if allowed.len() < MAX_ALLOWED => {
-                allowed.push((statement.line, shorten(address)));
-                true
-            }
-            (["allow", _], _) => bad(exception()),
+            // Unix sockets have no addresses.
+            (["allow", "unix:"], _) => true,
+            (["allow", address], _) if allowed.len() < MAX_ALLOWED => match address::masked_range(address) {
+                Ok(range) => {
+                    allowed.push((statement.line, range));
+                    true
+                }
+                Err(why) => bad(why),
+            },
+            (["allow", _], _) => bad(EXCEPTION.to_owned()),
             (["deny", _], _) if allows_all.is_some() => {
                 let line = allows_all.unwrap_or_default();
                 bad(format!("nginx does not get here, because line {line} allows all: remove one of the two"))
             }
+            (["deny", "unix:"], _) => bad("unix sockets have no address: remove it".to_owned()),
             (["deny", address], _) => {
-                let exceptions = allowed.drain(..);
-                let mut exceptions = exceptions.map(|(line, text)| BadEntry::in_line(line, &format!("allow {text}"), exception()));
-                if !exceptions.all(|bad| each(Err(bad))) {
-                    return Ok(());
-                }
-                match *address {
-                    "all" => all().all(|range| each(Ok(Block { range, until: Until::FOREVER }))),
-                    "unix:" => each(Err(BadEntry::in_line(statement.line, &text, "unix sockets have no address: remove it"))),
-                    address => match address::masked_range(address) {
-                        Ok(range) => each(Ok(Block { range, until: Until::FOREVER })),
-                        Err(why) => each(Err(BadEntry::in_line(statement.line, &text, why))),
-                    },
+                let ranges: Result<Vec<_>, _> = match *address {
+                    "all" => Ok(all().collect()),
+                    address => address::masked_range(address).map(|range| vec![range]),
+                };
+                let ranges = ranges.unwrap_or_default();
+                let around = allowed.iter().find(|(_, allowed)| ranges.iter().any(|range| contains(*allowed, *range)));
+                if let Some((line, _)) = around {
+                    bad(format!("nginx does not get here, because line {line} allows these addresses: remove one of the two"))
+                } else if ranges.is_empty() {
+                    bad(address::masked_range(address).err().unwrap_or_default())
+                } else {
+                    let is_exception = |(_, allowed): &mut (u64, IpRange)| ranges.iter().any(|range| overlaps(*allowed, *range));
+                    let mut exceptions = allowed.extract_if(.., is_exception).map(|(line, allowed)| {
+                        BadEntry::in_line(line, &format!("allow {}", allowed.shortest_text()), EXCEPTION)
+                    });
+                    exceptions.all(|bad| each(Err(bad)))
+                        && ranges.iter().all(|range| each(Ok(Block { range: *range, until: Until::FOREVER })))
                 }
             }
             _ => bad("it is neither deny nor allow with one address: write deny 192.0.2.0/24;".to_owned()),
@@ -125,13 +137,19 @@ fn read_deny(input: &mut dyn BufRead, _: &ReadOptions, each: &mut EachEntry<'_>)
         }
     }
     if depth > 0 {
-        each(Err(BadEntry::in_line(tokens.line(), "", "the file ends inside braces: it was cut off")));
+        each(Err(BadEntry::cut_off(tokens.line(), "braces")));
     }
     Ok(())
 }
 
-fn exception() -> String {
-    "it is an exception from the deny lines after it, which a list cannot have: put it on a list that exempts its addresses".to_owned()
+const EXCEPTION: &str = "it is an exception from the deny lines after it, which a list cannot have: put it on a list that exempts its addresses";
+
+fn contains(around: IpRange, range: IpRange) -> bool {
+    around.contains(range.first()) && around.contains(range.last())
+}
+
+fn overlaps(one: IpRange, other: IpRange) -> bool {
+    one.contains(other.first()) || other.contains(one.first())
 }
 
 /// nginx cannot read 255.255.255.255 here, by any name, because its parser returns that number for errors. No client has it.
@@ -151,8 +169,35 @@ fn write_deny(blocks: &mut dyn Iterator<Item = Block>, _: &WriteOptions, out: &m
 ///
 /// A file that is included in a block has entries without a block around them.
 fn read_geo(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
-    let mut input = io::BufReader::new(Read::take(input, MAX_GEO_BYTES + 1));
-    let mut tokens = Tokens::new(&mut input, SYNTAX);
+    let Some(end) = at_most(input, MAX_GEO_BYTES, |input| read_blocks(input, options, each))? else { return Ok(()) };
+    if end.is_nothing {
+        let why = "it has neither a geo block nor entries of one, as in 192.0.2.0/24 1;".to_owned();
+        return Err(ReadError::NotThisFormat { format: Format::NginxGeo, why });
+    }
+    if end.block.finish(each)
+        && let Some(line) = end.cut_off
+    {
+        each(Err(BadEntry::cut_off(line, "braces")));
+    }
+    Ok(())
+}
+
+/// What is left at the end of a file.
+struct End {
+    block: Geo,
+    /// Whether nothing of a block was found in a file that is not empty.
+    is_nothing: bool,
+    /// The last line, if braces are open there.
+    cut_off: Option<u64>,
+}
+
+/// Passes on what the blocks list, except for the last; `None` if no more is wanted.
+fn read_blocks(
+    input: &mut dyn BufRead,
+    options: &ReadOptions,
+    each: &mut EachEntry<'_>,
+) -> Result<Option<End>, ReadError> {
+    let mut tokens = Tokens::new(input, SYNTAX);
     // A file that is included names no variable, and cannot be chosen by it.
     let mut block = Geo::new(String::new());
     let mut is_geo = false;
@@ -177,13 +222,13 @@ fn read_geo(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry
             (["geo", variable] | ["geo", _, variable], Ended::Open) if !is_open => {
                 (is_geo, is_open) = (true, true);
                 if !std::mem::replace(&mut block, Geo::new(variable.trim_start_matches('$').to_owned())).finish(each) {
-                    return Ok(());
+                    return Ok(None);
                 }
                 true
             }
             (_, Ended::Open) => {
                 ignored = 1;
-                true
+                !is_open || bad("it has braces inside of a geo block")
             }
             ([], _) => true,
             _ if statement.bad.is_some() => bad(statement.bad.unwrap_or_default()),
@@ -200,30 +245,20 @@ fn read_geo(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry
             },
         };
         if !goes_on {
-            return Ok(());
+            return Ok(None);
         }
         if statement.ended == Ended::Close && ignored == 0 {
             is_open = false;
             if !std::mem::replace(&mut block, Geo::new(String::new())).finish(each) {
-                return Ok(());
+                return Ok(None);
             }
         }
         if statement.ended == Ended::File {
             break;
         }
     }
-    let (line, is_open) = (tokens.line(), is_open || ignored > 0);
-    if input.into_inner().limit() == 0 {
-        return Err(ReadError::TooLarge { most: MAX_GEO_BYTES });
-    }
-    if !is_geo && !is_empty {
-        let why = "it has neither a geo block nor entries of one, as in 192.0.2.0/24 1;".to_owned();
-        return Err(ReadError::NotThisFormat { format: Format::NginxGeo, why });
-    }
-    if block.finish(each) && is_open {
-        each(Err(BadEntry::in_line(line, "", "the file ends inside braces: it was cut off")));
-    }
-    Ok(())
+    let cut_off = (is_open || ignored > 0).then_some(tokens.line());
+    Ok(Some(End { block, is_nothing: !is_geo && !is_empty, cut_off }))
 }
 
 /// A block.
@@ -278,7 +313,7 @@ impl Geo {
         let asks = options.wanted.names().any(|name| name == "value");
         let is_wanted = options.wanted.matches(|name, wanted| match name {
             "value" => wanted.eq_ignore_ascii_case(value),
-            _ => wanted.trim_start_matches('$').eq_ignore_ascii_case(&self.variable),
+            _ => wanted.trim_start_matches('$') == self.variable || self.variable == variable(&names::safe(wanted)),
         });
         let is_off = matches!(value, "" | "0") || value == self.default;
         if is_wanted && (asks || !is_off) { Says::Listed } else { Says::Unlisted }
@@ -289,10 +324,20 @@ impl Geo {
     }
 }
 
-/// The variable's name has a prefix, because nginx has variables such as `$host` itself. Blocks are written as prefixes, because `ranges`
-/// has no IPv6. The default is a block `0.0.0.0/0` to nginx, which warns of a second one, so that is written as two halves.
+/// The variable of a list, without its `$`. It has a prefix, because nginx has variables such as `$host` itself.
+fn variable(list: &str) -> String {
+    format!("edgefold_{}", names::word(list))
+}
+
+/// Blocks are written as prefixes, because `ranges` has no IPv6. The default is a block `0.0.0.0/0` to nginx, which warns of a second one,
+/// so that is written as two halves.
 fn write_geo(blocks: &mut dyn Iterator<Item = Block>, options: &WriteOptions, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "geo $edgefold_{} {{\n    default 0;", names::word(&options.name))?;
+    writeln!(
+        out,
+        "geo ${} {{
+    default 0;",
+        variable(&options.name)
+    )?;
     for cidr in blocks.flat_map(|block| address::cidrs(block.range)).flat_map(address::halves_of_all) {
         // Without a length, 255.255.255.255 can be read.
         if cidr.prefix_len() == cidr.max_prefix_len() {
@@ -322,14 +367,22 @@ mod tests {
         let file = "deny 192.0.2.0/25;\nallow 198.51.100.0/24;\nallow 192.0.2.129;\ndeny 192.0.2.128/25;\nallow 203.0.113.0/24;\n";
         assert_entries(
             &entries(Format::NginxDeny, file),
+            &["192.0.2.0/25", "line 3: \"allow 192.0.2.129\": it is an exception", "192.0.2.128/25"],
+        );
+        let apart = "allow 2001:db8::/32;\nallow 198.51.100.1;\ndeny 192.0.2.1;\ndeny 198.51.100.0/24;\ndeny 2001:db8::1;\ndeny all;\n";
+        assert_entries(
+            &entries(Format::NginxDeny, apart),
             &[
-                "192.0.2.0/25",
-                "line 2: \"allow 198.51.100.0/24\": it is an exception",
-                "line 3: \"allow 192.0.2.129\": it is an exception",
-                "192.0.2.128/25",
+                "192.0.2.1",
+                "line 2: \"allow 198.51.100.1\": it is an exception",
+                "198.51.100.0/24",
+                "line 5: ... because line 1 allows these addresses",
+                "line 1: \"allow 2001:db8::/32\": it is an exception",
+                "0.0.0.0/0",
+                "::/0",
             ],
         );
-        let many = format!("{}deny 192.0.2.1;", "allow 192.0.2.1;\n".repeat(5000));
+        let many = format!("{}deny 192.0.2.0/24;", "allow 192.0.2.1;\n".repeat(5000));
         assert_eq!(entries(Format::NginxDeny, many).len(), 5001);
     }
 

@@ -1,5 +1,6 @@
 //! Spamhaus DROP in JSON (`drop_v4.json`, `drop_v6.json`): an object on each line,
-//! `{"cidr":"192.0.2.0/24","sblid":"SBL256894","rir":"apnic"}`, and one with the type `metadata`, which has no range.
+//! `{"cidr":"192.0.2.0/24","sblid":"SBL256894","rir":"apnic"}`, and a last one with the type `metadata`, which has no range. It has the
+//! number of `records` before it, so that a file that was cut off is refused.
 
 use std::io::BufRead;
 
@@ -9,7 +10,7 @@ use serde::Deserialize;
 use crate::about::About;
 use crate::elements::{has_keys, is_value, without_position};
 use crate::error::{BadEntry, ReadError};
-use crate::input::each_line;
+use crate::input::{LastLine, each_line};
 use crate::{EachEntry, Format, ReadOptions};
 
 pub(crate) const ABOUT: About = About {
@@ -27,6 +28,7 @@ struct Line {
     cidr: Option<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
+    records: Option<u64>,
     rir: Option<String>,
     sblid: Option<String>,
 }
@@ -37,38 +39,66 @@ fn looks_like(head: &[u8]) -> bool {
 
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
     let mut is_of_lines = true;
-    let mut is_first = true;
-    each_line(input, |number, text| {
+    let mut goes_on = true;
+    // The number of records, and that which the metadata says, if it was the last line.
+    let (mut records, mut said) = (0_u64, None);
+    each_line(input, LastLine::MayBeOpen, |number, text| {
         let text = match text {
             Ok("") => return true,
             Ok(text) => text,
-            Err(bad) => return each(Err(bad)),
+            Err(bad) => {
+                (records, said) = (records + 1, None);
+                goes_on = each(Err(bad));
+                return goes_on;
+            }
         };
-        if is_first && !text.starts_with('{') {
+        if records == 0 && said.is_none() && !text.starts_with('{') {
             is_of_lines = false;
             return false;
         }
-        is_first = false;
         let bad = |why: String| BadEntry::in_line(number, text, why);
-        let line: Line = match serde_json::from_str(text) {
-            Ok(line) => line,
-            Err(error) => return each(Err(bad(without_position(&error)))),
+        let line = match serde_json::from_str::<Line>(text) {
+            Ok(Line { cidr: None, kind: Some(kind), records: said_here, .. }) if kind == "metadata" => {
+                said = Some(said_here);
+                return true;
+            }
+            line => line,
         };
-        let Some(cidr) = &line.cidr else {
-            return line.kind.as_deref() == Some("metadata") || each(Err(bad("it has no \"cidr\"".to_owned())));
+        (records, said) = (records + 1, None);
+        let entry = match &line {
+            Ok(Line { cidr: Some(cidr), rir, sblid, .. }) => {
+                let is_wanted = options.wanted.matches(|name, value| match name {
+                    "rir" => is_value(rir.as_deref(), value),
+                    _ => is_value(sblid.as_deref(), value),
+                });
+                if !is_wanted {
+                    return true;
+                }
+                let range =
+                    cidr.trim().parse().map_err(|error: edgefold_table::ParseRangeError| bad(error.to_string()));
+                range.map(|range| Block { range, until: Until::FOREVER })
+            }
+            Ok(_) => Err(bad("it has no \"cidr\"".to_owned())),
+            Err(error) => Err(bad(without_position(error))),
         };
-        let is_wanted = options.wanted.matches(|name, value| match name {
-            "rir" => is_value(line.rir.as_deref(), value),
-            _ => is_value(line.sblid.as_deref(), value),
-        });
-        let range = cidr.trim().parse().map_err(|error: edgefold_table::ParseRangeError| bad(error.to_string()));
-        !is_wanted || each(range.map(|range| Block { range, until: Until::FOREVER }))
+        goes_on = each(entry);
+        goes_on
     })?;
-    if is_of_lines {
-        Ok(())
-    } else {
+    if !is_of_lines {
         let why = "its first line should be an object such as {\"cidr\":\"192.0.2.0/24\"}".to_owned();
-        Err(ReadError::NotThisFormat { format: Format::SpamhausJson, why })
+        return Err(ReadError::NotThisFormat { format: Format::SpamhausJson, why });
+    }
+    match said {
+        _ if !goes_on => Ok(()),
+        Some(Some(said)) if said == records => Ok(()),
+        Some(Some(said)) => {
+            Err(ReadError::CutOff { why: format!("it has {records} records, and says that it has {said}") })
+        }
+        _ => {
+            let why =
+                "its last line should be an object with the type metadata, and the number of its records".to_owned();
+            Err(ReadError::CutOff { why })
+        }
     }
 }
 
@@ -97,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_said_by_its_number_and_reading_goes_on() {
-        let file = "{\"cidr\":\"192.0.2.1/24\"}\n{\"sblid\":\"SBL1\"}\n{\"cidr\":7}\n{\"cidr\":\n\n{\"cidr\":\"192.0.2.0/24\"}";
+        let file = "{\"cidr\":\"192.0.2.1/24\"}\n{\"sblid\":\"SBL1\"}\n{\"cidr\":7}\n{\"cidr\":\n\n{\"cidr\":\"192.0.2.0/24\"}\n{\"type\":\"metadata\",\"records\":5}";
         let read = read_all(Format::SpamhausJson, file, &Wanted::default()).unwrap();
         let starts = [
             r#"bad line 1: "{\"cidr\":\"192.0.2.1/24\"}": 192.0.2.1/24 has host bits set"#,
@@ -109,6 +139,19 @@ mod tests {
         assert_eq!(read.len(), starts.len(), "{read:?}");
         for (read, start) in read.iter().zip(starts) {
             assert!(read.starts_with(start), "{read}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_off_is_refused() {
+        let lines: Vec<_> = FILE.lines().collect();
+        let without_one = [lines[0], lines[1], lines[3]].join("\n");
+        let twice = format!("{FILE}{FILE}");
+        let after = format!("{FILE}{}\n", lines[0]);
+        let unknown = FILE.replace("\"records\":3,", "");
+        for file in [&FILE[..60], &lines[..3].join("\n"), &without_one, &twice, &after, &unknown, ""] {
+            let error = read_all(Format::SpamhausJson, file, &Wanted::default()).unwrap_err();
+            assert!(error.contains("the file is cut off: "), "{error}");
         }
     }
 

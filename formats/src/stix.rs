@@ -2,11 +2,17 @@
 //! `[ipv4-addr:value = '192.0.2.1' OR ipv4-addr:value ISSUBSET '198.51.100.0/24']`.
 //!
 //! A pattern that says more, such as AND, or that compares other things is a bad entry: only the addresses of it would block more than
-//! it says. An indicator ends at its `valid_until`, and one that is `revoked` is left out.
+//! it says. An indicator ends at its `valid_until`. These are left out:
 //!
-//! Observables (`ipv4-addr` and `ipv6-addr` objects) are read only from a bundle without indicators. Beside indicators they say what
+//! - an indicator that is `revoked`, or not valid yet (`valid_from`);
+//! - a `benign` indicator, by its types or labels, unless these are asked for;
+//! - of several versions of an indicator, which have the same `id`, all but the one that was `modified` last.
+//!
+//! Observables (`ipv4-addr` and `ipv6-addr` objects) are read only from a bundle without any indicator. Beside indicators they say what
 //! was seen, and that can be the victim.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io::BufRead;
 
 use edgefold::{Block, LogTime, Until};
@@ -30,6 +36,7 @@ pub(crate) const ABOUT: About = About {
 };
 
 const INDICATOR: &str = "indicator";
+const BENIGN: &str = "benign";
 /// What a bad pattern should be.
 const SIMPLE: &str = "write [ipv4-addr:value = '192.0.2.1'], with ISSUBSET or IN for =, and OR for several";
 
@@ -38,6 +45,8 @@ const SIMPLE: &str = "write [ipv4-addr:value = '192.0.2.1'], with ISSUBSET or IN
 struct Object<'a> {
     #[serde(rename = "type")]
     kind: String,
+    id: Option<String>,
+    modified: Option<String>,
     #[serde(borrow)]
     indicator_types: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -46,6 +55,7 @@ struct Object<'a> {
     pattern: Option<String>,
     pattern_type: Option<String>,
     revoked: Option<bool>,
+    valid_from: Option<String>,
     valid_until: Option<String>,
     /// The address of an observable. Other objects have values of other types.
     #[serde(borrow)]
@@ -57,15 +67,39 @@ fn looks_like(head: &[u8]) -> bool {
     has_keys(head, &["type", "id"]) && has(b"\"bundle\"") && has(b"\"bundle--")
 }
 
+/// The versions of an object.
+#[derive(Debug)]
+struct Versions {
+    count: u64,
+    /// The latest time at which one was modified.
+    latest: LogTime,
+    /// Whether one of the latest is revoked.
+    is_revoked: bool,
+}
+
 fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>) -> Result<(), ReadError> {
     let bytes = document(input)?;
     let mut has_indicators = false;
-    each_object(&bytes, &mut |_, object| {
-        has_indicators = object.is_ok_and(|object| object.kind == INDICATOR);
-        !has_indicators
+    let mut versions: HashMap<String, Versions> = HashMap::new();
+    each_element(&mut bytes.as_slice(), Format::Stix, &["objects"], &mut |_, text| {
+        has_indicators |= is_indicator(text);
+        let object: Option<Object<'_>> = serde_json::from_str(text).ok();
+        if let Some((object, id)) = object.and_then(|mut object| object.id.take().map(|id| (object, id)))
+            && object.kind == INDICATOR
+        {
+            let modified = object.modified().unwrap_or(LogTime::EPOCH);
+            let is_revoked = object.revoked == Some(true);
+            let versions = versions.entry(id).or_insert(Versions { count: 0, latest: modified, is_revoked: false });
+            versions.count += 1;
+            if modified > versions.latest {
+                (versions.latest, versions.is_revoked) = (modified, false);
+            }
+            versions.is_revoked |= is_revoked && modified == versions.latest;
+        }
+        true
     })?;
-    each_object(&bytes, &mut |spot, object| {
-        let object = match object {
+    each_element(&mut bytes.as_slice(), Format::Stix, &["objects"], &mut |spot, text| {
+        let object: Object<'_> = match spot.parse(text) {
             Ok(object) => object,
             Err(bad) => return each(Err(bad)),
         };
@@ -77,35 +111,67 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
         if !is_read || object.revoked == Some(true) || !object.is_wanted(&options.wanted) {
             return true;
         }
-        match object.blocks(spot) {
+        match object.blocks(spot, &versions, options.now) {
             Ok(blocks) => blocks.into_iter().all(|block| each(Ok(block))),
             Err(bad) => each(Err(bad)),
         }
     })
 }
 
-fn each_object(
-    bytes: &[u8],
-    each: &mut dyn FnMut(Spot<'_>, Result<Object<'_>, BadEntry>) -> bool,
-) -> Result<(), ReadError> {
-    each_element(&mut &*bytes, Format::Stix, &["objects"], &mut |spot, text| each(spot, spot.parse(text)))
+/// Whether an object is an indicator, even one that cannot be read.
+fn is_indicator(text: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Kind<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+    }
+    serde_json::from_str::<Kind<'_>>(text).map_or_else(|_| text.contains(INDICATOR), |object| object.kind == INDICATOR)
 }
 
 impl Object<'_> {
     fn is_wanted(&self, wanted: &Wanted) -> bool {
-        wanted.matches(|name, value| match name {
+        let is_benign = is_in(self.indicator_types, BENIGN) || is_in(self.labels, BENIGN);
+        let matches = wanted.matches(|name, value| match name {
             "name" => is_value(self.name.as_deref(), value),
             "labels" => is_in(self.labels, value),
             _ => is_in(self.indicator_types, value),
-        })
+        });
+        matches && (!is_benign || wanted.has_value(BENIGN))
     }
 
-    fn blocks(&self, spot: Spot<'_>) -> Result<Vec<Block>, BadEntry> {
+    fn modified(&self) -> Option<LogTime> {
+        LogTime::parse(self.modified.as_deref()?).ok()
+    }
+
+    /// Whether there is a later version, or a revoked one of the same time.
+    ///
+    /// # Errors
+    /// There are several versions, and it is not said which is the latest.
+    fn is_superseded(&self, spot: Spot<'_>, versions: &HashMap<String, Versions>) -> Result<bool, BadEntry> {
+        let id = self.id.as_deref().unwrap_or_default();
+        let Some(versions) = versions.get(id).filter(|versions| versions.count > 1) else { return Ok(false) };
+        let why = "there are several versions of this indicator, and it is not said when this one was modified";
+        let modified = self.modified().ok_or_else(|| spot.bad("modified", id, why))?;
+        Ok(modified < versions.latest || versions.is_revoked)
+    }
+
+    fn blocks(
+        &self,
+        spot: Spot<'_>,
+        versions: &HashMap<String, Versions>,
+        now: LogTime,
+    ) -> Result<Vec<Block>, BadEntry> {
         if self.kind != INDICATOR {
             let value = self.value.map_or("\"\"", RawValue::get);
             let text: String = serde_json::from_str(value)
                 .map_err(|_| spot.bad("value", value, "an address or a CIDR block should be here"))?;
             return Ok(vec![spot.block("value", &text)?]);
+        }
+        let valid_from = self.valid_from.as_deref().map(LogTime::parse).transpose();
+        let valid_from = valid_from
+            .map_err(|error| spot.bad("valid_from", self.valid_from.as_deref().unwrap_or_default(), error))?;
+        if self.is_superseded(spot, versions)? || valid_from.is_some_and(|from| from > now) {
+            return Ok(Vec::new());
         }
         let pattern = self.pattern.as_deref().unwrap_or_default();
         if let Some(other) = self.pattern_type.as_deref().filter(|kind| *kind != "stix") {
@@ -121,16 +187,17 @@ impl Object<'_> {
     }
 }
 
-/// Whether a list of texts has `wanted`.
+/// Whether a list of texts, or the one text that is there instead, has `wanted`.
 fn is_in(texts: Option<&RawValue>, wanted: &str) -> bool {
-    let mut is_in = false;
-    let compared = texts.map(|texts| {
-        each_inner(texts.get(), "", &mut |_, text| {
-            is_in = is_value(serde_json::from_str::<String>(text).ok().as_deref(), wanted);
-            !is_in
-        })
+    let Some(texts) = texts.map(RawValue::get) else { return false };
+    let is_wanted = |text: &str| is_value(serde_json::from_str::<String>(text).ok().as_deref(), wanted);
+    let mut is_in = is_wanted(texts);
+    // What is neither has none of them.
+    let _ = each_inner(texts, "", &mut |_, text| {
+        is_in |= is_wanted(text);
+        !is_in
     });
-    is_in && compared.is_some_and(|compared| compared.is_ok())
+    is_in
 }
 
 /// What is left to read of a pattern.
@@ -341,6 +408,61 @@ mod tests {
         let read = read_all(Format::Stix, bundle, &Wanted::default()).unwrap();
         assert_eq!(read[..2], ["203.0.113.0/24", "2001:db8::7"]);
         assert_eq!(read[2..], ["bad objects[2].value: \"7\": an address or a CIDR block should be here"]);
+    }
+
+    #[test]
+    fn of_several_versions_the_latest_is_read() {
+        let version = |modified: &str, address: &str, more: &str| {
+            format!(
+                r#"{{"type": "indicator", "id": "indicator--1", "modified": "{modified}", "pattern": "[ipv4-addr:value = '{address}']"{more}}}"#
+            )
+        };
+        let bundle = |objects: &[String]| {
+            let bundle = format!(r#"{{"type": "bundle", "id": "bundle--1", "objects": [{}]}}"#, objects.join(","));
+            read_all(Format::Stix, bundle, &Wanted::default()).unwrap()
+        };
+        let old = version("2026-10-25T16:22:00.000Z", "192.0.2.1", "");
+        let new = version("2026-10-26T16:22:00.000+00:00", "192.0.2.2", "");
+        let revoked = version("2026-10-26T16:22:00Z", "192.0.2.2", r#", "revoked": true"#);
+        assert_eq!(bundle(&[old.clone(), new.clone()]), ["192.0.2.2"]);
+        assert_eq!(bundle(&[new.clone(), old.clone()]), ["192.0.2.2"]);
+        assert!(bundle(&[revoked.clone(), old.clone()]).is_empty() && bundle(&[new.clone(), revoked]).is_empty());
+        let unknown = bundle(&[version("soon", "192.0.2.3", ""), new]);
+        assert!(unknown.len() == 2 && unknown[0].starts_with("bad objects[0].modified: "), "{unknown:?}");
+        assert_eq!(bundle(&[version("soon", "192.0.2.3", "")]), ["192.0.2.3"], "one version");
+    }
+
+    #[test]
+    fn what_is_benign_or_not_valid_yet_is_left_out() {
+        let bundle = r#"{"type": "bundle", "id": "bundle--1", "objects": [
+            {"type": "indicator", "pattern": "[ipv4-addr:value = '192.0.2.1']", "indicator_types": ["benign"]},
+            {"type": "indicator", "pattern": "[ipv4-addr:value = '192.0.2.2']", "labels": ["x", "Benign"]},
+            {"type": "indicator", "pattern": "[ipv4-addr:value = '192.0.2.3']", "indicator_types": "benign"},
+            {"type": "indicator", "pattern": "[ipv4-addr:value = '192.0.2.4']", "valid_from": "2026-11-26T12:00:00.001Z"},
+            {"type": "indicator", "pattern": "[ipv4-addr:value = '192.0.2.5']", "valid_from": "2026-11-26T12:00:00Z"},
+            {"type": "indicator", "pattern": "[ipv4-addr:value = '192.0.2.6']", "valid_from": "soon"}]}"#;
+        let read = read_all(Format::Stix, bundle, &Wanted::default()).unwrap();
+        assert!(
+            read.len() == 2 && read[0] == "192.0.2.5" && read[1].starts_with("bad objects[5].valid_from: "),
+            "{read:?}"
+        );
+        let read = read_all(Format::Stix, bundle, &wanted("indicator_types", "benign"));
+        assert_eq!(read, Ok(vec!["192.0.2.1".into(), "192.0.2.3".into()]));
+    }
+
+    #[test]
+    fn observables_beside_an_indicator_that_cannot_be_read_are_not_read() {
+        for indicator in [
+            r#"{"type": "indicator", "pattern": 7}"#,
+            r#"{"type": "indicator", "type": 7}"#,
+            r#"{"type": "indic\u0061tor", "revoked": 1}"#,
+        ] {
+            let bundle = format!(
+                r#"{{"type": "bundle", "id": "bundle--1", "objects": [{{"type": "ipv4-addr", "value": "192.0.2.1"}}, {indicator}]}}"#
+            );
+            let read = read_all(Format::Stix, bundle, &Wanted::default()).unwrap();
+            assert!(read.len() == 1 && read[0].starts_with("bad objects[1]: "), "{read:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,10 @@ const MAX_WORDS: usize = 64;
 pub(crate) struct Syntax {
     /// The characters that are tokens of their own.
     pub(crate) marks: &'static [u8],
+    /// What texts are quoted with.
+    pub(crate) quotes: &'static [u8],
+    /// Whether a backslash in a quoted text makes the character after it a part of the text.
+    pub(crate) has_escapes: bool,
     /// Whether `/* ... */` is a comment too.
     pub(crate) has_block_comments: bool,
 }
@@ -71,7 +75,7 @@ impl<'a> Tokens<'a> {
                     return Ok(Token::NewLine);
                 }
                 b'#' => self.skip_line()?,
-                b'"' | b'\'' => return self.quoted(byte),
+                _ if self.syntax.quotes.contains(&byte) => return self.quoted(byte),
                 _ if byte.is_ascii_whitespace() => self.take(),
                 _ if self.syntax.marks.contains(&byte) => {
                     self.take();
@@ -104,7 +108,8 @@ impl<'a> Tokens<'a> {
 
     fn word(&mut self) -> io::Result<()> {
         while let Some(byte) = self.peek()? {
-            let ends = byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'') || self.syntax.marks.contains(&byte);
+            let syntax = &self.syntax;
+            let ends = byte.is_ascii_whitespace() || syntax.quotes.contains(&byte) || syntax.marks.contains(&byte);
             if ends || (self.syntax.has_block_comments && self.bytes == b"/*") {
                 break;
             }
@@ -127,7 +132,7 @@ impl<'a> Tokens<'a> {
                     self.take();
                     return Ok(self.checked(Token::Quoted));
                 }
-                Some(b'\\') => {
+                Some(b'\\') if self.syntax.has_escapes => {
                     self.take();
                     if let Some(byte) = self.peek()?.filter(|byte| *byte != b'\n') {
                         self.keep(byte);
@@ -271,9 +276,11 @@ pub(crate) fn statement(tokens: &mut Tokens<'_>, of_one_line: &[&str]) -> io::Re
 mod tests {
     use super::*;
 
+    const SYNTAX: Syntax = Syntax { marks: b"{};", quotes: b"\"'", has_escapes: true, has_block_comments: true };
+
     fn all(text: &[u8]) -> Vec<(u64, Token, String)> {
         let mut input = text;
-        let mut tokens = Tokens::new(&mut input, Syntax { marks: b"{};", has_block_comments: true });
+        let mut tokens = Tokens::new(&mut input, SYNTAX);
         let mut found = Vec::new();
         loop {
             let token = tokens.next_on_any_line().unwrap();
@@ -309,7 +316,7 @@ mod tests {
     fn a_statement_has_a_limited_number_of_words() {
         let text = format!("{};", "a ".repeat(100_000));
         let mut input = text.as_bytes();
-        let mut tokens = Tokens::new(&mut input, Syntax { marks: b"{};", has_block_comments: false });
+        let mut tokens = Tokens::new(&mut input, SYNTAX);
         let statement = statement(&mut tokens, &[]).unwrap();
         assert_eq!((statement.words.len(), statement.bad), (MAX_WORDS, Some("it has too many words")));
         assert_eq!(statement.ended, Ended::Semicolon);

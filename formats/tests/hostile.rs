@@ -126,7 +126,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn a_damaged_file_is_no_panic(damages in prop::collection::vec(damage(), 1..4)) {
+    fn a_damaged_file_causes_no_panic(damages in prop::collection::vec(damage(), 1..4)) {
         for (format, mut file) in files() {
             damages.iter().for_each(|damage| damage.apply(&mut file));
             read_to_end(format, &file);
@@ -135,14 +135,28 @@ proptest! {
     }
 
     #[test]
-    fn a_file_of_another_format_is_no_panic(file in prop::sample::select(files()), damage in damage()) {
+    fn a_file_of_another_format_causes_no_panic(file in prop::sample::select(files()), damage in damage()) {
         let (_, mut file) = file;
         damage.apply(&mut file);
         Format::ALL.iter().filter(|format| format.is_read()).for_each(|format| read_to_end(*format, &file));
     }
 
     #[test]
-    fn any_bytes_are_no_panic(file in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn a_reader_stops_when_no_more_is_wanted(damages in prop::collection::vec(damage(), 0..3), most in 1_usize..4) {
+        for (format, mut file) in files() {
+            damages.iter().for_each(|damage| damage.apply(&mut file));
+            let options = ReadOptions { now: now(), ..ReadOptions::default() };
+            let mut entries = 0;
+            let _ = read(format, &mut file.as_slice(), &options, &mut |_| {
+                entries += 1;
+                entries < most
+            });
+            prop_assert!(entries <= most, "{}: {} entries", format, entries);
+        }
+    }
+
+    #[test]
+    fn any_bytes_cause_no_panic(file in prop::collection::vec(any::<u8>(), 0..200)) {
         Format::ALL.iter().filter(|format| format.is_read()).for_each(|format| read_to_end(*format, &file));
     }
 }
