@@ -196,7 +196,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
         let mut why_not = None;
         if let Some(rule) = &entry.rule {
             let has_room = lists.len() < MAX_LISTS;
-            match lists.entry((rule.kind, entry.list.to_owned())) {
+            match lists.entry((rule.kind, shorten(entry.list))) {
                 hash_map::Entry::Occupied(mut list) => why_not = list.get_mut().add(rule).err(),
                 hash_map::Entry::Vacant(list) if has_room => why_not = list.insert(List::default()).add(rule).err(),
                 hash_map::Entry::Vacant(_) => why_not = Some(format!("there are more than {MAX_LISTS} lists")),

@@ -173,6 +173,9 @@ impl Sets<'_> {
 
     /// Checks that two sets may exchange names: entries were chosen by the names that their sets had when they were added.
     fn check_same(&self, one: &str, other: &str) -> Result<(), String> {
+        if one.len() > MAX_NAME || other.len() > MAX_NAME {
+            return Err(format!("the name of a set has at most {MAX_NAME} characters"));
+        }
         let is_read = |name: &str| self.sets.get(name).is_some_and(|set| set.is_read || set.has_passed_over);
         if self.is_wanted(one) == self.is_wanted(other) || !(is_read(one) || is_read(other)) {
             return Ok(());

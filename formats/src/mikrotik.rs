@@ -253,7 +253,7 @@ impl Script<'_, '_> {
             Menu::Unknown | Menu::Other => &["ip", "ipv6", ""][..],
         };
         families.iter().any(|family| match list {
-            Some(list) => self.added.contains(&(*family, list.to_owned())),
+            Some(list) => self.added.contains(&(*family, shorten(list))),
             None => self.families.contains(family),
         })
     }

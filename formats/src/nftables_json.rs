@@ -141,9 +141,9 @@ impl Reader<'_, '_> {
 
     /// Why something must not be taken away: elements were read, or it is elements.
     fn why_not_removed(&self, removed: &Removed<'_>) -> Option<&'static str> {
-        let has_read = |set: &Set<'_>| self.read.contains(&(set.table.to_string(), set.name.to_string()));
+        let has_read = |set: &Set<'_>| self.read.contains(&(shorten(&set.table), shorten(&set.name)));
         let sets = [&removed.set, &removed.map].into_iter().flatten();
-        let of_table = removed.table.as_ref().is_some_and(|table| self.read_tables.contains(&*table.name));
+        let of_table = removed.table.as_ref().is_some_and(|table| self.read_tables.contains(&shorten(&table.name)));
         if removed.element.as_ref().is_some_and(|set| self.is_wanted(set)) {
             Some("it takes elements out of a set: leave out the elements instead")
         } else if of_table || sets.into_iter().any(has_read) || (removed.ruleset && !self.read.is_empty()) {
@@ -185,8 +185,8 @@ impl Reader<'_, '_> {
             (self.each)(block.map_err(|why| spot.bad("", text, why)))
         });
         if is_read {
-            self.read_tables.insert(set.table.to_string());
-            self.read.insert((set.table.to_string(), set.name.to_string()));
+            self.read_tables.insert(shorten(&set.table));
+            self.read.insert((shorten(&set.table), shorten(&set.name)));
         }
         goes_on.unwrap_or_else(|error| (self.each)(Err(bad(path.to_owned(), elements.get(), without_position(&error)))))
     }
