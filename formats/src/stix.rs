@@ -30,6 +30,7 @@ pub(crate) const ABOUT: About = About {
     name: "stix",
     describe: "a STIX bundle",
     read: Some(read),
+    says_ends: true,
     fields: &["indicator_types", "labels", "name"],
     looks_like,
     ..About::BASE

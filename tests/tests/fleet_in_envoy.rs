@@ -230,6 +230,13 @@ fn a_command_can_be_waited_for() {
     assert_eq!(wait(&["add", "10.0.0.2", "--list", "feed", "--wait"]).status, 0);
     assert_eq!(wait(&["lists", "set", "feed", "--action", "tag", "--wait"]).status, 0);
     assert_eq!(statuses("10.0.0.2"), [200, 200]);
+    let feed = edgefold.path("imported");
+    std::fs::write(&feed, "10.0.0.2\n").unwrap();
+    let imported = wait(&["import", &feed, "--list", "imported", "--sync", "--wait"]);
+    assert_eq!((imported.status, statuses("10.0.0.2")), (0, [403, 403]), "{}", imported.stderr);
+    let offset = edgefold.run(&["log", "-o", "raw"]).lines().last().unwrap().split('\t').next().unwrap().to_owned();
+    assert_eq!(wait(&["undo", &offset, "--wait"]).status, 0);
+    assert_eq!(statuses("10.0.0.2"), [200, 200]);
     let fleet = edgefold.run(&["fleet", "--admin-url", &url]);
     assert_eq!(fleet.matches("enforces all").count(), 2, "{fleet}");
     let raw = edgefold.run(&["fleet", "--admin-url", &url, "-o", "raw"]);

@@ -474,7 +474,9 @@ fn completions_and_man_pages_are_written() {
     let folder = edgefold.path("man");
     edgefold.run(&["man", &folder]);
     let page = std::fs::read_to_string(format!("{folder}/edgefold-explain.1")).unwrap();
-    assert!(page.starts_with(".ie ") || page.contains(".TH"), "{page}");
+    assert!(page.contains(".TH edgefold"), "{page}");
+    // What is typed is not filled.
+    assert!(page.contains(".nf\nExamples:\n  edgefold explain 10.0.0.7\n"), "{page}");
 }
 
 /// Text in the log is untrusted: escape sequences must not reach a terminal.
