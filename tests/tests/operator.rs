@@ -352,16 +352,31 @@ fn what_is_probably_a_mistake_takes_force(edgefold: &Edgefold) {
     assert!(import.status == 0 && import.stderr.contains("note: "), "{}", import.stderr);
 }
 
+/// What a subcommand prints on a terminal, which script(1) makes.
+fn on_a_terminal(edgefold: &Edgefold, subcommand: &str, variables: &[(&str, &str)]) -> String {
+    let mut command = std::process::Command::new("script");
+    command.args(["-qec", &format!("{} {subcommand}", edgefold.binary().display()), "/dev/null"]);
+    command.env("EDGEFOLD_LOG", edgefold.log()).env("EDGEFOLD_CONFIG", "").env("TERM", "xterm").env_remove("NO_COLOR");
+    command.envs(variables.iter().copied());
+    String::from_utf8_lossy(&command.stdin(Stdio::null()).output().unwrap().stdout).into_owned()
+}
+
+#[test]
+fn there_is_colour_on_a_terminal_unless_no_color_is_set() {
+    let edgefold = Edgefold::sqlite().block(&["10.0.0.7"]);
+    let explain = |variables: &[(&str, &str)]| {
+        on_a_terminal(&edgefold, "explain 10.0.0.7", &[&[("EDGEFOLD_PAGER", "cat")], variables].concat())
+    };
+    let (coloured, plain) = (explain(&[]), explain(&[("NO_COLOR", "1")]));
+    assert!(coloured.contains('\u{1b}') && coloured.contains("is blocked forever"), "{coloured}");
+    assert!(!plain.contains('\u{1b}') && plain.contains("is blocked forever"), "{plain}");
+    assert!(!edgefold.outcome(&["explain", "10.0.0.7"]).stdout.contains('\u{1b}'), "it is not a terminal");
+}
+
 #[test]
 fn a_pager_that_is_missing_loses_nothing() {
     let edgefold = Edgefold::sqlite().block(&["10.0.0.7"]);
-    // Only a terminal gets a pager: script(1) makes one.
-    let listing = |pager: &str| {
-        let mut command = std::process::Command::new("script");
-        command.args(["-qec", &format!("{} log", edgefold.binary().display()), "/dev/null"]);
-        command.env("EDGEFOLD_LOG", edgefold.log()).env("EDGEFOLD_CONFIG", "").env("EDGEFOLD_PAGER", pager);
-        String::from_utf8_lossy(&command.stdin(Stdio::null()).output().unwrap().stdout).into_owned()
-    };
+    let listing = |pager: &str| on_a_terminal(&edgefold, "log", &[("EDGEFOLD_PAGER", pager)]);
     for pager in ["no-such-program", "cat", "", "sed s/BLACKLIST/PAGED/"] {
         let text = listing(pager);
         let expected = if pager.starts_with("sed") { "PAGED 10.0.0.7" } else { "BLACKLIST 10.0.0.7" };
