@@ -25,8 +25,9 @@ Examples:
   edgefold explain 10.0.0.7 --at 2026-11-22T17:00:00Z
   edgefold explain 10.0.0.7 --at 2h
 
-Each line is an offset, a time, what happened, and the command. * marks what decides about some of the range. A command counts from the moment at which the log receives it: with --at, a \
-command that was received later is not part of what was enforced, whatever time it has.
+Each line is an offset, a time, what happened, and the command. * marks what decides about some of the range. A command counts from the \
+moment at which the log receives it: with --at, a command that was received later is not part of what was enforced, even if it states an \
+earlier time.
 
 Exit status: 0 if no part of it is refused, 1 if any part is, 2 on an error, 64 for a usage error.";
 
@@ -93,6 +94,11 @@ impl Explained {
         &self.explanation.enforced
     }
 
+    /// Whether the event with this index counts.
+    fn counts(&self, index: usize) -> bool {
+        self.decided_by.binary_search(&index).is_ok()
+    }
+
     fn print_for_people(&self, out: &mut dyn Write) -> io::Result<()> {
         let styles = Styles::of_stdout();
         let style = if self.extent == Extent::None { styles.good } else { styles.bad };
@@ -110,7 +116,7 @@ impl Explained {
         // The few that are long do not move all others.
         let effect_width = words.iter().map(String::len).filter(|len| *len <= 32).max().unwrap_or(0);
         for (index, (event, words)) in events.iter().zip(&words).enumerate() {
-            let counts = self.decided_by.contains(&index);
+            let counts = self.counts(index);
             let (mark, style) = if counts { ("*", styles.strong) } else { (" ", styles.quiet) };
             let at = |time| format!("{mark} {:>width$}  {}", offset(event), output::time(time));
             match &event.cause {
@@ -271,19 +277,23 @@ impl Explained {
             };
             undo.push((what, format!("edgefold remove {range} --list {}", list.name())));
         }
-        for command in self.deciding(|effect| !matches!(effect.what, What::Does | What::Ended)).take(MOST_UNDO) {
-            let what = format!(
-                "To take back the command at offset {}, as far as no later one is about the same",
-                command.offset
-            );
+        let commands: Vec<&AppendedCommand> =
+            self.deciding(|effect| !matches!(effect.what, What::Does | What::Ended)).collect();
+        for command in commands.iter().take(MOST_UNDO) {
+            let what =
+                format!("To undo command {} (only for addresses that no later command is about)", command.offset);
             undo.push((what, format!("edgefold undo {} --dry-run", command.offset)));
+        }
+        if commands.len() > MOST_UNDO {
+            let more = output::count((commands.len() - MOST_UNDO) as u64, "more command");
+            undo.push((format!("And {more}, marked with * above"), "edgefold undo OFFSET --dry-run".to_owned()));
         }
         undo
     }
 
     fn print_raw(&self, out: &mut dyn Write) -> io::Result<()> {
         for (index, event) in self.history().events().iter().enumerate() {
-            let counts = if self.decided_by.contains(&index) { "yes" } else { "no" };
+            let counts = if self.counts(index) { "yes" } else { "no" };
             let (start, text) = match &event.cause {
                 Cause::End(end) => (format!("-\t{end}\t-"), "-".to_owned()),
                 Cause::Command(command) => {
@@ -345,7 +355,7 @@ impl Explained {
             json!({ "list": effect.list.as_str(), "action": effect.kind.name(), "effect": word(effect.what), "whole": effect.is_whole })
         });
         json["effects"] = effects.collect();
-        json["counts"] = self.decided_by.contains(&index).into();
+        json["counts"] = self.counts(index).into();
         json
     }
 }
