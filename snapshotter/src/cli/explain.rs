@@ -180,6 +180,7 @@ impl Explained {
             |lists: &[edgefold::Listing]| lists.iter().map(|on| on.list.to_string()).collect::<Vec<_>>().join(", ");
         let by = self.by();
         match history.verdict(at) {
+            _ if history.events().is_empty() && self.is_past => format!("{subject} {is}: no command about it had come"),
             _ if history.events().is_empty() => format!("{subject} {is}: no command is about it"),
             Some(Verdict::Deny(deny)) => {
                 format!("{subject} {is} {}, on list {}{by}", until(&deny.list).unwrap_or_default(), deny.list)
