@@ -28,19 +28,32 @@ pub(super) enum CliError {
     File { path: PathBuf, source: io::Error },
     #[error("{}: {source}", path.display())]
     NotReadable { path: PathBuf, source: Box<ReadError> },
-    #[error("{}: {} of {} cannot be read, so nothing was appended:{shown}\n--skip-bad leaves them out", path.display(), output::number(*bad_entries), output::count(*entries, "entry"))]
+    #[error(
+        "{}: {} of {} cannot be read, so nothing was appended:{shown}\n--skip-bad leaves them out",
+        path.display(),
+        output::number(*bad_entries),
+        output::count(*entries, "entry")
+    )]
     BadEntries { path: PathBuf, shown: String, bad_entries: u64, entries: u64 },
     #[error("{}: it is not clear which format this is: it begins with {line:?}. --format says so", path.display())]
     UnknownFormat { path: PathBuf, line: String },
     #[error("{}: it has more than {} ranges, which is the limit: --max-ranges raises it", path.display(), output::number(*most))]
     TooManyRanges { path: PathBuf, most: u64 },
-    #[error("{}: it has no entry, so nothing was appended: list {list} would be empty. `edgefold remove 0.0.0.0/0 ::/0 --list {list}` empties it", path.display())]
+    #[error(
+        "{}: it has no entry, so nothing was appended: list {list} would be empty. `edgefold remove 0.0.0.0/0 ::/0 --list {list}` \
+         empties it",
+        path.display()
+    )]
     EmptyFeed { path: PathBuf, list: ListName },
     #[error("these are not lists of edgefold: {0}")]
     Lists(#[from] ResumeError),
     #[error("nothing was appended: {why}")]
     Limit { why: String },
-    #[error("{why}: of {} commands, {} were appended before; import the same again to complete it", output::number(*total as u64), output::number(*done as u64))]
+    #[error(
+        "{why}: of {} commands, {} were appended before; import the same again to complete it",
+        output::number(*total as u64),
+        output::number(*done as u64)
+    )]
     ImportCutOff { done: usize, total: usize, why: String, status: u8 },
     #[error("the log has no command at offset {offset}: `edgefold log` prints offsets")]
     NoCommand { offset: u64 },

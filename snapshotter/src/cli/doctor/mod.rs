@@ -144,7 +144,8 @@ impl DoctorArgs {
                         "it has shipped the commands below offset {shipped}, and {} came after that",
                         output::number(end - shipped)
                     );
-                    let todo = "that is right if they change nothing; else look at its log: it may not reach the broker, or an open transaction hides commands";
+                    let todo = "that is right if they change nothing; else look at its log: it may not reach the broker, or an open \
+                                transaction hides commands";
                     findings.warn(&about, what, todo);
                 }
                 (Some(shipped), _) => {
