@@ -355,7 +355,8 @@ fn what_is_probably_a_mistake_takes_force(edgefold: &Edgefold) {
 /// What a subcommand prints on a terminal, which script(1) makes.
 fn on_a_terminal(edgefold: &Edgefold, subcommand: &str, variables: &[(&str, &str)]) -> String {
     let mut command = std::process::Command::new("script");
-    command.args(["-qec", &format!("{} {subcommand}", edgefold.binary().display()), "/dev/null"]);
+    // Without the bar that shows progress on stderr.
+    command.args(["-qec", &format!("{} {subcommand} 2>/dev/null", edgefold.binary().display()), "/dev/null"]);
     command.env("EDGEFOLD_LOG", edgefold.log()).env("EDGEFOLD_CONFIG", "").env("TERM", "xterm").env_remove("NO_COLOR");
     command.envs(variables.iter().copied());
     String::from_utf8_lossy(&command.stdin(Stdio::null()).output().unwrap().stdout).into_owned()
