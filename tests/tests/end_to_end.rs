@@ -136,7 +136,7 @@ fn a_block_ends_without_a_command() {
 
 #[test]
 fn a_client_without_an_address_follows_the_policy() {
-    let edgefold = Edgefold::sqlite().block(&["0.0.0.0/0", "::/0"]).allow(&["127.0.0.1"]);
+    let edgefold = Edgefold::sqlite().block(&["0.0.0.0/0", "::/0", "--force"]).allow(&["127.0.0.1"]);
     for (policy, status) in [("allow", 200), ("deny", 403)] {
         let _serve = edgefold.serve(&["--no-address", policy]);
         let envoy = edgefold.envoy(EnvoyOptions::HTTP);
@@ -443,7 +443,8 @@ fn real_networks_are_blocked_as_a_scan_of_their_list_says() {
     let edgefold = Edgefold::sqlite();
     let ranges: Vec<String> = blocked.iter().map(|row| format!("{}-{}", row.first, row.last)).collect();
     for ranges in ranges.chunks(2000) {
-        edgefold.block(&ranges.iter().map(String::as_str).collect::<Vec<_>>());
+        // They are more than a /8.
+        edgefold.block(&ranges.iter().map(String::as_str).chain(["--force"]).collect::<Vec<_>>());
     }
     let _serve = edgefold.serve(&[]);
     let envoy = edgefold.envoy(EnvoyOptions::BEHIND_A_PROXY);

@@ -190,7 +190,7 @@ fn the_client_may_be_in_a_header_of_trusted_proxies() {
 #[test]
 fn a_client_on_an_internal_listener_has_no_address() {
     for (policy, status) in [("allow", 200), ("deny", 403)] {
-        let edgefold = blocked().block(&["0.0.0.0/0", "::/0"]);
+        let edgefold = blocked().block(&["0.0.0.0/0", "::/0", "--force"]);
         let _serve = edgefold.serve(&["--no-address", policy]);
         let envoy = edgefold
             .envoy_with(&INTERNAL_LISTENER.replace("HTTP_MANAGER", &http_manager("edgefold", &edgefold.ecds_file())));
