@@ -54,7 +54,7 @@ fn each_list_does_what_its_command_says_and_changes_at_the_next_one() {
             &["add", "10.2.0.0/16", "--list", "tor.exits"],
             &["lists", "set", "trial", "--action", "shadow"],
             &["add", "10.2.0.0/24", "--list", "trial"],
-            &["block", "10.0.0.0/24"],
+            &["block", "10.0.0.0/24", "--force"],
         ],
     );
     let serve = edgefold.serve(&[]);
