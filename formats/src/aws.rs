@@ -49,14 +49,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
         if !is_wanted {
             return true;
         }
-        let mut ranges = [("ip_prefix", &prefix.ip_prefix), ("ipv6_prefix", &prefix.ipv6_prefix)]
-            .into_iter()
-            .filter_map(|(field, range)| Some((field, range.as_deref()?)))
-            .peekable();
-        if ranges.peek().is_none() {
-            return each(Err(spot.bad("", text, "it has no \"ip_prefix\" and no \"ipv6_prefix\"")));
-        }
-        ranges.all(|(field, range)| each(spot.block(field, range)))
+        spot.prefixes(text, [("ip_prefix", &prefix.ip_prefix), ("ipv6_prefix", &prefix.ipv6_prefix)], each)
     })
 }
 

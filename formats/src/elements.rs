@@ -12,7 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::value::RawValue;
 
 use crate::error::{BadEntry, Place, ReadError, printable};
-use crate::{Format, MAX_DOCUMENT_BYTES};
+use crate::{EachEntry, Format, MAX_DOCUMENT_BYTES};
 
 /// The name, in a list of arrays, of the one that the document itself is.
 pub(crate) const DOCUMENT: &str = "";
@@ -47,6 +47,16 @@ impl Spot<'_> {
     pub(crate) fn block(self, field: &str, text: &str) -> Result<Block, BadEntry> {
         let range = text.trim().parse().map_err(|error| self.bad(field, text, error))?;
         Ok(Block { range, until: Until::FOREVER })
+    }
+
+    /// Passes on the ranges of an element that has an IPv4 and an IPv6 prefix, each under its name, or one of the two.
+    pub(crate) fn prefixes(self, text: &str, fields: [(&str, &Option<String>); 2], each: &mut EachEntry<'_>) -> bool {
+        let [ipv4, ipv6] = fields.map(|(field, _)| field);
+        let mut ranges = fields.into_iter().filter_map(|(field, range)| Some((field, range.as_deref()?))).peekable();
+        if ranges.peek().is_none() {
+            return each(Err(self.bad("", text, format_args!("it has no \"{ipv4}\" and no \"{ipv6}\""))));
+        }
+        ranges.all(|(field, range)| each(self.block(field, range)))
     }
 }
 

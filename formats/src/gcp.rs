@@ -47,14 +47,7 @@ fn read(input: &mut dyn BufRead, options: &ReadOptions, each: &mut EachEntry<'_>
         if !is_wanted {
             return true;
         }
-        let mut ranges = [("ipv4Prefix", &prefix.ipv4_prefix), ("ipv6Prefix", &prefix.ipv6_prefix)]
-            .into_iter()
-            .filter_map(|(field, range)| Some((field, range.as_deref()?)))
-            .peekable();
-        if ranges.peek().is_none() {
-            return each(Err(spot.bad("", text, "it has no \"ipv4Prefix\" and no \"ipv6Prefix\"")));
-        }
-        ranges.all(|(field, range)| each(spot.block(field, range)))
+        spot.prefixes(text, [("ipv4Prefix", &prefix.ipv4_prefix), ("ipv6Prefix", &prefix.ipv6_prefix)], each)
     })
 }
 

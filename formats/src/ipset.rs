@@ -180,8 +180,8 @@ impl Sets<'_> {
         if self.is_wanted(one) == self.is_wanted(other) || !(is_read(one) || is_read(other)) {
             return Ok(());
         }
-        Err("it gives entries to a set of another name, by which they were not chosen: choose both names, or the name of the list of which \
-             edgefold wrote them"
+        Err("it gives entries to a set of another name, and only one of the two was chosen: choose both, or the name of the list that \
+             edgefold wrote"
             .to_owned())
     }
 

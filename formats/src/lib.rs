@@ -87,7 +87,8 @@ pub type EachEntry<'a> = dyn FnMut(Result<Block, BadEntry>) -> bool + 'a;
 
 /// Reads a file of ranges, and passes its entries to `each` in the order of the file. Entries may overlap, and come twice.
 ///
-/// An entry that cannot be read is passed on as a [`BadEntry`], and reading continues after it. What is read is in memory only for one
+/// After `each` has returned false, it is not called again. An entry that cannot be read is passed on as a [`BadEntry`], and reading continues
+/// after it. What is read is in memory only for one
 /// entry in formats of lines, and at most [`MAX_DOCUMENT_BYTES`] in others.
 ///
 /// # Errors
@@ -99,6 +100,12 @@ pub fn read(
     each: &mut EachEntry<'_>,
 ) -> Result<(), ReadError> {
     options.wanted.check(format)?;
+    // Here once for all formats: a reader may have something to say after its last line.
+    let mut goes_on = true;
+    let each: &mut EachEntry<'_> = &mut |entry| {
+        goes_on = goes_on && each(entry);
+        goes_on
+    };
     match format.about().read {
         Some(read) if format.about().is_binary => read(input, options, each),
         Some(read) => input::after_mark(input, |input| read(input, options, each)),

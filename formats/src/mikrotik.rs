@@ -528,6 +528,17 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_cut_off_is_the_last_entry_if_no_more_is_wanted() {
+        let mut entries = 0;
+        let file = "{ip firewall address-list\nadd addr";
+        let result = crate::read(Format::Mikrotik, &mut file.as_bytes(), &ReadOptions::default(), &mut |_| {
+            entries += 1;
+            false
+        });
+        assert!(result.is_ok() && entries == 1, "{result:?}, {entries} entries");
+    }
+
+    #[test]
     fn bad_commands_have_the_line_where_they_begin() {
         let file = "/ip firewall address-list\nadd address=host.example list=a\nadd list=a\nadd address=192.0.2.1 \\\nlist=a timeout=x\n\
             set 0 address=192.0.2.1\nadd address=192.0.2.1 comment=\"x\nadd address=192.0.2.1 \\\n";

@@ -45,7 +45,7 @@ impl Nested {
     }
 
     pub(crate) fn add(&mut self, range: IpRange, says: Says, line: u64) {
-        // Lines are only for messages, and there are no more of them in a file that is read whole.
+        // Only messages name lines, and a file that is read whole does not have more than this.
         let line = u32::try_from(line).unwrap_or(u32::MAX);
         match range {
             IpRange::V4(range) => self.v4.push(Entry { range, says, line }),
