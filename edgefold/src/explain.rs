@@ -47,13 +47,15 @@ fn scan(
     let (moment, mut late, mut outcome) = (at.unwrap_or(now), Vec::new(), Ok(()));
     each_command(log, |record| {
         let Ok(effect) = record.effect() else { return true };
-        outcome =
-            enforced.apply(record, &effect, |record, _| record.timestamp.is_some_and(|received| received > moment));
+        // Of the present, all that is in the log counts: its clock may be ahead of this one.
+        let is_later =
+            |record: &Record, _: &Effect| at.is_some() && record.timestamp.is_some_and(|received| received > moment);
+        outcome = enforced.apply(record, &effect, is_later);
         if let Some(dated) = &mut dated {
             // As in `replay`.
             outcome = outcome.and(dated.apply(record, &effect, |_, effect| effect.time > moment));
             if enforced.is_over && effect.time <= moment && is_about(&effect, enforced.history.range()) {
-                late.extend(AppendedCommand::new(record, effect.time));
+                late.extend(AppendedCommand::new(record));
             }
         }
         outcome.is_ok()

@@ -222,6 +222,19 @@ fn received(commands: &[(&str, &str, &str)]) -> (tempfile::TempDir, LogUrl) {
     (directory, url)
 }
 
+/// The log's clock may be ahead of that of whoever asks.
+#[test]
+fn of_the_present_all_that_is_in_the_log_counts() {
+    let (_directory, url) = received(&[("2026-01-01T12:00:05Z", "2026-01-01T12:00:00Z", "BLACKLIST 10.0.0.7")]);
+    let log = url.open().unwrap();
+    let now: LogTime = "2026-01-01T12:00:00Z".parse().unwrap();
+    let denies = |at| {
+        let explained = explain(&*log, "10.0.0.7".parse().unwrap(), at, now).unwrap();
+        explained.enforced.verdict(now).unwrap().denied().is_some()
+    };
+    assert!(denies(None) && !denies(Some(now)));
+}
+
 /// It does not move log time either, as in a replay.
 #[test]
 fn a_rejected_command_is_no_part_of_an_explanation() {

@@ -117,16 +117,16 @@ enum Names {
     All(Box<Fold>),
 }
 
-/// The log has named so many lists that some of its records may be rejected: [`History::exact`] finds out which.
+/// The log names so many lists that some of its records may be rejected. [`History::exact`] finds out which.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the log names more than {MAX_NAMED_LISTS} lists: which of them exist takes a full replay")]
 pub struct ManyLists;
 
 impl AppendedCommand {
-    /// The command in a record, if it is one, with the time of its [`Effect`].
-    pub fn new(record: &Record, time: LogTime) -> Option<Self> {
+    /// The command in a record, if it is one. It may be rejected all the same: see [`Record::effect`].
+    pub fn new(record: &Record) -> Option<Self> {
         let command = Command::parse(str::from_utf8(record.value.as_deref()?).ok()?).ok()?;
-        Some(Self { offset: record.offset, time, received: record.timestamp, command })
+        Some(Self { offset: record.offset, time: record.time()?, received: record.timestamp, command })
     }
 }
 
@@ -189,7 +189,7 @@ impl History {
         }
         self.move_to(effect.time);
         if let Some(change) = self.within_range(&effect.change)
-            && let Some(command) = AppendedCommand::new(record, effect.time)
+            && let Some(command) = AppendedCommand::new(record)
         {
             self.change(&change, command);
         }

@@ -142,8 +142,7 @@ impl LogCommandArgs {
         if !is_in_time {
             return None;
         }
-        let time = record.effect().ok()?.time;
-        let command = AppendedCommand::new(record, time)?;
+        let command = AppendedCommand::new(record)?;
         let (list, range) = match &command.command.action {
             Action::Blacklist { list, range, .. } => (Some(*list), Some(*range)),
             Action::Whitelist { list, range } => (*list, Some(*range)),
@@ -152,6 +151,7 @@ impl LogCommandArgs {
         let is_wanted = self.list.is_none_or(|wanted| list.is_none_or(|list| list == wanted))
             && self.origin.as_ref().is_none_or(|wanted| command.command.origin.as_ref() == Some(wanted))
             && self.touching.is_none_or(|wanted| range.is_some_and(|range| range.common(wanted).is_some()));
-        is_wanted.then_some(command)
+        // Not every command is accepted.
+        (is_wanted && record.effect().is_ok()).then_some(command)
     }
 }
