@@ -393,6 +393,19 @@ fn log_end(edgefold: &Edgefold) -> u64 {
 }
 
 #[test]
+fn an_export_replaces_a_file_whole_and_follows_a_link() {
+    let edgefold = Edgefold::sqlite().block(&["10.0.0.7"]);
+    let (target, link) = (file(&edgefold, "target", "before\n"), edgefold.path("link"));
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    edgefold.run(&["export", "--format", "cidr", "-o", &link]);
+    assert_eq!(std::fs::read_to_string(&target).unwrap(), "10.0.0.7/32\n");
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    edgefold.run(&["export", "--format", "cidr", "-o", "/dev/null"]);
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+    edgefold.outcome(&["export", "--format", "cidr", "-o", "json"]).assert_failed(USAGE_ERROR, "write ./json");
+}
+
+#[test]
 fn ranges_come_from_stdin_and_files() {
     let edgefold = Edgefold::sqlite();
     let from_file = file(&edgefold, "ranges", "# mine\n192.0.2.1 ; one\n192.0.2.8/29\n");
@@ -533,6 +546,15 @@ fn the_doctor_names_what_is_wrong() {
     edgefold.init().block(&["10.0.0.0/24"]);
     let (status, log, view, serve, ..) = findings(&edgefold, &["--admin-url", "http://127.0.0.1:1"]);
     assert_eq!((status, log[0].0.as_str(), view[0].0.as_str(), serve[0].0.as_str()), (0, "good", "warning", "warning"));
+
+    let database = rusqlite::Connection::open(edgefold.path("edgefold.db")).unwrap();
+    let move_clock = |seconds: i64| {
+        database.execute("UPDATE commands SET timestamp = timestamp + ?1", [seconds * 1000]).unwrap();
+    };
+    move_clock(3600);
+    let Outcome { status, stdout, .. } = edgefold.outcome(&["doctor"]);
+    assert!(status == 1 && stdout.contains("PROBLEM  clock: this machine's clock is at least 59m"), "{stdout}");
+    move_clock(-3600);
 
     let serve = edgefold.serve(&[]);
     let envoy = edgefold.envoy(EnvoyOptions::HTTP);

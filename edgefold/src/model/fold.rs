@@ -241,6 +241,13 @@ impl Fold {
         }
     }
 
+    /// The same lists, with only what is on them within `ranges`. It takes as long as there are blocks there, however many there are
+    /// elsewhere.
+    pub fn within(&self, ranges: &List) -> Self {
+        let lists = self.lists.iter().map(|list| list.within(ranges)).filter(|list| !list.is_gone());
+        Self { position: self.position, lists: lists.collect() }
+    }
+
     /// The edits that lead from the lists of `before` to those of this fold.
     pub fn edits_since(&self, before: &Self) -> Edits {
         let mut edits = Edits::default();

@@ -117,6 +117,15 @@ impl List {
         self.blocks_in(range).into_iter().filter_map(cut).collect()
     }
 
+    /// As for [`Fold::within`](super::fold::Fold::within).
+    pub(super) fn within(&self, ranges: &Self) -> Self {
+        let mut part = Self { action: self.action.clone(), ..Self::new(self.name) };
+        for range in ranges.blocks() {
+            self.blocks_within(range.range).into_iter().for_each(|block| part.put(block));
+        }
+        part
+    }
+
     /// The parts of `range` that are on the list at `time`, sorted, with those that touch joined. It takes as long as there are blocks
     /// in the range, however many there are elsewhere.
     pub fn ranges_within(&self, range: IpRange, time: LogTime) -> Vec<IpRange> {

@@ -8,8 +8,8 @@ use tracing::warn;
 
 use super::append::{APPENDS, AppendArgs, is_new};
 use super::log_args::LogArgs;
-use super::pieces::refuses;
 use super::ranges_args::RangesArgs;
+use super::refused::refuses;
 use super::{CliError, output};
 
 const ALLOW_EXAMPLES: &str = "\

@@ -1,41 +1,33 @@
 //! What the subcommands have in common that append commands.
 
 use std::collections::BTreeSet;
-use std::process::{self, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use edgefold::{
-    Action, Command, Edits, Error, Fold, Follower, List, ListName, Log, LogTime, MAX_NAMED_LISTS, MAX_SKEW, NewCommand,
-    Record, Term, now, parse_ttl,
+    Action, Command, Error, Fold, Follower, List, ListName, Log, LogTime, MAX_NAMED_LISTS, MAX_SKEW, NewCommand, Term,
+    now, parse_ttl,
 };
 use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 use tracing::warn;
 
 use super::admin_args::WaitArgs;
 use super::difference::{self, Known};
+use super::interrupts::Interrupts;
 use super::output::{self, Format};
-use super::{CliError, UNKNOWN, guard};
+use super::{CliError, guard};
 
 /// The end of the help of each of them.
 pub(super) const APPENDS: &str = "\
 Prints the offset and the text of each command, separated by a tab, once the log has them. With -o json, that is an array of objects with \
 offset and text.
 
-Without --force, a command is refused after which more than a /8 of IPv4 or a /16 of IPv6 more would be blocked, or the address that you are \
-connected from over SSH (SSH_CLIENT, which sudo removes); also one that blocks what a list exempts.
+Without --force, a command is refused if it would block more than a /8 of IPv4 or a /16 of IPv6, or the address that you are connected from \
+over SSH (SSH_CLIENT, which sudo removes). So is one that blocks what a list exempts.
 
 Exit status: 0 if everything was appended (and, with --wait, confirmed), 2 if what is not printed was not, 3 if it may have been, 4 if \
 everything was appended, but not every proxy has confirmed it, 64 for a usage error.";
-
-/// How soon a signal is noticed.
-const POLL: Duration = Duration::from_millis(50);
 
 /// What every command has.
 #[derive(Args, Debug)]
@@ -141,7 +133,7 @@ impl AppendArgs {
     ) -> Result<ExitCode, CliError> {
         let commands = self.commands(actions, time)?;
         if self.dry_run {
-            return self.print_what_would_change(before, &commands, actions);
+            return self.print_what_would_change(before, actions, time);
         }
         self.check(before, actions)?;
         if !self.force
@@ -202,22 +194,17 @@ impl AppendArgs {
     fn print_what_would_change(
         &self,
         before: Option<&Fold>,
-        commands: &[NewCommand],
         actions: &[Action],
+        time: LogTime,
     ) -> Result<ExitCode, CliError> {
         check_room(before, actions)?;
-        let before = before.cloned().unwrap_or_default();
-        let mut after = before.clone();
-        for NewCommand { time, text } in commands {
-            let (offset, key) = (after.position().next_offset, Some(time.to_string().into_bytes()));
-            let record = Record { offset, timestamp: Some(now()), key, value: Some(text.clone().into_bytes()) };
-            after.apply(&record, &mut Edits::default()).map_err(|error| CliError::Usage(error.to_string()))?;
-        }
-        let now = now();
-        let differences = difference::between_folds((&before, now), (&after, now), Known::ALL, |_| true);
+        let (none, now) = (Fold::default(), now());
+        let before = before.unwrap_or(&none);
+        let after = difference::after(before, actions, time);
+        let differences = difference::between_folds((before, now), (&after, now), Known::ALL, |_| true);
         output::print(|out| difference::print(&differences, self.output, "nothing would change", out))?;
         let objection =
-            guard::objection(Some(&before), actions, now).or_else(|| guard::in_vain(Some(&before), actions, now));
+            guard::objection(Some(before), actions, now).or_else(|| guard::in_vain(Some(before), actions, now));
         if let Some(why) = objection.filter(|_| !self.force) {
             output::say(&format!("without --force it would be refused: {why}"));
         }
@@ -265,57 +252,4 @@ fn check_room(before: Option<&Fold>, actions: &[Action]) -> Result<(), CliError>
 /// Whether a list does not exist, as far as that is known.
 pub(super) fn is_new(before: Option<&Fold>, list: &ListName) -> bool {
     before.is_some_and(|fold| fold.list(list).is_none())
-}
-
-/// Turns Ctrl-C, as long as it exists, into an error that says what that means.
-pub(super) struct Interrupts {
-    interrupted: Arc<AtomicBool>,
-    is_over: Arc<AtomicBool>,
-}
-
-impl Interrupts {
-    pub(super) fn new() -> Result<Self, CliError> {
-        let this = Self { interrupted: Arc::default(), is_over: Arc::default() };
-        for signal in [SIGINT, SIGTERM] {
-            // Whatever comes after the append ends at once again.
-            flag::register_conditional_default(signal, Arc::clone(&this.is_over)).map_err(CliError::Signal)?;
-            flag::register(signal, Arc::clone(&this.interrupted)).map_err(CliError::Signal)?;
-        }
-        Ok(this)
-    }
-
-    /// Appends on another thread, so that whoever interrupts it is told `what_it_means`.
-    pub(super) fn append(
-        &self,
-        log: &dyn Log,
-        commands: &[NewCommand],
-        what_it_means: &CliError,
-    ) -> Result<Vec<u64>, Error> {
-        let (done, outcome) = mpsc::channel();
-        thread::scope(|scope| {
-            scope.spawn(move || done.send(log.append(commands)));
-            loop {
-                if self.interrupted.load(Ordering::Relaxed) {
-                    output::complain(what_it_means);
-                    // The thread waits for the log, for as long as that takes.
-                    process::exit(UNKNOWN.into());
-                }
-                match outcome.recv_timeout(POLL) {
-                    Ok(outcome) => return outcome,
-                    Err(RecvTimeoutError::Disconnected) => {
-                        return Err(Error::Unacknowledged(
-                            "the thread that appends has panicked, which is a bug".to_owned(),
-                        ));
-                    }
-                    Err(RecvTimeoutError::Timeout) => {}
-                }
-            }
-        })
-    }
-}
-
-impl Drop for Interrupts {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
-    }
 }

@@ -11,8 +11,8 @@ use super::CliError;
 use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
 use super::output::{self, Format};
-use super::pieces::{Extent, Pieces, blocks_in, refused};
 use super::ranges_args::RangesArgs;
+use super::refused::{Extent, blocks_in, refused};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -101,8 +101,8 @@ fn find(fold: &Fold, range: IpRange, time: LogTime) -> Found<'_> {
 
 /// What one list says about `range` at `time`.
 fn find_on(list: &List, range: IpRange, time: LogTime) -> Found<'_> {
-    let hits: Vec<Hit<'_>> = hits(list, range, time).collect();
-    let extent = Pieces::new(hits.iter().map(|hit| hit.block.range), range).part_of(range);
+    let hits = hits(list, range, time).collect();
+    let extent = Extent::on(list, range, time);
     Found { range, hits, extent, verdict: None, on: Some(list.name()) }
 }
 

@@ -1,4 +1,4 @@
-//! `edgefold.toml`: defaults of flags, for what one would not type twice.
+//! `edgefold.toml`: flags that one always types.
 //!
 //! A key is the name of a flag. At the top are those that mean the same everywhere; a table is a subcommand. What is in the file becomes
 //! flags before those that were typed, so that all that holds for flags holds for it. Flags and environment variables override it.
@@ -101,7 +101,7 @@ impl ConfigFile {
     /// A key that is not a flag of a subcommand.
     pub(super) fn add_to(&self, command: &Command, typed: Vec<OsString>) -> Result<Vec<OsString>, CliError> {
         self.check(command)?;
-        // The subcommand comes first: there are no flags before it but --help and --version.
+        // The subcommand is the first word: only --help and --version can stand before it.
         let Some(name) = typed.get(1).and_then(|name| name.to_str()) else { return Ok(typed) };
         let Some(mut subcommand) = command.find_subcommand(name) else { return Ok(typed) };
         let mut names = 2;

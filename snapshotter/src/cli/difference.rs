@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 
-use edgefold::{Difference, Fold, List, ListAction, ListActionText, ListName, LogTime, Until, differences};
+use anstyle::Style;
+use edgefold::{
+    Action, Difference, Edits, Effect, Fold, List, ListAction, ListActionText, ListName, LogTime, Until, differences,
+};
 use serde_json::{Value, json};
 
 use super::output::{self, Format, Styles};
@@ -64,8 +67,21 @@ pub(super) fn between_folds(
     differences.filter(ListDifference::is_any).collect()
 }
 
+/// What the lists would be after commands with this time.
+pub(super) fn after(before: &Fold, actions: &[Action], time: LogTime) -> Fold {
+    let (mut after, mut edits) = (before.clone(), Edits::default());
+    for action in actions {
+        if let Some(change) = action.clone().change(time) {
+            // That there is room for their lists was checked.
+            let _accepted = after.apply_effect(&Effect { time, change }, &mut edits);
+            edits.clear();
+        }
+    }
+    after
+}
+
 impl ListDifference {
-    pub(super) fn is_any(&self) -> bool {
+    fn is_any(&self) -> bool {
         let (before, after) = &self.does;
         !self.ranges.is_empty() || before != after
     }
@@ -96,27 +112,20 @@ impl ListDifference {
         };
         writeln!(out, "{strong}list {}{does}{strong:#}", self.list)?;
         for Difference { range, before, after } in &self.ranges {
-            let text = range.shortest_text();
-            if !self.knows_ends {
-                if after.is_some() {
-                    writeln!(out, "{good}+ {text}{good:#}")?;
-                } else {
-                    writeln!(out, "{bad}- {text}{bad:#}")?;
-                }
-                continue;
-            }
-            match (before, after) {
-                (None, Some(after)) => {
-                    writeln!(out, "{good}+ {text:<40} {}{good:#}", output::until_words(*after))?;
-                }
-                (Some(before), None) => {
-                    writeln!(out, "{bad}- {text:<40} was {}{bad:#}", output::until_words(*before))?;
-                }
+            let (style, sign, words) = match (before, after) {
+                (None, None) => continue,
+                (None, Some(after)) => (good, '+', output::until_words(*after)),
+                (Some(before), None) => (bad, '-', format!("was {}", output::until_words(*before))),
                 (Some(before), Some(after)) => {
                     let (before, after) = (output::until_words(*before), output::until_words(*after));
-                    writeln!(out, "~ {text:<40} {after}, was {before}")?;
+                    (Style::new(), '~', format!("{after}, was {before}"))
                 }
-                (None, None) => {}
+            };
+            let text = range.shortest_text();
+            if self.knows_ends {
+                writeln!(out, "{style}{sign} {text:<40} {words}{style:#}")?;
+            } else {
+                writeln!(out, "{style}{sign} {text}{style:#}")?;
             }
         }
         writeln!(out, "{}", self.totals().words())

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::CliError;
 use super::log_args::LogArgs;
 use super::output::{self, Format, Styles};
-use super::pieces::{Extent, refused};
+use super::refused::{Extent, refused};
 use super::time_arg::moment;
 
 const EXAMPLES: &str = "\
@@ -63,7 +63,7 @@ impl ExplainArgs {
                 self.range.shortest_text()
             )));
         }
-        let explained = Explained::new(explain(&*self.log.open()?, self.range, self.at, now)?, self.at.is_some());
+        let explained = Explained::new(explain(&*self.log.open()?, self.range, self.at, now)?);
         match self.output {
             Format::Human => output::print_long(|out| explained.print_for_people(out)),
             Format::Raw => output::print(|out| explained.print_raw(out)),
@@ -76,22 +76,25 @@ impl ExplainArgs {
 /// An explanation with what follows from it.
 struct Explained {
     explanation: Explanation,
-    /// Whether a moment in the past was asked for.
-    is_past: bool,
     extent: Extent,
     decided_by: Vec<usize>,
 }
 
 impl Explained {
-    fn new(explanation: Explanation, is_past: bool) -> Self {
+    fn new(explanation: Explanation) -> Self {
         let Explanation { at, enforced, .. } = &explanation;
         let extent = refused(enforced.fold(), enforced.range(), *at);
         let decided_by = enforced.decided_by(*at);
-        Self { explanation, is_past, extent, decided_by }
+        Self { explanation, extent, decided_by }
     }
 
     fn history(&self) -> &History {
         &self.explanation.enforced
+    }
+
+    /// Whether a moment in the past was asked for.
+    fn is_past(&self) -> bool {
+        self.explanation.dated.is_some()
     }
 
     /// Whether the event with this index counts.
@@ -169,8 +172,8 @@ impl Explained {
         let history = self.history();
         let Explanation { at, .. } = self.explanation;
         let range = history.range().shortest_text();
-        let subject = if self.is_past { format!("At {}, {range}", output::time(at)) } else { range };
-        let is = was(self.extent, self.is_past);
+        let subject = if self.is_past() { format!("At {}, {range}", output::time(at)) } else { range };
+        let is = was(self.extent, self.is_past());
         let until = |list: &ListName| {
             let list = history.fold().list(list)?;
             let block = list.find(history.range().first(), at)?;
@@ -180,7 +183,9 @@ impl Explained {
             |lists: &[edgefold::Listing]| lists.iter().map(|on| on.list.to_string()).collect::<Vec<_>>().join(", ");
         let by = self.by();
         match history.verdict(at) {
-            _ if history.events().is_empty() && self.is_past => format!("{subject} {is}: no command about it had come"),
+            _ if history.events().is_empty() && self.is_past() => {
+                format!("{subject} {is}: no command about it had come")
+            }
             _ if history.events().is_empty() => format!("{subject} {is}: no command is about it"),
             Some(Verdict::Deny(deny)) => {
                 format!("{subject} {is} {}, on list {}{by}", until(&deny.list).unwrap_or_default(), deny.list)
@@ -258,7 +263,7 @@ impl Explained {
         let range = history.range().shortest_text();
         let of = |list: ListName| if list.is_default() { String::new() } else { format!(" --list {list}") };
         let mut undo = Vec::new();
-        if self.is_past {
+        if self.is_past() {
             return undo;
         }
         if self.extent != Extent::None {

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold::{Block, Fold, List, ListAction, ListKind, ListName, LogTime, Share};
+use edgefold::{Block, Fold, List, ListAction, ListKind, ListName, LogTime, Share, Until};
 use edgefold_formats::{Format, WriteOptions, write};
 use tracing::warn;
 
 use super::feed::format_parser;
 use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
+use super::refused::refused_by;
 use super::{CliError, output};
 use crate::ship::files::replace_file;
 
@@ -52,7 +53,10 @@ impl ExportArgs {
         let (fold, time) = self.moment.load(&*self.log.open()?)?;
         let list = match &self.list {
             Some(name) => output::list(&fold, name)?.clone(),
-            None => refused(&fold, time),
+            None => {
+                warn_of_shares(&fold);
+                refused_by(&fold, time, |share| share == Share::ALL)
+            }
         };
         if !self.format.says_ends() && list.next_expiry(time).is_some() {
             warn!("{} cannot say when a range ends: export again when one has", self.format);
@@ -62,9 +66,12 @@ impl ExportArgs {
         }
         let name = self.name.or(self.list).map_or("edgefold".to_owned(), |name| name.to_string());
         let options = WriteOptions { now: time, name };
-        let mut blocks = list.blocks();
-        let mut blocks: Box<dyn Iterator<Item = Block>> =
-            if self.format.says_ends() { Box::new(blocks.by_ref()) } else { Box::new(without_ends(&list, time)) };
+        // Where ends cannot be said, ranges that touch are one.
+        let mut blocks: Box<dyn Iterator<Item = Block>> = if self.format.says_ends() {
+            Box::new(list.blocks())
+        } else {
+            Box::new(list.ranges_at(time).map(|range| Block { range, until: Until::FOREVER }))
+        };
         let mut export = |out: &mut dyn Write| write(self.format, &mut *blocks, &options, out);
         match &self.output {
             None => output::print(export)?,
@@ -81,17 +88,14 @@ impl ExportArgs {
             }
             Some(path) => {
                 let mut bytes = Vec::new();
-                // Nobody ever reads half of it.
-                // Of a link, the file that it leads to is replaced.
+                // Replaced as a whole, so that nobody reads half of it. Of a link, that is the file that it leads to.
                 let target = path.canonicalize().unwrap_or_else(|_| path.clone());
                 export(&mut bytes).and_then(|()| replace_file(&target, &bytes)).map_err(CliError::file(path))?;
             }
         }
         Ok(ExitCode::SUCCESS)
     }
-}
 
-impl ExportArgs {
     /// When the first exemption ends that takes something off what is exported.
     fn first_end_of_exemption(&self, fold: &Fold, time: LogTime) -> Option<LogTime> {
         let (exempting, refusing): (Vec<&List>, Vec<&List>) = fold
@@ -110,27 +114,13 @@ fn is_a_format(path: &Path) -> bool {
     ["human", "raw", "json"].iter().any(|format| path == Path::new(format))
 }
 
-/// The ranges in force, with those that touch joined: their ends do not matter.
-fn without_ends(list: &List, time: LogTime) -> impl Iterator<Item = Block> {
-    list.ranges_at(time).map(|range| Block { range, until: edgefold::Until::FOREVER })
-}
-
-/// What is refused: what is on lists that refuse, without what is on lists that exempt.
-fn refused(fold: &Fold, time: LogTime) -> List {
-    let mut refused = List::new(ListName::DEFAULT);
+/// Says which lists refuse, and are not exported.
+fn warn_of_shares(fold: &Fold) {
     for list in fold.lists() {
-        match list.action() {
-            ListAction::Deny { share, .. } if *share == Share::ALL => {
-                list.blocks().filter(|block| block.until.holds_at(time)).for_each(|block| refused.put(block));
-            }
-            ListAction::Deny { share, .. } => {
-                warn!("list {} is left out: it refuses {share} of the clients, which no range can say", list.name());
-            }
-            ListAction::Exempt | ListAction::Shadow | ListAction::Tag => {}
+        if let ListAction::Deny { share, .. } = list.action()
+            && *share != Share::ALL
+        {
+            warn!("list {} is left out: it refuses {share} of the clients, which no range can say", list.name());
         }
     }
-    for list in fold.lists().iter().filter(|list| *list.action() == ListAction::Exempt) {
-        list.ranges_at(time).for_each(|range| refused.take(range));
-    }
-    refused
 }

@@ -1,8 +1,8 @@
 //! A file of ranges that another program wrote, read into a list.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufReader, Cursor, Read};
+use std::path::Path;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -61,42 +61,24 @@ fn field(text: &str) -> Result<(String, String), String> {
 impl FeedArgs {
     /// Reads a file, or stdin for `-`, into a list with this name. `most_ranges` bounds the memory it takes.
     pub(super) fn read(&self, path: &Path, list: ListName, now: LogTime, most_ranges: u64) -> Result<Feed, CliError> {
-        let (name, input): (PathBuf, Box<dyn Read>) = if path == Path::new("-") {
-            ("stdin".into(), Box::new(io::stdin().lock()))
+        let (path, input): (&Path, Box<dyn Read>) = if path == Path::new("-") {
+            (Path::new("stdin"), Box::new(io::stdin().lock()))
         } else {
-            (path.to_owned(), Box::new(File::open(path).map_err(CliError::file(path))?))
+            (path, Box::new(File::open(path).map_err(CliError::file(path))?))
         };
         let mut input = BufReader::with_capacity(1 << 16, input);
         let mut head = Vec::new();
-        (&mut input).take(HEAD_BYTES).read_to_end(&mut head).map_err(CliError::file(&name))?;
-        let of_name = || path.file_name().and_then(|name| Format::of_file_name(&name.to_string_lossy()));
-        let lines = || text_lines(&head).next().is_none().then_some(Format::Lines);
-        let format = self.format.or_else(of_name).or_else(|| Format::detect(&head)).or_else(lines);
-        let Some(format) = format else {
-            let line = text_lines(&head).next().map(|line| shorten(&line)).unwrap_or_default();
-            return Err(CliError::UnknownFormat { path: name, line });
-        };
+        (&mut input).take(HEAD_BYTES).read_to_end(&mut head).map_err(CliError::file(path))?;
+        let format = self.format_of(path, &head)?;
         let mut wanted = Wanted::default();
         self.wanted.iter().for_each(|(name, value)| wanted.add(name, value));
         let options = ReadOptions { now, wanted, columns: self.columns.clone() };
-        self.read_as(format, &name, &mut Cursor::new(head).chain(input), &options, list, most_ranges)
-    }
-
-    fn read_as(
-        &self,
-        format: Format,
-        path: &Path,
-        input: &mut dyn BufRead,
-        options: &ReadOptions,
-        list: ListName,
-        most_ranges: u64,
-    ) -> Result<Feed, CliError> {
         let mut feed = Feed { list: List::new(list), entries: 0, left_out: 0, format };
         let (mut bad, mut bad_entries, mut is_too_large) = (Vec::new(), 0_u64, false);
-        let outcome = read(format, input, options, &mut |entry| {
+        let outcome = read(format, &mut Cursor::new(head).chain(input), &options, &mut |entry| {
             feed.entries += 1;
             match entry {
-                Ok(block) if block.until.holds_at(options.now) => feed.list.put(block),
+                Ok(block) if block.until.holds_at(now) => feed.list.put(block),
                 Ok(_) => feed.left_out += 1,
                 Err(entry) => {
                     bad_entries += 1;
@@ -112,19 +94,28 @@ impl FeedArgs {
             is_too_large = feed.entries.is_multiple_of(1 << 16) && feed.list.len() > most_ranges;
             !is_too_large
         });
-        outcome.map_err(|source| CliError::NotReadable { path: path.to_owned(), source: Box::new(source) })?;
+        let path = path.to_owned();
+        outcome.map_err(|source| CliError::NotReadable { path: path.clone(), source: Box::new(source) })?;
         if is_too_large || feed.list.len() > most_ranges {
-            return Err(CliError::TooManyRanges { path: path.to_owned(), most: most_ranges });
+            return Err(CliError::TooManyRanges { path, most: most_ranges });
         }
         if bad.is_empty() {
             return Ok(feed);
         }
-        Err(CliError::BadEntries {
-            path: path.to_owned(),
-            shown: shown(&bad, bad_entries),
-            bad_entries,
-            entries: feed.entries,
-        })
+        Err(CliError::BadEntries { path, shown: shown(&bad, bad_entries), bad_entries, entries: feed.entries })
+    }
+
+    /// The format of a file that begins with `head`.
+    fn format_of(&self, path: &Path, head: &[u8]) -> Result<Format, CliError> {
+        let of_name = || path.file_name().and_then(|name| Format::of_file_name(&name.to_string_lossy()));
+        let Some(format) = self.format.or_else(of_name).or_else(|| Format::detect(head)) else {
+            return match text_lines(head).next() {
+                // Nothing but comments can be said to be lines.
+                None => Ok(Format::Lines),
+                Some(line) => Err(CliError::UnknownFormat { path: path.to_owned(), line: shorten(&line) }),
+            };
+        };
+        Ok(format)
     }
 }
 

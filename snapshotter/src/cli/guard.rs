@@ -3,13 +3,11 @@
 use std::env;
 use std::net::IpAddr;
 
-use edgefold::{
-    Action, Block, Edits, Effect, Fold, IpRange, List, ListAction, ListName, LogTime, Position, SavedList, Share,
-    Until, differences,
-};
+use edgefold::{Action, Block, Fold, IpRange, List, ListAction, ListName, LogTime, Share, Until, differences};
 
-use super::difference::action_of;
+use super::difference::{self, action_of};
 use super::output;
+use super::refused::refused_by;
 use crate::addresses::Addresses;
 
 /// More IPv4 addresses than a /8 has are refused.
@@ -59,24 +57,11 @@ pub(super) fn in_vain(before: Option<&Fold>, actions: &[Action], now: LogTime) -
 /// The ranges that are refused after the actions, and not before.
 fn newly_refused(before: Option<&Fold>, actions: &[Action], now: LogTime) -> Vec<IpRange> {
     let none = Fold::default();
-    let affected = affected(before.unwrap_or(&none), actions);
+    let before = before.unwrap_or(&none);
     // Only what the actions are about, so that the cost is that of the actions, however large the lists are.
-    let part = |list: &List| SavedList {
-        name: list.name(),
-        action: list.stated_action().cloned(),
-        blocks: affected.blocks().flat_map(|block| list.blocks_within(block.range)).collect(),
-    };
-    let lists = before.unwrap_or(&none).lists().iter().map(part);
-    let before = Fold::resume(Position::default(), lists).unwrap_or_default();
-    let mut after = before.clone();
-    let mut edits = Edits::default();
-    for action in actions {
-        if let Some(change) = action.clone().change(now) {
-            let _rejected = after.apply_effect(&Effect { time: now, change }, &mut edits);
-            edits.clear();
-        }
-    }
-    let (refused, refuses) = (refused(&before, now), refused(&after, now));
+    let before = before.within(&affected(before, actions));
+    let after = difference::after(&before, actions, now);
+    let [refused, refuses] = [&before, &after].map(|fold| refused_by(fold, now, |share| share != Share::NONE));
     let added = differences((&refused, now), (&refuses, now)).filter(|change| change.before.is_none());
     added.map(|change| change.range).collect()
 }
@@ -94,18 +79,6 @@ fn affected(before: &Fold, actions: &[Action]) -> List {
         }
     }
     affected
-}
-
-/// What lists refuse, if only a share of the clients, without what lists exempt.
-fn refused(fold: &Fold, now: LogTime) -> List {
-    let mut refused = List::new(ListName::DEFAULT);
-    let of = |wanted: fn(&ListAction) -> bool| {
-        fold.lists().iter().filter(move |list| wanted(list.action())).flat_map(|list| list.ranges_at(now))
-    };
-    of(|action| matches!(action, ListAction::Deny { share, .. } if *share != Share::NONE))
-        .for_each(|range| refused.put(Block { range, until: Until::FOREVER }));
-    of(|action| *action == ListAction::Exempt).for_each(|range| refused.take(range));
-    refused
 }
 
 /// Some of the ranges that lists exempt, although they would be blocked.
@@ -128,7 +101,7 @@ fn your_address() -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use edgefold::{Command, Record};
+    use edgefold::{Command, Edits, Record};
 
     use super::*;
 

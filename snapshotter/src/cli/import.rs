@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use clap::Args;
 use edgefold::{
-    Action, Difference, Error, Fold, Follower, List, ListActionText, ListName, Log, LogTime, Progress, Step,
-    SyncOptions, Term, Until, differences, now, parse_ttl, steps,
+    Action, Error, Fold, Follower, List, ListName, Log, LogTime, Progress, Step, SyncOptions, Term, Until, now,
+    parse_ttl, steps,
 };
 use serde_json::json;
 use tracing::warn;
 
-use super::append::{AppendArgs, Interrupts, is_new};
-use super::difference::{self, ListDifference, Totals, action_of, addresses_json};
+use super::append::{AppendArgs, is_new};
+use super::difference::{self, Known, ListDifference, Totals, addresses_json};
 use super::error::log_exit_status;
 use super::feed::{Feed, FeedArgs};
+use super::interrupts::Interrupts;
 use super::log_args::LogArgs;
 use super::output::{self, Format};
 use super::progress::Shown;
@@ -122,20 +123,14 @@ impl ImportArgs {
         // Prolonged when half of it is left: often enough that a feed that comes in time does not lapse.
         let renew_before = self.ttl.and_then(|ttl| time.checked_add(ttl / 2));
         let steps = steps(has, &wanted, time, SyncOptions { removes: self.sync, renew_before });
-        let mut after = has.clone();
-        steps.iter().for_each(|step| match *step {
-            Step::Put(range, until) => after.put(edgefold::Block { range, until }),
-            Step::Take(range) => after.take(range),
-        });
-        let changes: Vec<Difference> = differences((has, time), (&after, time)).collect();
-        let does = ListActionText(&action_of(Some(&before), &self.list)).to_string();
-        let does_before = (!is_new || self.list.is_default()).then(|| does.clone());
-        let difference =
-            ListDifference { list: self.list, does: (does_before, Some(does)), ranges: changes, knows_ends: true };
         let actions: Vec<Action> = steps.iter().map(|step| self.action(*step, until)).collect();
-        let within_limits = self.limits.check(&wanted, has, &difference.totals(), time);
+        let after = difference::after(&before, &actions, time);
+        let difference =
+            difference::between_folds((&before, time), (&after, time), Known::ALL, |list| list == self.list);
+        let totals = difference.first().map(ListDifference::totals).unwrap_or_default();
+        let within_limits = self.limits.check(&wanted, has, &totals, time);
         if self.append.dry_run {
-            self.print_what_would_change(&feed, difference, &before, &actions)?;
+            self.print_what_would_change(&feed, &difference, &before, &actions)?;
             return within_limits.map(|()| ExitCode::SUCCESS);
         }
         within_limits?;
@@ -144,7 +139,7 @@ impl ImportArgs {
             output::say(&format!("note: {why}"));
         }
         let next_offset = self.append_in_parts(&*log, &actions, time)?;
-        self.print(&feed, &difference, actions.len(), next_offset)?;
+        self.print(&feed, &totals, actions.len(), next_offset)?;
         if is_new && !actions.is_empty() {
             warn!(
                 "list {0} is new, and refuses: `edgefold lists set {0} --action ...` says what else it does",
@@ -174,12 +169,11 @@ impl ImportArgs {
     fn print_what_would_change(
         &self,
         feed: &Feed,
-        difference: ListDifference,
+        difference: &[ListDifference],
         before: &Fold,
         actions: &[Action],
     ) -> Result<(), CliError> {
-        let differences = if difference.is_any() { vec![difference] } else { vec![] };
-        output::print_long(|out| difference::print(&differences, self.append.output, "nothing would change", out))?;
+        output::print_long(|out| difference::print(difference, self.append.output, "nothing would change", out))?;
         output::say(&format!(
             "{}; {} would be appended",
             self.what_was_read(feed),
@@ -204,14 +198,7 @@ impl ImportArgs {
         )
     }
 
-    fn print(
-        &self,
-        feed: &Feed,
-        difference: &ListDifference,
-        commands: usize,
-        next_offset: Option<u64>,
-    ) -> Result<(), CliError> {
-        let totals = difference.totals();
+    fn print(&self, feed: &Feed, totals: &Totals, commands: usize, next_offset: Option<u64>) -> Result<(), CliError> {
         let printed = output::print(|out| match self.append.output {
             Format::Human => writeln!(
                 out,

@@ -1,8 +1,8 @@
-//! Parts of a range of addresses, and how much of a range the lists refuse.
+//! What the lists refuse, and how much of a range of addresses that is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use edgefold::{Block, Fold, IpRange, List, ListAction, LogTime, Share};
+use edgefold::{Block, Fold, IpRange, List, ListAction, ListName, LogTime, Share, Until};
 
 /// The most addresses of a range that are asked one by one. Of a larger one, a share is not worked out.
 const MOST_ASKED: u128 = 1 << 16;
@@ -16,6 +16,15 @@ pub(super) enum Extent {
 }
 
 impl Extent {
+    /// How much of `range` is on `list` at `time`.
+    pub(super) fn on(list: &List, range: IpRange, time: LogTime) -> Self {
+        match list.ranges_within(range, time)[..] {
+            [] => Self::None,
+            [all] if all == range => Self::All,
+            _ => Self::Some,
+        }
+    }
+
     /// For programs.
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -41,18 +50,31 @@ pub(super) fn refused(fold: &Fold, range: IpRange, time: LogTime) -> Extent {
             _ => Extent::Some,
         };
     }
-    let of = |wanted: fn(&ListAction) -> bool| {
-        let lists = fold.lists().iter().filter(|list| wanted(list.action()));
-        Pieces::new(lists.flat_map(|list| blocks_in(list, range, time)).map(|block| block.range), range)
-    };
-    let exempt = of(|action| *action == ListAction::Exempt);
-    let whole = of(|action| matches!(action, ListAction::Deny { share, .. } if *share == Share::ALL)).without(&exempt);
-    let part = of(|action| matches!(action, ListAction::Deny { share, .. } if *share != Share::NONE)).without(&exempt);
-    match (whole.part_of(range), part.part_of(range)) {
+    let mut within = List::new(ListName::DEFAULT);
+    within.put(Block { range, until: Until::FOREVER });
+    let part = fold.within(&within);
+    let extent = |counts: fn(Share) -> bool| Extent::on(&refused_by(&part, time, counts), range, time);
+    match (extent(|share| share == Share::ALL), extent(|share| share != Share::NONE)) {
         (Extent::All, _) => Extent::All,
         (Extent::None, Extent::None) => Extent::None,
         _ => Extent::Some,
     }
+}
+
+/// What is refused at `time` by lists that refuse a share of the clients that `counts`, without what lists exempt then.
+pub(super) fn refused_by(fold: &Fold, time: LogTime, counts: impl Fn(Share) -> bool) -> List {
+    let mut refused = List::new(ListName::DEFAULT);
+    for list in fold.lists() {
+        if let ListAction::Deny { share, .. } = list.action()
+            && counts(*share)
+        {
+            list.blocks().filter(|block| block.until.holds_at(time)).for_each(|block| refused.put(block));
+        }
+    }
+    for list in fold.lists().iter().filter(|list| *list.action() == ListAction::Exempt) {
+        list.ranges_at(time).for_each(|range| refused.take(range));
+    }
+    refused
 }
 
 /// Whether `list` refuses an address of `range` at `time`, as far as [`refused`] works that out.
@@ -86,56 +108,6 @@ fn addresses(range: IpRange) -> Option<impl Iterator<Item = IpAddr>> {
         _ => IpAddr::V6(Ipv6Addr::from_bits(bits)),
     };
     (last - first < MOST_ASKED).then(|| (first..=last).map(ip))
-}
-
-/// Parts of a range, sorted and disjoint: first and last address as numbers.
-#[derive(Debug, Eq, PartialEq)]
-pub(super) struct Pieces(Vec<(u128, u128)>);
-
-impl Pieces {
-    /// The parts of `within` that are in one of `ranges`, which are of the same family.
-    pub(super) fn new(ranges: impl Iterator<Item = IpRange>, within: IpRange) -> Self {
-        let (first, last) = bounds(within);
-        let mut parts: Vec<(u128, u128)> =
-            ranges.map(bounds).map(|(from, to)| (from.max(first), to.min(last))).collect();
-        parts.sort_unstable();
-        let mut joined: Vec<(u128, u128)> = Vec::new();
-        for (from, to) in parts {
-            match joined.last_mut() {
-                Some((_, end)) if from <= end.saturating_add(1) => *end = to.max(*end),
-                _ => joined.push((from, to)),
-            }
-        }
-        Self(joined)
-    }
-
-    /// These parts without `others`.
-    fn without(&self, others: &Self) -> Self {
-        let mut rest = Vec::new();
-        for &(from, to) in &self.0 {
-            let mut from = Some(from);
-            // Those before it cannot take anything from it.
-            let first = others.0.partition_point(|(_, other_to)| Some(*other_to) < from);
-            for &(other_from, other_to) in others.0[first..].iter().take_while(|(other_from, _)| *other_from <= to) {
-                let Some(open) = from.filter(|open| *open <= other_to) else { continue };
-                if open < other_from {
-                    rest.push((open, other_from - 1));
-                }
-                from = other_to.checked_add(1);
-            }
-            rest.extend(from.filter(|from| *from <= to).map(|from| (from, to)));
-        }
-        Self(rest)
-    }
-
-    /// How much of `range` they are.
-    pub(super) fn part_of(&self, range: IpRange) -> Extent {
-        match self.0.as_slice() {
-            [] => Extent::None,
-            [all] if *all == bounds(range) => Extent::All,
-            _ => Extent::Some,
-        }
-    }
 }
 
 fn bounds(range: IpRange) -> (u128, u128) {
@@ -247,13 +219,20 @@ mod tests {
     }
 
     #[test]
-    fn pieces_end_at_the_last_address() {
-        let all: IpRange = "::/0".parse().unwrap();
-        let pieces = |text: &str| Pieces::new(text.split_whitespace().map(|range| range.parse().unwrap()), all);
+    fn what_is_refused_ends_at_the_last_address() {
+        let refused = |texts: &[&str]| -> Vec<String> {
+            let refused = refused_by(&fold(&[&["LIST free action=exempt"], texts].concat()), now(), |_| true);
+            refused.blocks().map(|block| block.range.to_string()).collect()
+        };
         let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
-        assert_eq!(pieces("::/0").without(&pieces(last)).0, [(0, u128::MAX - 1)]);
-        assert_eq!(pieces("::/0").without(&pieces("::/0")).0, []);
-        assert_eq!(pieces("::5-::9").without(&pieces("::1-::6 ::8")).0, [(7, 7), (9, 9)]);
-        assert_eq!(pieces("::1 ::2-::3 ::9").0, [(1, 3), (9, 9)]);
+        let before_last = "1::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe";
+        assert_eq!(
+            refused(&["BLOCK 1::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", &format!("ADD {last} list=free")]),
+            [before_last]
+        );
+        assert_eq!(refused(&["BLOCK ::/0", "ADD ::/0 list=free"]), [""; 0]);
+        let cut = ["BLOCK ::5-::9", "ADD ::1-::6 list=free", "ADD ::8 list=free"];
+        assert_eq!(refused(&cut), ["::7", "::9"]);
+        assert_eq!(refused(&["BLOCK ::1", "ADD ::2-::3 list=other", "BLOCK ::9"]), ["::1-::3", "::9"]);
     }
 }

@@ -16,6 +16,9 @@ use crate::{Appended, Error};
 /// How long to wait for an acknowledgement, retries included.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How many records librdkafka takes before the broker has answered for them.
+const QUEUE: &str = "queue.buffering.max.messages";
+
 /// The broker has not stored the record after these errors. After any other it may have.
 const REFUSALS: [RDKafkaErrorCode; 10] = [
     RDKafkaErrorCode::ClusterAuthorizationFailed,
@@ -39,9 +42,11 @@ impl KafkaLog {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("allow.auto.create.topics", "false")
-            // All of them fit: waiting for room would be waiting for 100 ms each time.
-            .set("queue.buffering.max.messages", commands.len().clamp(100_000, 10_000_000).to_string())
             .set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string());
+        // All of them fit, unless the user says otherwise: waiting for room would be waiting for 100 ms each time.
+        if config.get(QUEUE).is_none() {
+            config.set(QUEUE, commands.len().clamp(100_000, 10_000_000).to_string());
+        }
         let deliveries =
             Deliveries { results: Mutex::new(vec![None; commands.len()]), trouble: AtomicBool::new(false) };
         let producer: BaseProducer<Deliveries> =

@@ -67,7 +67,7 @@ fn is_wasm(filter: &Value) -> bool {
     filter.to_string().contains(WASM[0])
 }
 
-/// Whether an HTTP filter is none, but a base that is carried as one: by the name that `serve` gives to bases.
+/// Whether this is not a filter, but a base that travels as one. `serve` gives bases names that end in `-base`.
 fn is_base(filter: &Value) -> bool {
     filter.get("name").and_then(Value::as_str).is_some_and(|name| name.ends_with("-base"))
 }

@@ -98,11 +98,7 @@ impl Findings {
 impl DoctorArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
         let mut findings = Findings::default();
-        let end = match self.log.open() {
-            Ok(log) => check_log(&*log, &mut findings),
-            // A wrong flag, which is not about the log.
-            Err(error) => return Err(error),
-        };
+        let end = check_log(&*self.log.open()?, &mut findings);
         self.check_serve(end, &mut findings);
         let mut uses_envoys_address = true;
         for path in &self.ecds_files {
