@@ -1,6 +1,7 @@
 //! The snapshotter: the `edgefold` binary.
 //!
 //! - [`cli`] reads flags, and nothing else does. There is one file for each subcommand.
+//! - `answers` is what is said about the lists, to people and to programs, for the command line and any other front end.
 //! - [`serve`] is the engine of `edgefold serve`: it follows the log, publishes, and starts the keeper and the admin server.
 //! - [`ship`] decides what is published, and delivers it: a snapshot is [cut](ship::cut) from the fold, becomes an
 //!   [ECDS resource](ship::ecds), and is written to [files](ship::files).
@@ -10,6 +11,7 @@
 
 mod addresses;
 mod admin;
+mod answers;
 pub mod api;
 pub mod cli;
 pub mod keeper;

@@ -12,6 +12,7 @@ use ureq::Agent;
 
 use super::output;
 use super::{CliError, NOT_CONFIRMED};
+use crate::answers::words;
 
 /// How much longer than it was told to wait a server may take to answer.
 const GRACE: Duration = Duration::from_secs(5);
@@ -187,7 +188,7 @@ impl WaitArgs {
 impl Proxy {
     /// Who it is, for people.
     pub(super) fn name(&self) -> String {
-        output::one_line(&format!("{} at {}", self.node, self.address))
+        words::one_line(&format!("{} at {}", self.node, self.address))
     }
 
     /// Whether it should enforce something: it has a filter, or asks for one by a wrong name.
@@ -215,6 +216,6 @@ impl Proxy {
         for name in &self.unknown_resources {
             text += &format!("; it asks for {name}, which does not exist");
         }
-        output::one_line(&text)
+        words::one_line(&text)
     }
 }

@@ -6,11 +6,12 @@ use clap::Args;
 use edgefold::{Action, Follower, IpRange, ListName, Log, now};
 use tracing::warn;
 
-use super::append::{APPENDS, AppendArgs, is_new};
+use super::append::{APPENDS, AppendArgs};
 use super::log_args::LogArgs;
 use super::ranges_args::RangesArgs;
-use super::refused::refuses;
 use super::{CliError, output};
+use crate::answers::guard::is_new;
+use crate::answers::refused::refuses;
 
 const ALLOW_EXAMPLES: &str = "\
 Examples:

@@ -1,22 +1,23 @@
 //! What the subcommands have in common that append commands.
 
-use std::collections::BTreeSet;
+use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use edgefold::{
-    Action, Command, Error, Fold, Follower, List, ListName, Log, LogTime, MAX_NAMED_LISTS, MAX_SKEW, NewCommand, Term,
-    now, parse_ttl,
+    Action, Command, Error, Fold, Follower, ListName, Log, LogTime, MAX_SKEW, NewCommand, Term, now, parse_ttl,
 };
 use serde_json::json;
 use tracing::warn;
 
+use super::CliError;
 use super::admin_args::WaitArgs;
-use super::difference::{self, Known};
+use super::difference::print_differences;
 use super::interrupts::Interrupts;
 use super::output::{self, Format};
-use super::{CliError, guard};
+use crate::answers::difference::{self, Known};
+use crate::answers::guard::{self, You, check_room};
 
 /// The end of the help of each of them.
 pub(super) const APPENDS: &str = "\
@@ -181,11 +182,11 @@ impl AppendArgs {
 
     /// Refuses what every reader would reject, and what is probably a mistake, unless it is forced.
     pub(super) fn check(&self, before: Option<&Fold>, actions: &[Action]) -> Result<(), CliError> {
-        check_room(before, actions)?;
+        check_room(before, actions).map_err(|name| CliError::TooManyLists { name })?;
         if self.force {
             return Ok(());
         }
-        match guard::objection(before, actions, now()) {
+        match guard::objection(before, actions, now(), you()) {
             Some(why) => Err(CliError::Guarded { why }),
             None => Ok(()),
         }
@@ -197,14 +198,14 @@ impl AppendArgs {
         actions: &[Action],
         time: LogTime,
     ) -> Result<ExitCode, CliError> {
-        check_room(before, actions)?;
+        check_room(before, actions).map_err(|name| CliError::TooManyLists { name })?;
         let (none, now) = (Fold::default(), now());
         let before = before.unwrap_or(&none);
         let after = difference::after(before, actions, time);
         let differences = difference::between_folds((before, now), (&after, now), Known::ALL, |_| true);
-        output::print(|out| difference::print(&differences, self.output, "nothing would change", out))?;
+        output::print(|out| print_differences(&differences, self.output, "nothing would change", out))?;
         let objection =
-            guard::objection(Some(before), actions, now).or_else(|| guard::in_vain(Some(before), actions, now));
+            guard::objection(Some(before), actions, now, you()).or_else(|| guard::in_vain(Some(before), actions, now));
         if let Some(why) = objection.filter(|_| !self.force) {
             output::say(&format!("without --force it would be refused: {why}"));
         }
@@ -225,31 +226,11 @@ impl AppendArgs {
     }
 }
 
-/// Checks that commands do not create one list too many, as far as it is known which lists there are.
-///
-/// # Errors
-/// [`CliError::TooManyLists`]: every reader would reject a command.
-fn check_room(before: Option<&Fold>, actions: &[Action]) -> Result<(), CliError> {
-    let Some(before) = before else { return Ok(()) };
-    let mut names: BTreeSet<ListName> = before.lists().iter().map(List::name).collect();
-    for action in actions {
-        match action {
-            Action::Blacklist { list, .. } | Action::List { list, .. } => {
-                // The default list is among the names, and is not counted.
-                if names.insert(*list) && names.len() > MAX_NAMED_LISTS + 1 {
-                    return Err(CliError::TooManyLists { name: *list });
-                }
-            }
-            Action::Unlist { list } => {
-                names.remove(list);
-            }
-            Action::Whitelist { .. } => {}
-        }
-    }
-    Ok(())
-}
-
-/// Whether a list does not exist, as far as that is known.
-pub(super) fn is_new(before: Option<&Fold>, list: &ListName) -> bool {
-    before.is_some_and(|fold| fold.list(list).is_none())
+/// The address that an operator is connected from over SSH.
+fn you() -> Option<You> {
+    let client = env::var("SSH_CLIENT").ok()?;
+    let address = client.split_whitespace().next()?;
+    // An IPv6 address of the same network has a zone after it.
+    let address = address.split('%').next()?.parse().ok()?;
+    Some(You { address, connected: "from which you are connected (SSH_CLIENT)" })
 }

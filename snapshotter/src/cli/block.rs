@@ -7,9 +7,10 @@ use edgefold::{Action, ListName};
 use tracing::warn;
 
 use super::CliError;
-use super::append::{APPENDS, AppendArgs, TermArgs, is_new};
+use super::append::{APPENDS, AppendArgs, TermArgs};
 use super::log_args::LogArgs;
 use super::ranges_args::RangesArgs;
+use crate::answers::guard::is_new;
 
 const BLOCK_EXAMPLES: &str = "\
 Examples:

@@ -12,7 +12,8 @@ use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
 use super::output::{self, Format};
 use super::ranges_args::RangesArgs;
-use super::refused::{Extent, blocks_in, refused};
+use crate::answers::refused::{Extent, blocks_in, refused};
+use crate::answers::words;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -116,7 +117,7 @@ impl Found<'_> {
         let is_what = self.on.map_or("blocked".to_owned(), |list| format!("on list {list}"));
         match (self.extent, self.hits.as_slice()) {
             (Extent::All, [Hit { list, block }]) if is_plain(list) || self.on.is_some() => {
-                return writeln!(out, "{text} is {is_what} {}, by {}", output::until_words(block.until), block.range);
+                return writeln!(out, "{text} is {is_what} {}, by {}", words::until_words(block.until), block.range);
             }
             (Extent::None, []) => return writeln!(out, "{text} is not {is_what}"),
             (Extent::All, _) => write!(out, "{text} is {is_what}")?,
@@ -131,15 +132,15 @@ impl Found<'_> {
         let are_plain = self.hits.iter().all(|hit| is_plain(hit.list));
         self.hits.iter().try_for_each(|hit| {
             if are_plain {
-                return writeln!(out, "  {} {}", hit.block.range, output::until_words(hit.block.until));
+                return writeln!(out, "  {} {}", hit.block.range, words::until_words(hit.block.until));
             }
-            let (until, entry) = (output::until_words(hit.block.until), hit.block.range);
+            let (until, entry) = (words::until_words(hit.block.until), hit.block.range);
             writeln!(out, "  list {}, {}: {entry} {until}{}", hit.list.name(), self.does(hit), self.not_in_share(hit))
         })
     }
 
     fn does(&self, hit: &Hit<'_>) -> String {
-        output::one_line(&ListActionText(hit.list.action()).to_string())
+        words::one_line(&ListActionText(hit.list.action()).to_string())
     }
 
     /// Why a list that refuses does not refuse this address.
@@ -153,12 +154,12 @@ impl Found<'_> {
     }
 
     fn json(&self) -> Value {
-        let verdict = self.verdict.as_ref().map(output::verdict_json);
+        let verdict = self.verdict.as_ref().map(words::verdict_json);
         let entries: Vec<Value> = self
             .hits
             .iter()
             .map(|Hit { list, block }| {
-                let mut json = output::block_json(*block);
+                let mut json = words::block_json(*block);
                 json["list"] = list.name().as_str().into();
                 json["does"] = ListActionText(list.action()).to_string().into();
                 json

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::config_file::{ConfigFile, PLACES, VARIABLE};
 use super::output::{self, Format};
 use super::{Cli, CliError};
+use crate::answers::words;
 
 /// The properties of librdkafka whose values are shown.
 const NOT_SECRET: [&str; 8] = [
@@ -91,11 +92,11 @@ impl ConfigArgs {
                 writeln!(out, "file: {file}")?;
                 let width = in_force.iter().map(|default| default.flag.len()).max().unwrap_or(0);
                 in_force.iter().try_for_each(|InForce { flag, value, from }| {
-                    writeln!(out, "{flag:<width$}  {}  ({from})", output::one_line(value))
+                    writeln!(out, "{flag:<width$}  {}  ({from})", words::one_line(value))
                 })
             }
             Format::Raw => in_force.iter().try_for_each(|InForce { flag, value, from }| {
-                writeln!(out, "{flag}\t{}\t{}", output::one_line(value), output::one_line(from))
+                writeln!(out, "{flag}\t{}\t{}", words::one_line(value), words::one_line(from))
             }),
             Format::Json => output::json_array(
                 out,

@@ -9,12 +9,13 @@ use edgefold::{
     Block, Fold, Follower, List, ListAction, ListName, LogTime, Moment, Position, SavedList, Until, now, replay,
 };
 
-use super::difference::{self, Known, between_folds};
+use super::difference::print_differences;
 use super::feed::FeedArgs;
 use super::log_args::LogArgs;
 use super::output::{self, Format};
 use super::time_arg::{MOMENT, moment};
 use super::{CliError, snapshot_file};
+use crate::answers::difference::{Known, between_folds};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -119,7 +120,7 @@ impl DiffArgs {
         }
         let wanted = |list| only.is_none_or(|only| only == list);
         let differences = between_folds((&from.fold, from.time), (&to.fold, to.time), known, wanted);
-        output::print_long(|out| difference::print(&differences, self.output, "nothing differs", out))?;
+        output::print_long(|out| print_differences(&differences, self.output, "nothing differs", out))?;
         Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 

@@ -8,7 +8,8 @@ use edgefold::{Appended, Error, ListName, MAX_NAMED_LISTS, Reject, ResumeError};
 use edgefold_formats::ReadError;
 use edgefold_snapshot::{EncodeError, OpenError};
 
-use super::{ERROR, UNKNOWN, USAGE_ERROR, output};
+use super::{ERROR, UNKNOWN, USAGE_ERROR};
+use crate::answers::words;
 use crate::serve::ServeError;
 
 /// Why a subcommand failed.
@@ -31,13 +32,13 @@ pub(super) enum CliError {
     #[error(
         "{}: {} of {} cannot be read, so nothing was appended:{shown}\n--skip-bad leaves them out",
         path.display(),
-        output::number(*bad_entries),
-        output::count(*entries, "entry")
+        words::number(*bad_entries),
+        words::count(*entries, "entry")
     )]
     BadEntries { path: PathBuf, shown: String, bad_entries: u64, entries: u64 },
     #[error("{}: it is not clear which format this is: it begins with {line:?}. --format says so", path.display())]
     UnknownFormat { path: PathBuf, line: String },
-    #[error("{}: it has more than {} ranges, which is the limit: --max-ranges raises it", path.display(), output::number(*most))]
+    #[error("{}: it has more than {} ranges, which is the limit: --max-ranges raises it", path.display(), words::number(*most))]
     TooManyRanges { path: PathBuf, most: u64 },
     #[error(
         "{}: it has no entry, so nothing was appended: list {list} would be empty. `edgefold remove 0.0.0.0/0 ::/0 --list {list}` \
@@ -51,8 +52,8 @@ pub(super) enum CliError {
     Limit { why: String },
     #[error(
         "{why}: of {} commands, {} were appended before; import the same again to complete it",
-        output::number(*total as u64),
-        output::number(*done as u64)
+        words::number(*total as u64),
+        words::number(*done as u64)
     )]
     ImportCutOff { done: usize, total: usize, why: String, status: u8 },
     #[error("the log has no command at offset {offset}: `edgefold log` prints offsets")]

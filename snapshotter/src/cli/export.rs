@@ -13,8 +13,8 @@ use tracing::warn;
 use super::feed::format_parser;
 use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
-use super::refused::refused_by;
 use super::{CliError, output};
+use crate::answers::refused::refused_by;
 use crate::ship::files::replace_file;
 
 const EXAMPLES: &str = "\

@@ -11,6 +11,7 @@ use edgefold_formats::{BadEntry, Format, ReadOptions, Wanted, read};
 use edgefold_table::shorten;
 
 use super::{CliError, output};
+use crate::answers::words;
 
 /// How much of a file is looked at to find out its format.
 const HEAD_BYTES: u64 = 64 << 10;
@@ -128,7 +129,7 @@ fn text_lines(head: &[u8]) -> impl Iterator<Item = String> {
 fn shown(bad: &[BadEntry], all: u64) -> String {
     let mut text: String = bad.iter().map(|entry| format!("\n  {entry}")).collect();
     if all > bad.len() as u64 {
-        text += &format!("\n  and {} more", output::number(all - bad.len() as u64));
+        text += &format!("\n  and {} more", words::number(all - bad.len() as u64));
     }
     text
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use super::CliError;
 use super::admin_args::{AdminArgs, Proxy};
 use super::output::{self, Format};
+use crate::answers::words;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,15 +57,15 @@ impl FleetArgs {
                 Format::Raw => {
                     let below = proxy.enforces_below.map_or("-".to_owned(), |below| below.to_string());
                     let Proxy { node, cluster, address, connected_at, .. } = proxy;
-                    let (node, cluster) = (output::one_line(node), output::one_line(cluster));
+                    let (node, cluster) = (words::one_line(node), words::one_line(cluster));
                     writeln!(out, "{node}\t{cluster}\t{address}\t{connected_at}\t{below}\t{next_offset}")
                 }
                 _ => {
-                    let cluster = output::one_line(&proxy.cluster);
+                    let cluster = words::one_line(&proxy.cluster);
                     let state = proxy.state(*next_offset);
                     writeln!(out, "{:<width$}  {cluster}  {state}  (connected {})", proxy.name(), proxy.connected_at)?;
                     proxy.resources.iter().try_for_each(|resource| {
-                        let version = output::one_line(resource.version.as_deref().unwrap_or("nothing yet"));
+                        let version = words::one_line(resource.version.as_deref().unwrap_or("nothing yet"));
                         let at = resource.accepted_at.as_ref().map(|at| format!(", accepted {at}")).unwrap_or_default();
                         writeln!(out, "  {}: {version}{at}", resource.name)
                     })

@@ -13,16 +13,19 @@ use edgefold::{
 use serde_json::json;
 use tracing::warn;
 
-use super::append::{AppendArgs, is_new};
-use super::difference::{self, Known, ListDifference, Totals, addresses_json};
+use super::append::AppendArgs;
+use super::difference::print_differences;
 use super::error::log_exit_status;
 use super::feed::{Feed, FeedArgs};
 use super::interrupts::Interrupts;
 use super::log_args::LogArgs;
 use super::output::{self, Format};
 use super::progress::Shown;
-use super::{CliError, UNKNOWN, guard};
+use super::{CliError, UNKNOWN};
 use crate::addresses::Addresses;
+use crate::answers::difference::{self, Known, ListDifference, Totals};
+use crate::answers::guard::{self, is_new};
+use crate::answers::words::{self, addresses_json};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -173,11 +176,11 @@ impl ImportArgs {
         before: &Fold,
         actions: &[Action],
     ) -> Result<(), CliError> {
-        output::print_long(|out| difference::print(difference, self.append.output, "nothing would change", out))?;
+        output::print_long(|out| print_differences(difference, self.append.output, "nothing would change", out))?;
         output::say(&format!(
             "{}; {} would be appended",
             self.what_was_read(feed),
-            output::count(actions.len() as u64, "command")
+            words::count(actions.len() as u64, "command")
         ));
         if let Err(CliError::Guarded { why }) = self.append.check(Some(before), actions) {
             output::say(&format!("without --force it would be refused: {why}"));
@@ -188,13 +191,13 @@ impl ImportArgs {
     fn what_was_read(&self, feed: &Feed) -> String {
         let Feed { entries, left_out, format, list } = feed;
         let left_out =
-            if *left_out > 0 { format!(", {} of them left out", output::number(*left_out)) } else { String::new() };
+            if *left_out > 0 { format!(", {} of them left out", words::number(*left_out)) } else { String::new() };
         let addresses = Addresses::of(list.blocks().map(|block| block.range));
         format!(
             "read {} ({format}{left_out}): {}, {}",
-            output::count(*entries, "entry"),
-            output::count(addresses.ranges, "range"),
-            output::addresses(addresses)
+            words::count(*entries, "entry"),
+            words::count(addresses.ranges, "range"),
+            words::addresses(addresses)
         )
     }
 
@@ -206,7 +209,7 @@ impl ImportArgs {
                 self.what_was_read(feed),
                 self.list,
                 totals.words(),
-                output::count(commands as u64, "command")
+                words::count(commands as u64, "command")
             ),
             Format::Raw => {
                 let Totals { added, removed, changed } = totals;
@@ -242,11 +245,8 @@ impl LimitArgs {
         if let Some(most) = self.max_addresses
             && (addresses.ipv4 > most || addresses.ipv6 >> 64 > u128::from(most))
         {
-            let why = format!(
-                "the file has {}, and --max-addresses is {}",
-                output::addresses(addresses),
-                output::number(most)
-            );
+            let why =
+                format!("the file has {}, and --max-addresses is {}", words::addresses(addresses), words::number(most));
             return Err(CliError::Limit { why });
         }
         let (Some(most), had) = (self.max_change, Addresses::of(has.ranges_at(time))) else { return Ok(()) };

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::{self, Format};
 use super::{CliError, snapshot_file};
+use crate::answers::words;
 use crate::ship::cut::generation_text;
 
 const EXAMPLES: &str = "\
@@ -71,7 +72,7 @@ impl InspectArgs {
                 let mut settings = settings.as_object().into_iter().flatten();
                 settings.try_for_each(|(name, value)| writeln!(out, "{:<18} {value}", name.replace('_', " ")))?;
                 lists.iter().enumerate().try_for_each(|(index, list)| {
-                    let action = output::one_line(&ListActionText(&list.action).to_string());
+                    let action = words::one_line(&ListActionText(&list.action).to_string());
                     writeln!(out, "list {:<13} {action}", list.name.as_str())?;
                     let (ipv4, ipv6) = layers.ranges_of(index);
                     let bytes = list.table_bytes;

@@ -10,6 +10,7 @@ use super::CliError;
 use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
 use super::output::{self, Format};
+use crate::answers::words;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,14 +60,14 @@ impl ListArgs {
                     if width > 0 {
                         write!(out, "{:<width$} ", name.as_str())?;
                     }
-                    writeln!(out, "{:<40} {}", block.range.shortest_text(), output::until_words(block.until))
+                    writeln!(out, "{:<40} {}", block.range.shortest_text(), words::until_words(block.until))
                 })
             }
             Format::Raw => blocks.try_for_each(|(_, block)| writeln!(out, "{}", output::block_raw(block))),
             Format::Json => output::json_array(
                 out,
                 blocks.map(|(name, block)| {
-                    let mut json = output::block_json(block);
+                    let mut json = words::block_json(block);
                     json["list"] = name.as_str().into();
                     json
                 }),

@@ -15,6 +15,7 @@ use super::moment_args::MomentArgs;
 use super::output::{self, Format};
 use super::settings_args::{header, named};
 use crate::addresses::Addresses;
+use crate::answers::words;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -140,18 +141,18 @@ impl PrintArgs {
                     let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0);
                     rows.iter().try_for_each(|row| {
                         let Row { name, does, ranges, ipv4_addresses, ipv6_addresses, .. } = row;
-                        let ranges = output::count(*ranges, "range");
+                        let ranges = words::count(*ranges, "range");
                         let addresses = match (*ipv4_addresses, *ipv6_addresses) {
                             (0, 0) => String::new(),
-                            (v4, 0) => format!(", {}", output::count(v4, "IPv4 address")),
-                            (0, v6) => format!(", {}", output::count(v6, "IPv6 address")),
+                            (v4, 0) => format!(", {}", words::count(v4, "IPv4 address")),
+                            (0, v6) => format!(", {}", words::count(v6, "IPv6 address")),
                             (v4, v6) => {
-                                format!(", {} IPv4 and {}", output::number(v4), output::count(v6, "IPv6 address"))
+                                format!(", {} IPv4 and {}", words::number(v4), words::count(v6, "IPv6 address"))
                             }
                         };
                         let next = row
                             .next_expiry
-                            .map(|time| format!(", the first ends at {}", output::time(time)))
+                            .map(|time| format!(", the first ends at {}", words::time(time)))
                             .unwrap_or_default();
                         writeln!(out, "{:<width$}  {does}  {ranges}{addresses}{next}", name.as_str())
                     })

@@ -10,10 +10,11 @@ use edgefold::{
 };
 
 use super::CliError;
-use super::explain::{command_json, received_late};
 use super::log_args::LogArgs;
 use super::output::{self, Format, Styles};
 use super::time_arg::moment;
+use crate::answers::explained::{command_json, received_late};
+use crate::answers::words;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -119,13 +120,13 @@ impl LogCommandArgs {
     fn print(&self, out: &mut dyn Write, record: &Record, styles: Styles) -> io::Result<()> {
         let Some(command) = self.wanted(record) else { return Ok(()) };
         let AppendedCommand { offset, time, received, .. } = &command;
-        let text = output::one_line(&command.command.to_string());
+        let text = words::one_line(&command.command.to_string());
         match self.output {
             Format::Human => {
                 let quiet = styles.quiet;
                 let late =
-                    received_late(&command).map(|(received, _)| format!(" (received {})", output::time(received)));
-                writeln!(out, "{quiet}{offset}  {}{}{quiet:#}  {text}", output::time(*time), late.unwrap_or_default())
+                    received_late(&command).map(|(received, _)| format!(" (received {})", words::time(received)));
+                writeln!(out, "{quiet}{offset}  {}{}{quiet:#}  {text}", words::time(*time), late.unwrap_or_default())
             }
             Format::Raw => {
                 let received = received.map_or("-".to_owned(), |received| received.to_string());

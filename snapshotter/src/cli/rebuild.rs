@@ -9,6 +9,7 @@ use serde_json::json;
 use super::CliError;
 use super::log_args::LogArgs;
 use super::output::{self, Format};
+use crate::answers::words;
 use crate::keeper::rebuild;
 
 const HELP: &str = "\
@@ -35,7 +36,7 @@ impl RebuildArgs {
         let ranges: u64 = fold.lists().iter().map(List::len).sum();
         output::print(|out| match self.output {
             Format::Human => {
-                let ranges = output::count(ranges, "range");
+                let ranges = words::count(ranges, "range");
                 writeln!(out, "the view now has {ranges}, from the commands below offset {offset}")
             }
             Format::Raw => writeln!(out, "{ranges}\t{offset}"),

@@ -4,13 +4,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold::{Edits, Fold, MAX_COMMAND_BYTES, Record, Reject, each_command};
-use edgefold_table::shorten;
-use serde_json::json;
+use edgefold::{Edits, Fold, Record, each_command};
 
 use super::CliError;
 use super::log_args::LogArgs;
 use super::output::{self, Format};
+use crate::answers::rejects::{complaint, reject_json, text};
+use crate::answers::words;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -73,40 +73,21 @@ impl RejectsArgs {
         rejected: bool,
         reason: &str,
     ) -> io::Result<()> {
-        let (offset, text) = (record.offset, text(record));
+        let (offset, line) = (record.offset, || words::one_line(&text(record)));
         let time = record.time().map(|time| time.to_string());
         match self.output {
             Format::Human => {
                 let time = time.as_deref().unwrap_or("no time");
-                writeln!(out, "{offset}  {time}  {}\n    {reason}", output::one_line(&text))
+                writeln!(out, "{offset}  {time}  {}\n    {reason}", line())
             }
             Format::Raw => {
                 let time = time.as_deref().unwrap_or("-");
-                writeln!(out, "{offset}\t{time}\t{}\t{}", output::one_line(&text), output::one_line(reason))
+                writeln!(out, "{offset}\t{time}\t{}\t{}", line(), words::one_line(reason))
             }
             Format::Json => {
-                let json =
-                    json!({ "offset": offset, "time": time, "text": text, "reason": reason, "rejected": rejected });
+                let json = reject_json(record, rejected, reason);
                 write!(out, "{}\n  {json}", if is_first { "[" } else { "," })
             }
         }
     }
-}
-
-/// What is wrong with a record, if anything.
-fn complaint(record: &Record, reject: Option<&Reject>) -> Option<String> {
-    match reject {
-        Some(reject) => Some(reject.to_string()),
-        None if record.has_other_key() => {
-            let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
-            Some(format!("not rejected, but its key {:?} is not a time: its timestamp is used", shorten(&key)))
-        }
-        None => None,
-    }
-}
-
-/// As much of the value as a command may have: whoever wrote it may have chosen any length.
-fn text(record: &Record) -> String {
-    let value = record.value.as_deref().unwrap_or_default();
-    String::from_utf8_lossy(&value[..value.len().min(MAX_COMMAND_BYTES)]).into_owned()
 }

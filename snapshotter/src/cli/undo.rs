@@ -9,6 +9,7 @@ use super::append::{APPENDS, AppendArgs};
 use super::log_args::LogArgs;
 use super::output::Format;
 use super::{CliError, output};
+use crate::answers::words;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -89,6 +90,6 @@ fn named(ranges: &[OnList]) -> String {
     let names = names.collect::<Vec<_>>().join(", ");
     match ranges.len().saturating_sub(MOST_NAMED) {
         0 => names,
-        more => format!("{names} and {}", output::count(more as u64, "more range")),
+        more => format!("{names} and {}", words::count(more as u64, "more range")),
     }
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::CliError;
 use super::log_args::LogArgs;
 use super::output::{self, Format};
+use crate::answers::words;
 
 const HELP: &str = "\
 The view is a cache of the folded ranges that makes startup fast. `edgefold rebuild` rewrites it.
@@ -58,7 +59,7 @@ impl VerifyArgs {
         if view.hash() != stated_hash {
             return self.report("the view is right, but states a wrong hash of its ranges", false);
         }
-        let count = output::count(view.lists().iter().map(List::len).sum::<u64>(), "range");
+        let count = words::count(view.lists().iter().map(List::len).sum::<u64>(), "range");
         let end = log.commands(view.position())?.end();
         let behind = match end.saturating_sub(offset) {
             0 => String::new(),
@@ -73,7 +74,7 @@ impl VerifyArgs {
         output::print(|out| match self.output {
             Format::Human if is_right => writeln!(out, "{verdict}"),
             Format::Human => writeln!(out, "{verdict}\n`edgefold rebuild` rewrites it from the commands"),
-            Format::Raw => writeln!(out, "{}\t{}", if is_right { "yes" } else { "no" }, output::one_line(verdict)),
+            Format::Raw => writeln!(out, "{}\t{}", if is_right { "yes" } else { "no" }, words::one_line(verdict)),
             Format::Json => writeln!(out, "{}", json!({ "is_right": is_right, "what": verdict })),
         })?;
         Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -113,7 +114,7 @@ fn difference_of_lists(found: &List, right: &List) -> Option<String> {
         return Some(format!("{on}it has {}, and the replay has {}", words(found), words(right)));
     }
     let words = |block: Option<Block>| match block {
-        Some(block) => format!("{} {}", block.range, output::until_words(block.until)),
+        Some(block) => format!("{} {}", block.range, words::until_words(block.until)),
         None => "no further range".to_owned(),
     };
     let (mut found, mut right) = (found.blocks(), right.blocks());

@@ -15,6 +15,7 @@ use super::admin_args::{AdminArgs, Proxy};
 use super::log_args::LogArgs;
 use super::output::{self, Format, Styles};
 use super::{CliError, snapshot_file};
+use crate::answers::words;
 use crate::ship::cut::generation_text;
 
 mod envoy;
@@ -110,7 +111,7 @@ impl DoctorArgs {
             Format::Human => print_for_people(&findings, out),
             Format::Raw => findings.iter().try_for_each(|Finding { about, state, what, todo }| {
                 let todo = if todo.is_empty() { "-" } else { todo };
-                let [about, what, todo] = [about.as_str(), what, todo].map(output::one_line);
+                let [about, what, todo] = [about.as_str(), what, todo].map(words::one_line);
                 writeln!(out, "{}\t{about}\t{what}\t{todo}", state.word())
             }),
             Format::Json => output::json_array(out, findings.iter().map(Finding::json)),
@@ -138,7 +139,7 @@ impl DoctorArgs {
                 (Some(shipped), Some(end)) if shipped < end => {
                     let what = format!(
                         "it has shipped the commands below offset {shipped}, and {} came after that",
-                        output::number(end - shipped)
+                        words::number(end - shipped)
                     );
                     let todo = "that is right if they change nothing; else look at its log: it may not reach the broker, or an open \
                                 transaction hides commands";
@@ -164,7 +165,7 @@ fn check_proxies(about: &str, proxies: &[Proxy], next_offset: u64, findings: &mu
     if !should_enforce.is_empty() && behind.is_empty() {
         findings.good(
             about,
-            format!("{} connected over gRPC, and all enforce it", output::count(should_enforce.len() as u64, "proxy")),
+            format!("{} connected over gRPC, and all enforce it", words::count(should_enforce.len() as u64, "proxy")),
         );
     }
 }
@@ -189,7 +190,7 @@ fn check_log(log: &dyn Log, findings: &mut Findings) -> Option<u64> {
         }
     };
     let end = follower.fold.position().next_offset;
-    let lists = output::count(follower.fold.lists().len() as u64, "list");
+    let lists = words::count(follower.fold.lists().len() as u64, "list");
     findings.good(about, format!("it can be read, and ends at offset {end}, with {lists}"));
     if contact.time() == LogTime::EPOCH {
         let what = "it does not confirm that this is all: a transaction that is open may hide commands";
@@ -202,7 +203,7 @@ fn check_log(log: &dyn Log, findings: &mut Findings) -> Option<u64> {
             if follower.undated == 1 {
                 "1 has".to_owned()
             } else {
-                format!("{} have", output::number(follower.undated))
+                format!("{} have", words::number(follower.undated))
             }
         );
         findings.warn(about, what, "`edgefold rejects` lists them, with the reasons");
@@ -214,7 +215,7 @@ fn check_log(log: &dyn Log, findings: &mut Findings) -> Option<u64> {
         }
         Some(view) if view.is_usable => {
             let behind = end.saturating_sub(view.next_offset);
-            findings.good("view", format!("it is valid, and {} behind", output::count(behind, "command")));
+            findings.good("view", format!("it is valid, and {} behind", words::count(behind, "command")));
         }
         Some(_) => findings.problem(
             "view",
@@ -228,7 +229,7 @@ fn check_log(log: &dyn Log, findings: &mut Findings) -> Option<u64> {
 }
 
 fn are(number: u64) -> String {
-    if number == 1 { "1 record is".to_owned() } else { format!("{} records are", output::number(number)) }
+    if number == 1 { "1 record is".to_owned() } else { format!("{} records are", words::number(number)) }
 }
 
 /// Compares the clock with the time at which the log received its last record.
@@ -243,15 +244,15 @@ fn check_clock(log: &dyn Log, end: u64, findings: &mut Findings) {
             "clock",
             format!(
                 "this machine's clock is at least {} behind that of the log, which received a command at {}",
-                output::duration(ahead),
-                output::time(newest)
+                words::duration(ahead),
+                words::time(newest)
             ),
             "synchronize the clocks (NTP): ends, and times of new commands, depend on it",
         );
     } else {
         findings.good(
             "clock",
-            format!("it is not behind the last command, which the log received at {}", output::time(newest)),
+            format!("it is not behind the last command, which the log received at {}", words::time(newest)),
         );
     }
 }
@@ -281,7 +282,7 @@ fn check_file(path: &Path, end: Option<u64>, findings: &mut Findings) -> bool {
         let what = format!(
             "it is of the commands below offset {}, and {} came after that",
             header.generation.next_offset,
-            output::number(behind)
+            words::number(behind)
         );
         findings.warn(
             &about,
@@ -292,7 +293,7 @@ fn check_file(path: &Path, end: Option<u64>, findings: &mut Findings) -> bool {
     if let Some(freshness) = &header.settings.freshness {
         let age = now().millis().saturating_sub(freshness.cut_at);
         if age > freshness.max_age {
-            let what = format!("it is {} old, more than its maximum age", output::duration(Duration::from_millis(age)));
+            let what = format!("it is {} old, more than its maximum age", words::duration(Duration::from_millis(age)));
             findings.problem(&about, what, "check that `edgefold serve` runs, and reaches the log");
         }
     }
@@ -325,9 +326,9 @@ fn print_for_people(findings: &[Finding], out: &mut dyn Write) -> io::Result<()>
             State::Warning => (Style::new(), "warning "),
             State::Problem => (styles.bad, "PROBLEM "),
         };
-        writeln!(out, "{style}{word}{style:#} {}: {}", output::one_line(about), output::one_line(what))?;
+        writeln!(out, "{style}{word}{style:#} {}: {}", words::one_line(about), words::one_line(what))?;
         if !todo.is_empty() {
-            writeln!(out, "         {}", output::one_line(todo))?;
+            writeln!(out, "         {}", words::one_line(todo))?;
         }
     }
     let of = |wanted| findings.iter().filter(|finding| finding.state == wanted).count() as u64;
@@ -335,5 +336,5 @@ fn print_for_people(findings: &[Finding], out: &mut dyn Write) -> io::Result<()>
     if problems + warnings == 0 {
         return writeln!(out, "all is well");
     }
-    writeln!(out, "{}, {}", output::count(problems, "problem"), output::count(warnings, "warning"))
+    writeln!(out, "{}, {}", words::count(problems, "problem"), words::count(warnings, "warning"))
 }

@@ -9,7 +9,7 @@ const MOST_ASKED: u128 = 1 << 16;
 
 /// How much of a range is refused, or is on a list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Extent {
+pub(crate) enum Extent {
     All,
     Some,
     None,
@@ -17,7 +17,7 @@ pub(super) enum Extent {
 
 impl Extent {
     /// How much of `range` is on `list` at `time`.
-    pub(super) fn on(list: &List, range: IpRange, time: LogTime) -> Self {
+    pub(crate) fn on(list: &List, range: IpRange, time: LogTime) -> Self {
         match list.ranges_within(range, time)[..] {
             [] => Self::None,
             [all] if all == range => Self::All,
@@ -26,7 +26,7 @@ impl Extent {
     }
 
     /// For programs.
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::All => "all",
             Self::Some => "some",
@@ -37,7 +37,7 @@ impl Extent {
 
 /// How much of `range` is refused at `time`. Of a range of more than 65536 addresses, a list that refuses a share of its clients is
 /// taken to refuse some.
-pub(super) fn refused(fold: &Fold, range: IpRange, time: LogTime) -> Extent {
+pub(crate) fn refused(fold: &Fold, range: IpRange, time: LogTime) -> Extent {
     if let Some(addresses) = addresses(range) {
         let (mut asked, mut refused) = (0_u64, 0_u64);
         for ip in addresses {
@@ -62,7 +62,7 @@ pub(super) fn refused(fold: &Fold, range: IpRange, time: LogTime) -> Extent {
 }
 
 /// What is refused at `time` by lists that refuse a share of the clients that `counts`, without what lists exempt then.
-pub(super) fn refused_by(fold: &Fold, time: LogTime, counts: impl Fn(Share) -> bool) -> List {
+pub(crate) fn refused_by(fold: &Fold, time: LogTime, counts: impl Fn(Share) -> bool) -> List {
     let mut refused = List::new(ListName::DEFAULT);
     for list in fold.lists() {
         if let ListAction::Deny { share, .. } = list.action()
@@ -78,7 +78,7 @@ pub(super) fn refused_by(fold: &Fold, time: LogTime, counts: impl Fn(Share) -> b
 }
 
 /// Whether `list` refuses an address of `range` at `time`, as far as [`refused`] works that out.
-pub(super) fn refuses(fold: &Fold, list: &List, range: IpRange, time: LogTime) -> bool {
+pub(crate) fn refuses(fold: &Fold, list: &List, range: IpRange, time: LogTime) -> bool {
     let ListAction::Deny { share, .. } = list.action() else { return false };
     let is_exempt = |ip| {
         let mut exempting = fold.lists().iter().filter(|list| *list.action() == ListAction::Exempt);
@@ -93,7 +93,7 @@ pub(super) fn refuses(fold: &Fold, list: &List, range: IpRange, time: LogTime) -
 }
 
 /// The blocks of a list in force at `time` that have an address in common with `range`, in order.
-pub(super) fn blocks_in(list: &List, range: IpRange, time: LogTime) -> Vec<Block> {
+pub(crate) fn blocks_in(list: &List, range: IpRange, time: LogTime) -> Vec<Block> {
     let mut blocks = list.blocks_in(range);
     blocks.retain(|block| block.until.holds_at(time));
     blocks

@@ -1,13 +1,16 @@
-//! What is refused without `--force`: commands that are more likely a mistake than meant.
+//! What is not appended: commands that every reader would reject, and, unless they are forced, commands that are more likely a mistake
+//! than meant.
 
-use std::env;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use edgefold::{Action, Block, Fold, IpRange, List, ListAction, ListName, LogTime, Share, Until, differences};
+use edgefold::{
+    Action, Block, Fold, IpRange, List, ListAction, ListName, LogTime, MAX_NAMED_LISTS, Share, Until, differences,
+};
 
 use super::difference::{self, action_of};
-use super::output;
 use super::refused::refused_by;
+use super::words;
 use crate::addresses::Addresses;
 
 /// More IPv4 addresses than a /8 has are refused.
@@ -17,27 +20,36 @@ const MOST_IPV6: u128 = 1 << 112;
 /// How many ranges of lists that exempt are looked for.
 const MOST_NAMED: usize = 2;
 
-/// Why commands are refused without `--force`; `None` if they are not. `before` is what the log says now; if it is not known, all that
-/// they are about is taken to pass now, and lists to refuse.
+/// The person who appends the commands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct You {
+    pub(crate) address: IpAddr,
+    /// How a sentence goes on after the address: `from which you are connected`.
+    pub(crate) connected: &'static str,
+}
+
+/// Why commands are refused unless they are forced; `None` if they are not. `before` is what the log says now; if it is not known, all that
+/// they are about is taken to pass now, and lists to refuse. `you` is
+/// who must not block themselves, if that is known.
 ///
 /// What counts is what would be refused in the end that is not refused now, by whatever way: also if an exemption goes.
-pub(super) fn objection(before: Option<&Fold>, actions: &[Action], now: LogTime) -> Option<String> {
+pub(crate) fn objection(before: Option<&Fold>, actions: &[Action], now: LogTime, you: Option<You>) -> Option<String> {
     let added = newly_refused(before, actions, now);
     let addresses = Addresses::of(added.iter().copied());
-    let blocks = format!("it would block {}", output::addresses(addresses));
+    let blocks = format!("it would block {}", words::addresses(addresses));
     if addresses.ipv4 > MOST_IPV4 {
         return Some(format!("{blocks}, more than a /8 of IPv4 has"));
     }
     if addresses.ipv6 > MOST_IPV6 {
         return Some(format!("{blocks}, more than a /16 of IPv6 has"));
     }
-    let ip = your_address().filter(|ip| added.iter().any(|range| range.contains(*ip)))?;
-    Some(format!("{blocks}, among them {ip}, from which you are connected (SSH_CLIENT)"))
+    let You { address, connected } = you.filter(|you| added.iter().any(|range| range.contains(you.address)))?;
+    Some(format!("{blocks}, among them {address}, {connected}"))
 }
 
 /// Which addresses would be put on lists that refuse in vain, because a list exempts them; `None` if there are none. For a feed that is
 /// how it should be.
-pub(super) fn in_vain(before: Option<&Fold>, actions: &[Action], now: LogTime) -> Option<String> {
+pub(crate) fn in_vain(before: Option<&Fold>, actions: &[Action], now: LogTime) -> Option<String> {
     let before = before?;
     let mut put = List::new(ListName::DEFAULT);
     for action in actions {
@@ -50,8 +62,37 @@ pub(super) fn in_vain(before: Option<&Fold>, actions: &[Action], now: LogTime) -
     let exempt = exempt_parts(before, &put, now);
     let (list, range) = exempt.first()?;
     let (range, more) = (range.shortest_text(), if exempt.len() > 1 { ", and others," } else { "" });
-    let blocks = output::addresses(Addresses::of(put.blocks().map(|block| block.range)));
+    let blocks = words::addresses(Addresses::of(put.blocks().map(|block| block.range)));
     Some(format!("of {blocks}, {range}{more} would pass anyway, because list {list} exempts it"))
+}
+
+/// Checks that commands do not create one list too many, as far as it is known which lists there are.
+///
+/// # Errors
+/// The name of the list that there is no room for: every reader would reject the command that creates it.
+pub(crate) fn check_room(before: Option<&Fold>, actions: &[Action]) -> Result<(), ListName> {
+    let Some(before) = before else { return Ok(()) };
+    let mut names: BTreeSet<ListName> = before.lists().iter().map(List::name).collect();
+    for action in actions {
+        match action {
+            Action::Blacklist { list, .. } | Action::List { list, .. } => {
+                // The default list is among the names, and is not counted.
+                if names.insert(*list) && names.len() > MAX_NAMED_LISTS + 1 {
+                    return Err(*list);
+                }
+            }
+            Action::Unlist { list } => {
+                names.remove(list);
+            }
+            Action::Whitelist { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether a list does not exist, as far as that is known.
+pub(crate) fn is_new(before: Option<&Fold>, list: &ListName) -> bool {
+    before.is_some_and(|fold| fold.list(list).is_none())
 }
 
 /// The ranges that are refused after the actions, and not before.
@@ -91,16 +132,10 @@ fn exempt_parts(fold: &Fold, blocked: &List, now: LogTime) -> Vec<(ListName, IpR
     parts.take(MOST_NAMED).collect()
 }
 
-/// The address that an operator is connected from over SSH.
-fn your_address() -> Option<IpAddr> {
-    let client = env::var("SSH_CLIENT").ok()?;
-    let address = client.split_whitespace().next()?;
-    // An IPv6 address of the same network has a zone after it.
-    address.split('%').next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use edgefold::{Command, Edits, Record};
 
     use super::*;
@@ -112,7 +147,7 @@ mod tests {
             fold.apply(&record, &mut Edits::default()).unwrap();
         }
         let (actions, now) = ([Command::parse(text).unwrap().action], LogTime::from_millis(1).unwrap());
-        super::objection(Some(&fold), &actions, now).or_else(|| in_vain(Some(&fold), &actions, now))
+        super::objection(Some(&fold), &actions, now, None).or_else(|| in_vain(Some(&fold), &actions, now))
     }
 
     #[test]
@@ -171,5 +206,18 @@ mod tests {
         ] {
             assert_eq!(objection(&state, text).is_some(), is_refused, "{text}");
         }
+    }
+
+    #[test]
+    fn nobody_blocks_their_own_address_by_mistake() {
+        let address = Ipv4Addr::new(10, 0, 0, 9).into();
+        let you = Some(You { address, connected: "from which you look" });
+        let objection = |text: &str| {
+            super::objection(None, &[Command::parse(text).unwrap().action], LogTime::from_millis(1).unwrap(), you)
+        };
+        let expected = "it would block 256 addresses, among them 10.0.0.9, from which you look";
+        assert_eq!(objection("BLACKLIST 10.0.0.0/24").as_deref(), Some(expected));
+        assert_eq!(objection("BLACKLIST 10.0.1.0/24"), None);
+        assert_eq!(objection("WHITELIST 10.0.0.0/24"), None);
     }
 }
