@@ -2,6 +2,7 @@
 
 use edgefold_table::IpRange;
 
+use crate::checkpoints::Summary;
 use crate::{AppendedCommand, Change, Effect, Error, History, Log, LogTime, ManyLists, Record, each_command};
 
 /// Why a range was blocked or not at a moment.
@@ -23,50 +24,118 @@ pub struct Explanation {
 }
 
 /// Explains a range, now or at an earlier moment, by reading all commands. `now` is the time at present.
+/// [`Checkpoints`](crate::Checkpoints) do the same without reading what is not about the range.
 ///
 /// # Errors
 /// Those of [`each_command`].
 pub fn explain(log: &dyn Log, range: IpRange, at: Option<LogTime>, now: LogTime) -> Result<Explanation, Error> {
-    let (explanation, many_lists) = scan(log, at, now, || History::new(range))?;
-    if many_lists.is_ok() {
-        return Ok(explanation);
+    let mut scan = Scan::new(|| History::new(range), at, now);
+    each_command(log, |record| scan.read(record))?;
+    match scan.finish() {
+        Ok(explanation) => Ok(explanation),
+        Err(ManyLists) => explain_exactly(log, range, at, now),
     }
-    let (explanation, _exact) = scan(log, at, now, || History::exact(range))?;
-    Ok(explanation)
 }
 
-/// Also returns whether the histories that `new` returns can tell which records are rejected.
-fn scan(
+/// As [`explain`], for a log that names so many lists that some of its records may be rejected.
+///
+/// # Errors
+/// Those of [`each_command`].
+pub(crate) fn explain_exactly(
     log: &dyn Log,
+    range: IpRange,
     at: Option<LogTime>,
     now: LogTime,
-    new: impl Fn() -> History,
-) -> Result<(Explanation, Result<(), ManyLists>), Error> {
-    let mut enforced = Prefix { history: new(), is_over: false };
-    let mut dated = at.map(|_| Prefix { history: new(), is_over: false });
-    let (moment, mut late, mut outcome) = (at.unwrap_or(now), Vec::new(), Ok(()));
-    each_command(log, |record| {
+) -> Result<Explanation, Error> {
+    let mut scan = Scan::new(|| History::exact(range), at, now);
+    each_command(log, |record| scan.read(record))?;
+    Ok(scan.explanation())
+}
+
+/// An explanation that is told all commands, in order: by a record, or by what some records in a row are about.
+pub(crate) struct Scan {
+    at: Option<LogTime>,
+    moment: LogTime,
+    enforced: Prefix,
+    dated: Option<Prefix>,
+    late: Vec<AppendedCommand>,
+    /// Whether the histories can tell which records are rejected.
+    outcome: Result<(), ManyLists>,
+}
+
+impl Scan {
+    /// Explains the range of the histories that `new` returns.
+    pub(crate) fn new(new: impl Fn() -> History, at: Option<LogTime>, now: LogTime) -> Self {
+        let prefix = || Prefix { history: new(), is_over: false };
+        let (enforced, dated) = (prefix(), at.map(|_| prefix()));
+        Self { at, moment: at.unwrap_or(now), enforced, dated, late: Vec::new(), outcome: Ok(()) }
+    }
+
+    /// Takes the next record, and returns whether more are needed.
+    pub(crate) fn read(&mut self, record: &Record) -> bool {
         let Ok(effect) = record.effect() else { return true };
+        let Self { at, moment, enforced, dated, late, outcome } = self;
         // Of the present, all that is in the log counts: its clock may be ahead of this one.
         let is_later =
-            |record: &Record, _: &Effect| at.is_some() && record.timestamp.is_some_and(|received| received > moment);
-        outcome = enforced.apply(record, &effect, is_later);
-        if let Some(dated) = &mut dated {
+            |record: &Record, _: &Effect| at.is_some() && record.timestamp.is_some_and(|received| received > *moment);
+        *outcome = enforced.apply(record, &effect, is_later);
+        if let Some(dated) = dated {
             // As in `replay`.
-            outcome = outcome.and(dated.apply(record, &effect, |_, effect| effect.time > moment));
-            if enforced.is_over && effect.time <= moment && is_about(&effect, enforced.history.range()) {
+            *outcome = outcome.and(dated.apply(record, &effect, |_, effect| effect.time > *moment));
+            if enforced.is_over && effect.time <= *moment && is_about(&effect, enforced.history.range()) {
                 late.extend(AppendedCommand::new(record));
             }
         }
         outcome.is_ok()
-    })?;
-    let finish = |prefix: Prefix| {
-        let mut history = prefix.history;
-        history.finish(moment);
-        history
-    };
-    let (enforced, dated) = (finish(enforced), dated.map(finish));
-    Ok((Explanation { at: moment, enforced, dated, late }, outcome))
+    }
+
+    /// Takes the next records together, if that leads to the same explanation as [`Scan::read`] for each, and returns whether it does.
+    pub(crate) fn skip(&mut self, records: &Summary) -> bool {
+        let (moment, is_past) = (self.moment, self.at.is_some());
+        let is_enforced_over = self.enforced.is_over;
+        let is_dated_over = self.dated.as_ref().is_none_or(|dated| dated.is_over);
+        if is_enforced_over && is_dated_over && records.first_time.is_none_or(|first| first > moment) {
+            return true;
+        }
+        if records.lists_change || records.touch(self.enforced.history.range()) {
+            return false;
+        }
+        let ends_enforced = is_past && records.last_received.is_some_and(|received| received > moment);
+        let ends_dated = is_past && records.log_time > moment;
+        if (ends_enforced && !is_enforced_over) || (ends_dated && !is_dated_over) {
+            return false;
+        }
+        for prefix in [Some(&mut self.enforced), self.dated.as_mut()].into_iter().flatten() {
+            if !prefix.is_over {
+                self.outcome = self.outcome.and(prefix.history.skip(&records.names, records.log_time));
+            }
+        }
+        true
+    }
+
+    /// The explanation, after all commands.
+    ///
+    /// # Errors
+    /// [`ManyLists`]: it takes [`History::exact`] to know.
+    pub(crate) fn finish(self) -> Result<Explanation, ManyLists> {
+        self.outcome.map(|()| self.explanation())
+    }
+
+    fn explanation(self) -> Explanation {
+        let moment = self.moment;
+        let finish = |prefix: Prefix| {
+            let mut history = prefix.history;
+            history.finish(moment);
+            history
+        };
+        let (enforced, dated) = (finish(self.enforced), self.dated.map(finish));
+        Explanation { at: moment, enforced, dated, late: self.late }
+    }
+
+    /// Whether it needs no more commands, because [`Scan::finish`] will fail.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.outcome.is_err()
+    }
 }
 
 /// The history of the commands before a moment.

@@ -35,7 +35,7 @@
 //! - [`Fold`] is pure: it folds [`Record`]s into [`List`]s of [`Block`]s, and answers [`Fold::verdict`] and [`Fold::next_expiry`] for
 //!   any time. [`Edits`] collect what changed. `docs/semantics.md` is the authority for what a [`Command`] means.
 //! - [`Log`] is the trait of both logs: append commands, follow them, read and write the view. [`Follower`] bootstraps a fold
-//!   from the view and follows; [`replay`] replays the commands to any [`Moment`].
+//!   from the view and follows; [`replay`] replays the commands to any [`Moment`], and [`Checkpoints`] make the next replay fast.
 //! - [`view`] describes the records of the ranges topic, the cache that makes startup fast.
 //!
 //! # Features
@@ -44,6 +44,7 @@
 
 mod backoff;
 mod blocklist;
+mod checkpoints;
 mod clock;
 mod contact;
 mod error;
@@ -56,6 +57,7 @@ pub mod view;
 
 pub use backoff::Backoff;
 pub use blocklist::{Blocklist, Status};
+pub use checkpoints::{Checkpoints, Timeline};
 pub use clock::{clocks, now};
 pub use contact::{Contact, Now};
 pub use edgefold_snapshot::{ListAction, ListKind, ListName, ListNameError, MAX_NAMED_LISTS, Refusal, Share};

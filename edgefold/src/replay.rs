@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::follow::apply;
 use crate::log::{CommandReader, Log};
-use crate::{Edits, Error, Fold, LogTime, Position, Record};
+use crate::{Edits, Effect, Error, Fold, LogTime, Position, Record};
 
 /// How long reading may make no progress before it gives up.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -20,24 +19,48 @@ pub enum Moment {
     Time(LogTime),
 }
 
-/// Replays the commands from offset 0 up to `moment`. The view is not read.
+/// Replays the commands from offset 0 up to `moment`. The view is not read. [`Checkpoints`](crate::Checkpoints) do the same without
+/// reading everything each time.
 ///
 /// # Errors
 /// Those of the log, [`Error::Gone`] if it does not start at offset 0, [`Error::Stalled`], and [`Error::NotYet`].
 pub fn replay(log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
-    let mut fold = Fold::default();
+    replay_on(log, Fold::default(), moment, |_, _, _| ())
+}
+
+/// Replays the commands after `fold`, which must not be later than `moment`, up to `moment`. Calls `folded` with each record after it is
+/// folded, with what it says if that can be read, and with the fold after it.
+///
+/// # Errors
+/// As for [`replay`].
+pub(crate) fn replay_on(
+    log: &dyn Log,
+    mut fold: Fold,
+    moment: Moment,
+    mut folded: impl FnMut(&Record, Option<&Effect>, &Fold),
+) -> Result<Fold, Error> {
     let (mut edits, mut stopped) = (Edits::default(), false);
-    read_to_end(&mut *log.commands(Position::default())?, 0, |record| {
+    let start = fold.position();
+    read_to_end(&mut *log.commands(start)?, start.next_offset, |record| {
+        // A record that is delivered twice counts once.
+        if record.offset < fold.position().next_offset {
+            return true;
+        }
+        let effect = record.effect().ok();
         stopped = match moment {
             Moment::Offset(until) => record.offset >= until,
             // A record that is rejected does not move log time.
             Moment::Time(until) => {
-                record.effect().is_ok_and(|effect| effect.time > until && fold.check(&effect).is_ok())
+                effect.as_ref().is_some_and(|effect| effect.time > until && fold.check(effect).is_ok())
             }
         };
         if !stopped {
-            let _rejected = apply(&mut fold, record, &mut edits);
-            edits.clear();
+            fold.advance(record.offset, record.hash());
+            if let Some(effect) = &effect {
+                let _rejected = fold.apply_effect(effect, &mut edits);
+                edits.clear();
+            }
+            folded(record, effect.as_ref(), &fold);
         }
         !stopped
     })?;

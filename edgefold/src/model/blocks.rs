@@ -56,20 +56,43 @@ where
     /// The first range that overlaps the one before it, or that touches it and has the same end.
     pub(crate) fn restore(mut blocks: Vec<Block<AddressRange<A>>>) -> Result<Self, AddressRange<A>> {
         blocks.sort_by_key(|block| block.range.first());
-        let wrong = blocks.windows(2).find(|pair| {
-            let (before, block) = (pair[0], pair[1]);
-            before.range.last() >= block.range.first() || continues(before, block)
-        });
-        if let Some(pair) = wrong {
-            return Err(pair[1].range);
+        let count = blocks.len();
+        Self::restore_sorted(blocks.into_iter(), count)
+    }
+
+    /// Restores the blocks that [`Blocks::iter`] returned, in that order. There are about `count`.
+    ///
+    /// # Errors
+    /// The first range that does not start after the one before it, or that touches it and has the same end.
+    pub(crate) fn restore_sorted(
+        mut blocks: impl Iterator<Item = Block<AddressRange<A>>>,
+        count: usize,
+    ) -> Result<Self, AddressRange<A>> {
+        let mut this = Self::default();
+        let (fill, mut expiries, mut before) = (Self::fill(count), Vec::new(), None);
+        loop {
+            let mut chunk = Vec::new();
+            for block in blocks.by_ref().take(fill) {
+                if before
+                    .replace(block)
+                    .is_some_and(|before| before.range.last() >= block.range.first() || continues(before, block))
+                {
+                    return Err(block.range);
+                }
+                if chunk.is_empty() {
+                    chunk.reserve_exact(fill);
+                }
+                expiries.extend(expiry(&block));
+                this.hash = this.hash.wrapping_add(block_hash(&block));
+                chunk.push(block);
+            }
+            let Some(first) = chunk.first() else { break };
+            this.firsts.push(first.range.first());
+            chunk.shrink_to_fit();
+            this.chunks.push(chunk);
         }
-        let fill = Self::fill(blocks.len());
-        Ok(Self {
-            firsts: blocks.chunks(fill).map(|chunk| chunk[0].range.first()).collect(),
-            chunks: blocks.chunks(fill).map(<[_]>::to_vec).collect(),
-            expiries: blocks.iter().filter_map(expiry).collect(),
-            hash: blocks.iter().fold(0, |hash, block| hash.wrapping_add(block_hash(block))),
-        })
+        this.expiries = expiries.into_iter().collect();
+        Ok(this)
     }
 
     /// Blocks `range` until `until`; addresses that are blocked for longer stay so.

@@ -77,10 +77,21 @@ impl Fold {
     /// # Errors
     /// [`ResumeError`]: lists that a fold never has.
     pub fn resume(position: Position, lists: impl IntoIterator<Item = SavedList>) -> Result<Self, ResumeError> {
-        let mut this = Self { position, ..Self::default() };
-        for saved in lists {
+        let list = |saved: SavedList| {
             let name = saved.name;
-            let list = List::restore(saved).map_err(|range| ResumeError::Overlap { list: name, range })?;
+            List::restore(saved).map_err(|range| ResumeError::Overlap { list: name, range })
+        };
+        Self::of_lists(position, lists.into_iter().map(list).collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// As [`Fold::resume`], from lists that are restored already.
+    ///
+    /// # Errors
+    /// [`ResumeError`]: lists that a fold never has.
+    pub(crate) fn of_lists(position: Position, lists: Vec<List>) -> Result<Self, ResumeError> {
+        let mut this = Self { position, ..Self::default() };
+        for list in lists {
+            let name = list.name();
             match this.index(&name) {
                 // The default list is there already, and empty.
                 Ok(0) if this.lists[0] == List::new(name) => this.lists[0] = list,

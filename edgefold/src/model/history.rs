@@ -196,6 +196,21 @@ impl History {
         Ok(())
     }
 
+    /// Moves past commands that are not about the range, and of which none says what a list does or removes one. `names` are the lists
+    /// that they put something on, and `log_time` is the log time after them.
+    ///
+    /// # Errors
+    /// [`ManyLists`], also of [`History::exact`], which needs all commands.
+    pub(crate) fn skip(&mut self, names: &[ListName], log_time: LogTime) -> Result<(), ManyLists> {
+        let Names::Created(created) = &mut self.names else { return Err(ManyLists) };
+        created.extend(names.iter().filter(|name| !name.is_default()));
+        if created.len() > MAX_NAMED_LISTS {
+            return Err(ManyLists);
+        }
+        self.move_to(log_time);
+        Ok(())
+    }
+
     /// Looks at the range at `time`, after all commands: what has ended by then is added to the events, and so are the commands that say
     /// what the lists do that the range is on.
     pub fn finish(&mut self, time: LogTime) {

@@ -65,6 +65,26 @@ impl List {
         Ok(Self { name, action, v4, v6 })
     }
 
+    /// The list with these blocks.
+    pub(crate) fn of_blocks(
+        name: ListName,
+        action: Option<ListAction>,
+        v4: Blocks<Ipv4Addr>,
+        v6: Blocks<Ipv6Addr>,
+    ) -> Self {
+        Self { name, action, v4, v6 }
+    }
+
+    /// Its blocks of IPv4.
+    pub(crate) fn v4(&self) -> &Blocks<Ipv4Addr> {
+        &self.v4
+    }
+
+    /// Its blocks of IPv6.
+    pub(crate) fn v6(&self) -> &Blocks<Ipv6Addr> {
+        &self.v6
+    }
+
     /// Its name.
     pub fn name(&self) -> ListName {
         self.name

@@ -142,6 +142,16 @@ impl Action {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RecordHash(u64);
 
+impl RecordHash {
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
 impl fmt::Display for RecordHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)

@@ -1,0 +1,334 @@
+//! Checkpoints of the fold: what makes a replay to any moment fast, after the first one.
+//!
+//! Two things are kept. A *fold* of an earlier moment is where a replay begins: there are as many as a bound allows. A *segment* says
+//! what a part of the log is about, so that [`Checkpoints::explain`] need not read it: there is one for each part of the log that was
+//! read. Both are derived from the log and can be lost at any time. Nothing that is kept is trusted without a proof: bytes have a
+//! checksum and state the fold's hash, and a position states the last record before it, which the log's reader compares.
+
+mod bytes;
+mod fold_bytes;
+mod folder;
+mod ranges;
+mod segment;
+mod store;
+mod timeline;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use folder::{FoldName, Folder};
+use segment::{OpenSegment, Segment};
+use store::{Limits, Store};
+
+pub(crate) use segment::Summary;
+pub use timeline::Timeline;
+
+use crate::explain::{Scan, explain_exactly};
+use crate::replay::{read_to_end, replay_on};
+use crate::{Effect, Error, Explanation, Fold, History, IpRange, List, Log, LogTime, Moment, Position, Record};
+
+/// Records between two checkpoints at best: they are read in a tenth of a second.
+const EVERY: u64 = 100_000;
+const IN_MEMORY: Limits = Limits { every: EVERY, fold_bytes: 256 << 20, touched_bytes: 64 << 20 };
+const IN_FOLDER: Limits = Limits { every: EVERY, fold_bytes: 1 << 30, touched_bytes: 256 << 20 };
+
+/// Folds of earlier moments, so that a replay need not begin at offset 0.
+///
+/// One instance is for one log. Threads can share it: it is not locked while the log is read.
+///
+/// ```
+/// use edgefold::{Checkpoints, LogUrl, Moment};
+/// # let directory = tempfile::tempdir()?;
+/// # let url: LogUrl = format!("sqlite:{}", directory.path().join("log.db").display()).parse()?;
+/// # let log = url.open()?;
+/// # log.init()?;
+///
+/// let checkpoints = Checkpoints::in_memory();
+/// let fold = checkpoints.replay(&*log, Moment::Offset(0))?; // as `edgefold::replay`, and the next one is faster
+/// assert_eq!(checkpoints.timeline().next_offset, fold.position().next_offset);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Checkpoints {
+    store: Mutex<Store>,
+}
+
+impl Checkpoints {
+    /// Checkpoints in memory. Their folds take at most 256 MiB: if they took more, every other one is dropped, and the distance between
+    /// them doubles. What segments are about takes at most 64 MiB more.
+    pub fn in_memory() -> Self {
+        Self::new(IN_MEMORY, None)
+    }
+
+    /// Checkpoints in a folder, for one log. It is created when the first checkpoint is written, and it can be deleted at any time. Several
+    /// processes can use it at once. Its folds take at most 1 GiB, as for [`Checkpoints::in_memory`], and what segments are about 256 MiB.
+    ///
+    /// If it cannot be read or written, there is a warning, and the checkpoints are kept in memory from then on.
+    pub fn in_folder(folder: &Path) -> Self {
+        Self::new(IN_FOLDER, Some(Folder::new(folder)))
+    }
+
+    fn new(limits: Limits, folder: Option<Folder>) -> Self {
+        Self { store: Mutex::new(Store::new(limits, folder)) }
+    }
+
+    /// The same with other limits, for tests: records between two checkpoints, and bytes of all folds.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_limits(self, every: u64, fold_bytes: u64) -> Self {
+        let mut store = self.store.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let limits = Limits { every, fold_bytes, ..store.limits };
+        store.set_limits(limits);
+        Self { store: Mutex::new(store) }
+    }
+
+    /// As [`replay`](crate::replay()), but it begins at the last checkpoint that is not after the moment, and it leaves checkpoints on the
+    /// way. If the log is not the one that the checkpoints are of, they are thrown away, and it begins at offset 0.
+    ///
+    /// # Errors
+    /// Those of [`replay`](crate::replay()), but not [`Error::OtherLog`] because of a checkpoint.
+    pub fn replay(&self, log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
+        self.lock().refresh();
+        if let Some(fold) = self.newest_before(Some(moment)) {
+            match self.replay_on(log, fold, moment) {
+                Err(Error::OtherLog { .. } | Error::Gone { .. }) => self.clear(),
+                outcome => return outcome,
+            }
+        }
+        self.replay_on(log, Fold::default(), moment)
+    }
+
+    /// The newest checkpoint, from which a log can be followed; `None` if there is none. Whether it is of the same log is known once the
+    /// log's reader has proved it.
+    pub fn newest(&self) -> Option<Fold> {
+        self.lock().refresh();
+        self.newest_before(None)
+    }
+
+    /// Takes the records that were just folded by somebody who follows the log from [`Checkpoints::newest`] or from offset 0, and the fold
+    /// after them, and leaves a checkpoint if one is due. Records that are known are skipped. If there may be others between what is
+    /// known and the first of them, all are ignored: the next replay reads them.
+    pub fn note(&self, records: &[Record], after: &Fold) {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return };
+        let end = after.position();
+        if last.offset.checked_add(1) != Some(end.next_offset) {
+            return;
+        }
+        let mut store = self.lock();
+        if first.offset > store.end().next_offset {
+            return;
+        }
+        let mut progress = Progress::new(store.take_open());
+        for record in records {
+            let effect = record.effect().ok();
+            // If the log time of a command is later than that of the fold after it, the command was rejected.
+            let time = effect.as_ref().map_or(LogTime::EPOCH, |effect| effect.time).min(end.log_time);
+            let log_time = progress.end().log_time.max(time);
+            let last_record = Some(record.hash());
+            progress.add(record, effect.as_ref(), Position { next_offset: record.offset + 1, log_time, last_record });
+        }
+        if progress.is_other_log {
+            store.clear();
+            return;
+        }
+        store.extend(progress.done, progress.open);
+        drop(store);
+        self.leave_fold(after);
+    }
+
+    /// How many commands there were in each interval of log time, up to where the log was read.
+    pub fn timeline(&self) -> Timeline {
+        let mut store = self.lock();
+        store.refresh();
+        store.timeline()
+    }
+
+    /// As [`explain`](crate::explain()), but it only reads the parts of the log that may be about the range, and those that are not
+    /// known yet. If there are many of the latter, it replays them first, so that the next explanation need not.
+    ///
+    /// # Errors
+    /// Those of [`explain`](crate::explain()), but not [`Error::OtherLog`] because of a checkpoint.
+    pub fn explain(
+        &self,
+        log: &dyn Log,
+        range: IpRange,
+        at: Option<LogTime>,
+        now: LogTime,
+    ) -> Result<Explanation, Error> {
+        match self.explain_by_segments(log, range, at, now) {
+            Err(Error::OtherLog { .. } | Error::Gone { .. }) => {
+                self.clear();
+                crate::explain(log, range, at, now)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn explain_by_segments(
+        &self,
+        log: &dyn Log,
+        range: IpRange,
+        at: Option<LogTime>,
+        now: LogTime,
+    ) -> Result<Explanation, Error> {
+        self.lock().refresh();
+        let (end, every) = {
+            let store = self.lock();
+            (store.end(), store.limits.every)
+        };
+        if log.commands(end)?.end().saturating_sub(end.next_offset) > every {
+            self.replay(log, Moment::Time(LogTime::LAST))?;
+        }
+        let (mut segments, open) = {
+            let store = self.lock();
+            (store.segments().to_vec(), store.open().clone())
+        };
+        segments.extend(open.so_far().map(Arc::new));
+        let end = segments.last().map_or(Position::default(), |segment| segment.to);
+
+        let mut scan = Scan::new(|| History::new(range), at, now);
+        let mut segments = segments.iter();
+        while let Some(segment) = segments.next() {
+            if scan.skip(&segment.summary) {
+                continue;
+            }
+            // One reader reads on as long as the next segment is needed too.
+            let mut until = segment.to.next_offset;
+            let from = segment.from;
+            read_to_end(&mut *log.commands(from)?, from.next_offset, |record| {
+                while record.offset >= until {
+                    match segments.next() {
+                        Some(next) if !scan.skip(&next.summary) => until = next.to.next_offset,
+                        _ => return false,
+                    }
+                }
+                scan.read(record)
+            })?;
+            if scan.has_failed() {
+                break;
+            }
+        }
+        if !scan.has_failed() {
+            // This also proves that the segments are of this log.
+            read_to_end(&mut *log.commands(end)?, end.next_offset, |record| scan.read(record))?;
+        }
+        scan.finish().or_else(|_many_lists| explain_exactly(log, range, at, now))
+    }
+
+    /// Throws all checkpoints away.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        // Whatever is wrong in it is found out like damage from outside.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest fold that is not after `moment`. Folds that cannot be read are dropped.
+    fn newest_before(&self, moment: Option<Moment>) -> Option<Fold> {
+        loop {
+            let (name, stored) = self.lock().newest(moment)?;
+            let bytes = stored.read().ok().flatten();
+            let fold = bytes.and_then(|bytes| fold_bytes::decode(&bytes));
+            if let Some(fold) = fold.filter(|fold| FoldName::of(fold) == name) {
+                return Some(fold);
+            }
+            self.lock().remove(name);
+        }
+    }
+
+    /// Replays from `fold`, and leaves checkpoints.
+    fn replay_on(&self, log: &dyn Log, fold: Fold, moment: Moment) -> Result<Fold, Error> {
+        let (open, every) = {
+            let store = self.lock();
+            (store.open().clone(), store.limits.every)
+        };
+        let mut progress = Progress::new(open);
+        progress.start(fold.position());
+        let mut due = 0;
+        let outcome = replay_on(log, fold, moment, |record, effect, fold| {
+            let position = fold.position();
+            progress.add(record, effect, position);
+            if !progress.done.is_empty() {
+                progress.leave(&mut self.lock());
+            }
+            // At the end of a segment, so that whoever begins there reads whole segments.
+            if position.next_offset >= due && position.next_offset / every > record.offset / every {
+                due = self.leave_fold(fold);
+            }
+        });
+        if progress.is_other_log {
+            self.clear();
+        } else {
+            progress.leave(&mut self.lock());
+        }
+        outcome
+    }
+
+    /// Keeps the fold if it is due, and returns at which offset the next one may be.
+    fn leave_fold(&self, fold: &Fold) -> u64 {
+        let next_offset = fold.position().next_offset;
+        let ranges = fold.lists().iter().map(List::len).sum();
+        let due = self.lock().due(next_offset, ranges);
+        if due > next_offset {
+            return due;
+        }
+        let bytes = fold_bytes::encode(fold);
+        let mut store = self.lock();
+        store.insert(FoldName::of(fold), bytes);
+        store.due(next_offset, ranges)
+    }
+}
+
+impl FoldName {
+    fn of(fold: &Fold) -> Self {
+        let position = fold.position();
+        Self { next_offset: position.next_offset, log_time: position.log_time }
+    }
+}
+
+/// What somebody who reads the log learns about its records.
+struct Progress {
+    open: OpenSegment,
+    done: Vec<Segment>,
+    /// Whether there may be records between those that are known and those that are read.
+    has_gap: bool,
+    /// Whether the last record that is known is not the one that was read at its offset.
+    is_other_log: bool,
+}
+
+impl Progress {
+    /// Learns what comes after what is known.
+    fn new(open: OpenSegment) -> Self {
+        Self { open, done: Vec::new(), has_gap: false, is_other_log: false }
+    }
+
+    fn end(&self) -> Position {
+        self.open.position()
+    }
+
+    /// The records after `position` are read.
+    fn start(&mut self, position: Position) {
+        let end = self.end();
+        self.has_gap = position.next_offset > end.next_offset;
+        self.is_other_log = position.next_offset == end.next_offset && position.last_record != end.last_record;
+    }
+
+    /// Takes the next record, with the position after it. It may be known already.
+    fn add(&mut self, record: &Record, effect: Option<&Effect>, position: Position) {
+        let end = self.end();
+        if position.next_offset > end.next_offset {
+            if !self.has_gap && !self.is_other_log {
+                self.open.add(record, effect, position, &mut self.done);
+            }
+        } else if position.next_offset == end.next_offset {
+            self.is_other_log |= position.last_record != end.last_record;
+        }
+    }
+
+    /// Keeps what was learned since the last time.
+    fn leave(&mut self, store: &mut Store) {
+        store.extend(std::mem::take(&mut self.done), self.open.clone());
+    }
+}

@@ -1,0 +1,215 @@
+//! What the commands in a part of the log are about, so that whoever asks about something else need not read them.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::bytes::{self, PositionBytes, put, take};
+use super::ranges::{EncodedRanges, Ranges};
+use super::timeline::Timeline;
+use crate::{Change, Effect, IpRange, ListName, LogTime, MAX_NAMED_LISTS, Position, Record};
+
+const MAGIC: [u8; 8] = *b"edgefseg";
+
+/// What some records in a row are about.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Summary {
+    /// Log time after them, if none of them is rejected for creating one list too many.
+    pub(crate) log_time: LogTime,
+    /// The lists that they put something on. Of more than the log can have, only so many that it is more.
+    pub(crate) names: Vec<ListName>,
+    /// Whether one of them says what a list does, or removes one.
+    pub(crate) lists_change: bool,
+    /// The first of their command times.
+    pub(crate) first_time: Option<LogTime>,
+    /// When the log received the last of them, by its clock.
+    pub(crate) last_received: Option<LogTime>,
+    /// The addresses that they are about; `None` if that is not known.
+    touched: Option<EncodedRanges>,
+}
+
+impl Summary {
+    /// Whether one of them may be about an address of `range`.
+    pub(crate) fn touch(&self, range: IpRange) -> bool {
+        self.touched.as_ref().is_none_or(|touched| touched.touch(range))
+    }
+}
+
+/// A part of the log that has been read.
+///
+/// The log is cut where its offsets pass a multiple of a constant. So the segments are the same, whoever read them, and from where.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Segment {
+    /// The position before it.
+    pub(super) from: Position,
+    /// The position after it.
+    pub(super) to: Position,
+    pub(super) timeline: Timeline,
+    pub(super) summary: Summary,
+}
+
+#[derive(Deserialize, Serialize)]
+struct SegmentBytes<'a> {
+    from: PositionBytes,
+    to: PositionBytes,
+    resolution: u64,
+    buckets: Vec<(u64, u64)>,
+    #[serde(borrow)]
+    names: Vec<&'a str>,
+    lists_change: bool,
+    first_time: Option<u64>,
+    last_received: Option<u64>,
+    #[serde(borrow)]
+    touched: Option<(&'a [u8], &'a [u8])>,
+}
+
+impl Segment {
+    /// How many bytes it takes to remember what it is about.
+    pub(super) fn touched_len(&self) -> u64 {
+        self.summary.touched.as_ref().map_or(0, EncodedRanges::len)
+    }
+
+    /// Forgets what it is about, so that it is always read.
+    pub(super) fn forget_touched(&mut self) {
+        self.summary.touched = None;
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let Self { from, to, timeline, summary } = self;
+        let bytes = SegmentBytes {
+            from: (*from).into(),
+            to: (*to).into(),
+            resolution: timeline.resolution,
+            buckets: timeline.buckets.iter().map(|(start, commands)| (start.millis(), *commands)).collect(),
+            names: summary.names.iter().map(ListName::as_str).collect(),
+            lists_change: summary.lists_change,
+            first_time: summary.first_time.map(LogTime::millis),
+            last_received: summary.last_received.map(LogTime::millis),
+            touched: summary.touched.as_ref().map(|touched| (&*touched.v4, &*touched.v6)),
+        };
+        bytes::seal(put(&bytes, bytes::start(MAGIC)))
+    }
+
+    /// What [`Segment::encode`] has written; `None` for any other bytes.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut bytes = bytes::open(bytes, MAGIC)?;
+        let segment: SegmentBytes<'_> = take(&mut bytes)?;
+        if !bytes.is_empty() {
+            return None;
+        }
+        let (from, to) = (segment.from.position()?, segment.to.position()?);
+        let time = |millis: Option<u64>| millis.map_or(Some(None), |millis| LogTime::from_millis(millis).map(Some));
+        let buckets: Option<Vec<_>> = segment
+            .buckets
+            .into_iter()
+            .map(|(start, commands)| LogTime::from_millis(start).map(|start| (start, commands)))
+            .collect();
+        let timeline =
+            Timeline { next_offset: to.next_offset, resolution: segment.resolution, buckets: buckets?.into() };
+        let names: Result<Vec<ListName>, _> = segment.names.into_iter().map(str::parse).collect();
+        let summary = Summary {
+            log_time: to.log_time,
+            names: names.ok()?,
+            lists_change: segment.lists_change,
+            first_time: time(segment.first_time)?,
+            last_received: time(segment.last_received)?,
+            touched: segment.touched.map(|(v4, v6)| EncodedRanges { v4: v4.to_vec(), v6: v6.to_vec() }),
+        };
+        (from.next_offset < to.next_offset && timeline.is_valid()).then_some(Self { from, to, timeline, summary })
+    }
+}
+
+/// The records after the last segment, until they are one.
+#[derive(Clone, Debug)]
+pub(super) struct OpenSegment {
+    every: u64,
+    from: Position,
+    to: Position,
+    timeline: Timeline,
+    names: BTreeSet<ListName>,
+    lists_change: bool,
+    first_time: Option<LogTime>,
+    last_received: Option<LogTime>,
+    touched: Ranges,
+}
+
+impl OpenSegment {
+    /// A segment from `from` on, up to a multiple of `every`.
+    pub(super) fn new(from: Position, every: u64) -> Self {
+        Self {
+            every,
+            from,
+            to: from,
+            timeline: Timeline { next_offset: from.next_offset, ..Timeline::default() },
+            names: BTreeSet::new(),
+            lists_change: false,
+            first_time: None,
+            last_received: None,
+            touched: Ranges::default(),
+        }
+    }
+
+    pub(super) fn from(&self) -> Position {
+        self.from
+    }
+
+    /// The position after the records so far.
+    pub(super) fn position(&self) -> Position {
+        self.to
+    }
+
+    pub(super) fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// Adds the next record, with what it says if that can be read, and the position after it. Adds the segments that end before or
+    /// after it to `done`.
+    pub(super) fn add(&mut self, record: &Record, effect: Option<&Effect>, to: Position, done: &mut Vec<Segment>) {
+        if self.to != self.from && record.offset / self.every != (self.to.next_offset - 1) / self.every {
+            done.push(self.finish());
+        }
+        self.to = to;
+        self.timeline.next_offset = to.next_offset;
+        if let Some(effect) = effect {
+            self.add_effect(record, effect, to);
+        }
+        if to.next_offset.is_multiple_of(self.every) {
+            done.push(self.finish());
+        }
+    }
+
+    fn add_effect(&mut self, record: &Record, effect: &Effect, to: Position) {
+        self.timeline.add(to.log_time, 1);
+        self.first_time = Some(self.first_time.map_or(effect.time, |first| first.min(effect.time)));
+        self.last_received = self.last_received.max(record.timestamp);
+        match &effect.change {
+            Change::Block { list, range, .. } => {
+                if self.names.len() <= MAX_NAMED_LISTS && !list.is_default() {
+                    self.names.insert(*list);
+                }
+                self.touched.add(*range);
+            }
+            Change::Allow { range, .. } => self.touched.add(*range),
+            Change::List { .. } | Change::Unlist { .. } => self.lists_change = true,
+        }
+    }
+
+    /// The segment so far. The next one starts after it.
+    fn finish(&mut self) -> Segment {
+        let done = std::mem::replace(self, Self::new(self.to, self.every));
+        let summary = Summary {
+            log_time: done.to.log_time,
+            names: done.names.into_iter().collect(),
+            lists_change: done.lists_change,
+            first_time: done.first_time,
+            last_received: done.last_received,
+            touched: Some(done.touched.encode()),
+        };
+        Segment { from: done.from, to: done.to, timeline: done.timeline, summary }
+    }
+
+    /// The segment so far; `None` if it has no record.
+    pub(super) fn so_far(mut self) -> Option<Segment> {
+        (self.to != self.from).then(|| self.finish())
+    }
+}

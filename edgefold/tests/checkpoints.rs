@@ -1,0 +1,449 @@
+//! Replays and explanations from checkpoints against those from offset 0: over random logs, whatever happens to the checkpoints.
+#![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
+
+#[allow(dead_code, reason = "only the random logs are needed")]
+mod oracle;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use edgefold::{
+    Checkpoints, Edits, Error, Explanation, Fold, IpRange, Log, LogTime, MAX_NAMED_LISTS, Moment, NewCommand,
+    SqliteLog, explain, replay,
+};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use tempfile::TempDir;
+
+use crate::oracle::{Draw, draws, log};
+
+/// Records between two checkpoints: as few as lets the random logs have many.
+const EVERY: u64 = 3;
+const ROOM: u64 = 1 << 20;
+
+fn seconds(seconds: u64) -> LogTime {
+    LogTime::from_millis(seconds * 1000).unwrap()
+}
+
+/// A log in a folder of its own, which also has room for checkpoints.
+struct Case {
+    directory: TempDir,
+    log: SqliteLog,
+}
+
+impl Case {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = SqliteLog::new(directory.path().join("log.db"));
+        log.init().unwrap();
+        Self { directory, log }
+    }
+
+    fn of(draws: &[Draw]) -> Self {
+        let case = Self::new();
+        case.append(draws);
+        case
+    }
+
+    /// Appends the commands that `draws` make. The log receives each some seconds after its time, or before.
+    fn append(&self, draws: &[Draw]) {
+        for (at, (record, _)) in log(draws).iter().enumerate() {
+            let text = String::from_utf8(record.value.clone().unwrap()).unwrap();
+            let time = record.time().unwrap();
+            self.command(time, seconds(time.millis() / 1000 + [0, 7, 30, 2][at % 4]), &text);
+        }
+    }
+
+    fn command(&self, time: LogTime, received: LogTime, text: &str) {
+        let offset = self.log.append(&[NewCommand { time, text: text.to_owned() }]).unwrap()[0];
+        let connection = rusqlite::Connection::open(self.directory.path().join("log.db")).unwrap();
+        connection
+            .execute("UPDATE commands SET timestamp = ?1 WHERE offset = ?2", (received.millis(), offset))
+            .unwrap();
+    }
+
+    fn end(&self) -> u64 {
+        replay(&self.log, Moment::Time(LogTime::LAST)).unwrap().position().next_offset
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.directory.path().join("checkpoints")
+    }
+
+    fn in_folder(&self) -> Checkpoints {
+        Checkpoints::in_folder(&self.folder()).with_limits(EVERY, ROOM)
+    }
+
+    /// The log is deleted, and is made anew with these commands.
+    fn recreate(&self, draws: &[Draw]) {
+        for file in ["log.db", "log.db-wal", "log.db-shm"] {
+            let _missing = fs::remove_file(self.directory.path().join(file));
+        }
+        self.log.init().unwrap();
+        self.append(draws);
+    }
+
+    /// A moment of the log or a little after it, of which there are as many by offset as by time.
+    fn moment(&self, index: usize) -> Moment {
+        if index % 2 == 0 {
+            Moment::Offset(index as u64 / 2 % (self.end() + 2))
+        } else {
+            Moment::Time(seconds(990 + index as u64 / 2 % 300))
+        }
+    }
+
+    fn assert_replays(&self, checkpoints: &Checkpoints, moment: Moment) {
+        assert_same(&checkpoints.replay(&self.log, moment), &replay(&self.log, moment), moment);
+    }
+
+    fn assert_all_replays(&self, checkpoints: &Checkpoints) {
+        (0..=self.end() + 1).for_each(|offset| self.assert_replays(checkpoints, Moment::Offset(offset)));
+        (995..1_300).step_by(5).for_each(|at| self.assert_replays(checkpoints, Moment::Time(seconds(at))));
+    }
+
+    fn assert_explains(&self, checkpoints: &Checkpoints, range: IpRange, at: Option<LogTime>) {
+        let now = seconds(1_400);
+        let text = |explanation: Result<Explanation, Error>| {
+            let Explanation { at, enforced, dated, late } = explanation.unwrap();
+            let histories = [Some(enforced), dated].into_iter().flatten();
+            let histories = histories.map(|history| {
+                // The fold has only what is in the range, and its position only the log time.
+                format!("{:?} {:?} {:?}", history.events(), history.fold(), history.decided_by(at))
+            });
+            (at, histories.collect::<Vec<_>>(), late)
+        };
+        let found = text(checkpoints.explain(&self.log, range, at, now));
+        assert_eq!(found, text(explain(&self.log, range, at, now)), "{range} at {at:?}");
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.folder()) else { return Vec::new() };
+        let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+}
+
+fn assert_same(found: &Result<Fold, Error>, expected: &Result<Fold, Error>, moment: Moment) {
+    match (found, expected) {
+        (Ok(found), Ok(expected)) => assert!(found == expected, "{moment:?}: {found:?} and {expected:?}"),
+        (Err(found), Err(expected)) => assert_eq!(found.to_string(), expected.to_string(), "{moment:?}"),
+        _ => panic!("{moment:?}: {found:?} and {expected:?}"),
+    }
+}
+
+/// Ranges in the space of the random logs, at the edges of both families.
+fn range(window: Index, other: Index, at: u8) -> IpRange {
+    let [one, other] = [window.index(6), other.index(6)].map(|window| oracle::address(window, at));
+    let first_and_last = if one.is_ipv4() == other.is_ipv4() { (one.min(other), one.max(other)) } else { (one, one) };
+    IpRange::new(first_and_last.0, first_and_last.1).unwrap()
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Accident {
+    /// A new process.
+    Restart,
+    Damage(Index),
+    Truncate(Index),
+    Delete(Index),
+    DeleteAll,
+    Exchange(Index, Index),
+    Clear,
+}
+
+fn accidents() -> impl Strategy<Value = Accident> {
+    prop_oneof![
+        Just(Accident::Restart),
+        any::<Index>().prop_map(Accident::Damage),
+        any::<Index>().prop_map(Accident::Truncate),
+        any::<Index>().prop_map(Accident::Delete),
+        Just(Accident::DeleteAll),
+        any::<(Index, Index)>().prop_map(|(one, other)| Accident::Exchange(one, other)),
+        Just(Accident::Clear),
+    ]
+}
+
+impl Accident {
+    fn happen(self, case: &Case, checkpoints: &mut Checkpoints) {
+        let files = case.files();
+        let file = |index: Index| (!files.is_empty()).then(|| files[index.index(files.len())].clone());
+        let change = |path: &Path, change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = fs::read(path).unwrap();
+            change(&mut bytes);
+            fs::write(path, bytes).unwrap();
+        };
+        match self {
+            Self::Restart => *checkpoints = case.in_folder(),
+            Self::Damage(index) => {
+                file(index).iter().for_each(|path| {
+                    change(path, &|bytes| {
+                        let at = index.index(bytes.len().max(1));
+                        bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 0x41);
+                    });
+                });
+            }
+            Self::Truncate(index) => {
+                file(index).iter().for_each(|path| change(path, &|bytes| bytes.truncate(index.index(bytes.len() + 1))));
+            }
+            Self::Delete(index) => file(index).iter().for_each(|path| fs::remove_file(path).unwrap()),
+            Self::DeleteAll => _ = fs::remove_dir_all(case.folder()),
+            Self::Exchange(one, other) => {
+                if let (Some(one), Some(other)) = (file(one), file(other)) {
+                    fs::copy(one, other).unwrap();
+                }
+            }
+            Self::Clear => checkpoints.clear(),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn every_moment_is_that_of_a_plain_replay(draws in draws()) {
+        let case = Case::of(&draws);
+        for checkpoints in [Checkpoints::in_memory().with_limits(EVERY, ROOM), case.in_folder()] {
+            case.assert_all_replays(&checkpoints);
+            // The newest moment first, so that all others begin at a checkpoint.
+            checkpoints.clear();
+            checkpoints.replay(&case.log, Moment::Time(LogTime::LAST)).unwrap();
+            prop_assert!(checkpoints.newest().is_some() || case.end() < EVERY);
+            case.assert_all_replays(&checkpoints);
+        }
+        case.assert_all_replays(&case.in_folder());
+    }
+
+    #[test]
+    fn every_moment_is_right_with_room_for_a_few_folds(draws in draws(), room in 100..1_000_u64) {
+        let case = Case::of(&draws);
+        for checkpoints in [
+            Checkpoints::in_memory().with_limits(1, room),
+            Checkpoints::in_folder(&case.folder()).with_limits(1, room),
+        ] {
+            case.assert_all_replays(&checkpoints);
+        }
+        let folds = case.files().into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "fold"));
+        let bytes: u64 = folds.map(|path| fs::metadata(path).unwrap().len()).sum();
+        prop_assert!(bytes <= room, "{} bytes", bytes);
+    }
+
+    #[test]
+    fn every_moment_is_right_whatever_happens_to_the_folder(
+        draws in draws(),
+        more in draws(),
+        steps in proptest::collection::vec((any::<usize>(), proptest::option::of(accidents())), 1..30),
+    ) {
+        let case = Case::of(&draws);
+        // Two processes use the folder.
+        let mut checkpoints = [case.in_folder(), case.in_folder()];
+        for (at, (moment, accident)) in steps.iter().enumerate() {
+            if at == 10 {
+                case.append(&more);
+            }
+            let one = &mut checkpoints[at / 2 % 2];
+            case.assert_replays(one, case.moment(*moment));
+            accident.iter().for_each(|accident| accident.happen(&case, one));
+        }
+        checkpoints.iter().for_each(|checkpoints| case.assert_all_replays(checkpoints));
+    }
+
+    #[test]
+    fn another_log_of_the_same_name_is_not_mixed_with_the_old_one(
+        draws in draws(),
+        other in draws(),
+        moments in proptest::collection::vec(any::<usize>(), 1..6),
+        at in 0..24_u8,
+    ) {
+        let case = Case::of(&draws);
+        for checkpoints in [Checkpoints::in_memory().with_limits(EVERY, ROOM), case.in_folder()] {
+            case.assert_all_replays(&checkpoints);
+            let other = if moments[0] % 3 == 0 { &draws } else { &other };
+            case.recreate(other);
+            let range = IpRange::new(oracle::address(0, at), oracle::address(0, at)).unwrap();
+            for &moment in &moments {
+                case.assert_replays(&checkpoints, case.moment(moment));
+                if moment % 5 == 0 {
+                    case.assert_explains(&checkpoints, range, None);
+                }
+            }
+            case.assert_explains(&checkpoints, range, None);
+            case.assert_all_replays(&checkpoints);
+            case.recreate(&draws);
+        }
+    }
+
+    #[test]
+    fn every_explanation_is_that_of_all_commands(
+        draws in draws(),
+        ranges in proptest::collection::vec((any::<Index>(), any::<Index>(), 0..24_u8), 1..8),
+        times in proptest::collection::vec(proptest::option::of(995..1_200_u64), 1..6),
+        is_read in any::<bool>(),
+    ) {
+        let case = Case::of(&draws);
+        for checkpoints in [Checkpoints::in_memory().with_limits(EVERY, ROOM), case.in_folder()] {
+            if is_read {
+                checkpoints.replay(&case.log, Moment::Offset(case.end() / 2)).unwrap();
+            }
+            for &(window, other, address) in &ranges {
+                for &at in &times {
+                    case.assert_explains(&checkpoints, range(window, other, address), at.map(seconds));
+                }
+            }
+        }
+        let (window, other, address) = ranges[0];
+        case.assert_explains(&case.in_folder(), range(window, other, address), times[0].map(seconds));
+    }
+
+    #[test]
+    fn what_a_follower_tells_is_what_a_replay_learns(
+        draws in draws(),
+        batches in proptest::collection::vec(1..5_usize, 30),
+        start in 0..3_usize,
+        moment in any::<usize>(),
+    ) {
+        let case = Case::of(&draws);
+        let told = Checkpoints::in_memory().with_limits(EVERY, ROOM);
+        if start > 0 {
+            told.replay(&case.log, case.moment(moment)).ok();
+        }
+        let mut fold = if start == 2 { told.newest().unwrap_or_default() } else { Fold::default() };
+        let mut records = Vec::new();
+        edgefold::each_command(&case.log, |record| {
+            records.push(record.clone());
+            true
+        })
+        .unwrap();
+        records.drain(..usize::try_from(fold.position().next_offset).unwrap());
+        let mut rest = records.as_slice();
+        for size in batches {
+            let (batch, after) = rest.split_at(size.min(rest.len()));
+            batch.iter().for_each(|record| _ = fold.apply(record, &mut Edits::default()));
+            told.note(batch, &fold);
+            rest = after;
+        }
+        let read = Checkpoints::in_memory().with_limits(EVERY, ROOM);
+        read.replay(&case.log, Moment::Time(LogTime::LAST)).unwrap();
+        prop_assert_eq!(told.timeline(), read.timeline());
+        case.assert_all_replays(&told);
+        case.assert_explains(&told, "0.0.0.3".parse().unwrap(), None);
+    }
+}
+
+/// Records that a follower did not tell about must not be taken for read.
+#[test]
+fn a_gap_is_not_noted() {
+    let case = Case::new();
+    for at in 0..20 {
+        case.command(seconds(1_000 + at), seconds(1_000 + at), &format!("BLACKLIST 10.0.0.{at}"));
+    }
+    let checkpoints = Checkpoints::in_memory().with_limits(EVERY, ROOM);
+    let mut records = Vec::new();
+    edgefold::each_command(&case.log, |record| {
+        records.push(record.clone());
+        true
+    })
+    .unwrap();
+    let mut fold = replay(&case.log, Moment::Offset(10)).unwrap();
+    records[10..].iter().for_each(|record| fold.apply(record, &mut Edits::default()).unwrap());
+    checkpoints.note(&records[10..], &fold);
+    assert_eq!((checkpoints.timeline().next_offset, checkpoints.newest()), (0, None));
+    case.assert_explains(&checkpoints, "10.0.0.3".parse().unwrap(), None);
+
+    // Nor is a fold that is not the one after the records.
+    checkpoints.clear();
+    checkpoints.note(&records[..5], &fold);
+    assert_eq!(checkpoints.timeline().next_offset, 0);
+}
+
+/// A rejected command does not move log time, so it depends on all lists what an explanation has to say.
+#[test]
+fn a_log_with_too_many_lists_is_explained_exactly() {
+    let case = Case::new();
+    for at in 0..MAX_NAMED_LISTS {
+        case.command(seconds(1_000), seconds(1_000), &format!("ADD 192.0.2.1 list=list-{at}"));
+    }
+    case.command(seconds(1_005), seconds(1_001), "ADD 192.0.2.1 list=more");
+    case.command(seconds(1_002), seconds(1_002), "BLACKLIST 10.0.0.1 ttl=2s");
+    case.command(seconds(1_003), seconds(1_003), "ADD 10.0.0.1 list=more");
+    let checkpoints = case.in_folder();
+    for at in [None, Some(1_001), Some(1_002), Some(1_004), Some(1_005)] {
+        case.assert_explains(&checkpoints, "10.0.0.1".parse().unwrap(), at.map(seconds));
+        case.assert_explains(&checkpoints, "192.0.2.1".parse().unwrap(), at.map(seconds));
+    }
+    case.assert_all_replays(&checkpoints);
+}
+
+/// What is not about the range is not read.
+#[test]
+fn an_explanation_reads_only_what_is_about_the_range() {
+    let case = Case::new();
+    for at in 0..99 {
+        case.command(seconds(1_000 + at), seconds(1_000 + at), &format!("BLACKLIST 10.0.0.{at} list=feed"));
+    }
+    let checkpoints = case.in_folder();
+    checkpoints.replay(&case.log, Moment::Offset(99)).unwrap();
+    // Whoever reads these records sees other commands.
+    let connection = rusqlite::Connection::open(case.directory.path().join("log.db")).unwrap();
+    let changed =
+        connection.execute("UPDATE commands SET value = CAST('BLACKLIST 0.0.0.0/0' AS BLOB) WHERE offset % 3 = 0", ());
+    assert_eq!(changed.unwrap(), 33);
+    let range = "10.0.0.49".parse().unwrap();
+    for at in [None, Some(seconds(1_098))] {
+        let explained = checkpoints.explain(&case.log, range, at, seconds(2_000)).unwrap();
+        assert_eq!(explained.enforced.events().len(), 2, "of the segment from offset 48 on, the first two");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_done_without() {
+    let case = Case::new();
+    for at in 0..20 {
+        case.command(seconds(1_000 + at), seconds(1_000 + at), &format!("BLACKLIST 10.0.0.{at}"));
+    }
+    fs::write(case.folder(), "a file").unwrap();
+    let checkpoints = case.in_folder();
+    case.assert_all_replays(&checkpoints);
+    assert_eq!(checkpoints.newest().unwrap().position().next_offset, 18, "they are in memory");
+    assert_eq!(fs::read(case.folder()).unwrap(), b"a file");
+}
+
+#[test]
+fn the_folder_is_only_for_its_owner_and_keeps_other_files() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let case = Case::new();
+    for at in 0..20 {
+        case.command(seconds(1_000 + at), seconds(1_000 + at), &format!("BLACKLIST 10.0.0.{at}"));
+    }
+    let checkpoints = case.in_folder();
+    assert!(checkpoints.newest().is_none() && !case.folder().exists(), "nothing is written before there is something");
+    checkpoints.replay(&case.log, Moment::Offset(20)).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&case.folder()), 0o700);
+    assert!(case.files().iter().all(|path| mode(path) == 0o600));
+    fs::write(case.folder().join("notes.txt"), "mine").unwrap();
+    checkpoints.clear();
+    assert_eq!(case.files(), [case.folder().join("notes.txt")]);
+}
+
+/// A process that starts anew begins where the last one was.
+#[test]
+fn a_replay_begins_at_the_last_checkpoint() {
+    let case = Case::new();
+    for at in 0..100 {
+        case.command(seconds(1_000 + at), seconds(1_000 + at), &format!("BLACKLIST 10.0.0.{at}"));
+    }
+    case.in_folder().replay(&case.log, Moment::Offset(100)).unwrap();
+    let newest = case.in_folder().newest().unwrap();
+    assert_eq!(newest, replay(&case.log, Moment::Offset(99)).unwrap());
+    // Whoever reads these records sees other commands.
+    let connection = rusqlite::Connection::open(case.directory.path().join("log.db")).unwrap();
+    connection
+        .execute("UPDATE commands SET value = CAST('BLACKLIST 0.0.0.0/0' AS BLOB) WHERE offset < 98", ())
+        .unwrap();
+    let fold = case.in_folder().replay(&case.log, Moment::Offset(100)).unwrap();
+    assert_eq!(fold.default_list().len(), 1, "10.0.0.0 to 10.0.0.99");
+    let timeline = case.in_folder().timeline();
+    assert_eq!((timeline.next_offset, timeline.buckets.iter().map(|(_, commands)| commands).sum::<u64>()), (99, 99));
+}
