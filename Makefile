@@ -151,7 +151,7 @@ $(RUNNER): Cargo.toml | need-rust need-node
 
 # $(call programs,condition,paths,packages): puts programs into .tools/bin. If the condition holds, these are the ones on the PATH.
 # Else they are Debian's: the packages and all that they depend on are unpacked into $@, and not installed, since that would start
-# servers. The paths are those in the packages. Each program gets a script that finds its libraries and fonts.
+# servers. The paths are those in the packages. Each program gets a script that finds its libraries.
 define programs
 	rm -rf $@.new .tools/apt
 	mkdir -p $@.new .tools/bin .tools/apt/lists/partial .tools/apt/cache/archives/partial
@@ -169,7 +169,7 @@ define programs
 	    test -x $@.new/$$path; \
 	    printf '%s\n' '#!/bin/sh' 'root="$${0%/*}/../$(notdir $@)"' 'libraries="$$root/usr/lib/x86_64-linux-gnu"' \
 	      'export LD_LIBRARY_PATH="$$libraries:$$root/lib/x86_64-linux-gnu:$$libraries/pulseaudio"' \
-	      'export FONTCONFIG_SYSROOT="$$root"' "exec \"\$$root/$$path\" \"\$$@\"" > .tools/apt/script; \
+	      "exec \"\$$root/$$path\" \"\$$@\"" > .tools/apt/script; \
 	    chmod +x .tools/apt/script; \
 	    mv .tools/apt/script .tools/bin/$${path##*/}; done; fi
 	rm -r .tools/apt && mv $@.new $@
