@@ -23,6 +23,9 @@ const SIZE: (u32, u32) = (1280, 800);
 /// How long a method waits for an element that it needs, or for a condition.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The file with the output of chromedriver.
+const LOG: &str = "chromedriver.log";
+
 /// The name under which WebDriver refers to an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
@@ -63,7 +66,7 @@ impl Browser {
         if let Some(file) = font_configuration(&directory) {
             command.env("FONTCONFIG_FILE", file);
         }
-        let driver = Process::start("chromedriver", &mut command, &directory.path().join("chromedriver.log"));
+        let driver = Process::start("chromedriver", &mut command, &directory.path().join(LOG));
         let client = reqwest::blocking::Client::builder().timeout(TIMEOUT).build().expect("an HTTP client");
         let (console, dark, reduced_motion) = (RefCell::default(), Cell::default(), Cell::default());
         // From here on, dropping it ends its processes.
@@ -71,6 +74,8 @@ impl Browser {
         browser.open_session();
         browser.resize(SIZE.0, SIZE.1);
         browser.emulate_media();
+        // Instead of Chromium's page for a new tab.
+        browser.open("about:blank");
         browser
     }
 
@@ -91,11 +96,10 @@ impl Browser {
         let options = json!({"binary": tool("bin/chromium"), "args": args});
         let capabilities = json!({"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "WARNING"}});
         // It has no other way to tell which port it got.
-        let driver = &mut self.driver;
-        let output = Path::to_owned(&self.directory.path().join("chromedriver.log"));
-        let port = driver.wait_for("its port", || {
-            let output = std::fs::read_to_string(&output).ok()?;
-            output.split_once("started successfully on port ")?.1.split_once('.')?.0.parse::<u16>().ok()
+        let log = self.directory.path().join(LOG);
+        let port = self.driver.wait_for("its port", || {
+            let log = std::fs::read_to_string(&log).ok()?;
+            log.split_once("started successfully on port ")?.1.split_once('.')?.0.parse::<u16>().ok()
         });
         self.session = format!("http://127.0.0.1:{port}/session");
         let answer = self.command(Method::POST, "", &json!({"capabilities": {"alwaysMatch": capabilities}}));
@@ -160,7 +164,7 @@ impl Browser {
     /// The value of a JavaScript expression. That of a promise is waited for.
     #[track_caller]
     pub fn eval(&self, expression: &str) -> Value {
-        self.try_eval(expression).unwrap_or_else(|error| self.fail(&format!("evaluate {expression}"), &error))
+        self.expect(&format!("evaluate {expression}"), self.try_eval(expression))
     }
 
     fn try_eval(&self, expression: &str) -> Result<Value, String> {
@@ -270,7 +274,7 @@ impl Browser {
     /// Writes what is visible to a PNG file.
     #[track_caller]
     pub fn screenshot(&self, path: impl AsRef<Path>) {
-        self.try_screenshot(path.as_ref()).unwrap_or_else(|error| self.fail("take a screenshot", &error));
+        self.expect("take a screenshot", self.try_screenshot(path.as_ref()));
     }
 
     fn try_screenshot(&self, path: &Path) -> Result<(), String> {
@@ -312,16 +316,25 @@ impl Browser {
     #[track_caller]
     fn retry(&self, what: &str, attempt: impl Fn() -> Result<Value, String>) -> Value {
         let deadline = Instant::now() + PATIENCE;
-        eventually(what, || match attempt() {
-            Ok(value) => Some(value),
-            Err(error) if Instant::now() > deadline => self.fail(what, &error),
-            Err(_) => None,
-        })
+        let outcome = eventually(what, || match attempt() {
+            Err(_) if Instant::now() < deadline => None,
+            outcome => Some(outcome),
+        });
+        self.expect(what, outcome)
+    }
+
+    // The caller's line is in the panic, which a closure would hide.
+    #[track_caller]
+    fn expect<T>(&self, what: &str, outcome: Result<T, String>) -> T {
+        match outcome {
+            Ok(value) => value,
+            Err(error) => self.fail(what, &error),
+        }
     }
 
     #[track_caller]
     fn post(&self, what: &str, path: &str, body: &Value) {
-        self.command(Method::POST, path, body).unwrap_or_else(|error| self.fail(what, &error));
+        self.expect(what, self.command(Method::POST, path, body));
     }
 
     fn get(&self, path: &str) -> Result<Value, String> {
