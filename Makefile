@@ -15,7 +15,8 @@ FUZZ := tests/format/fuzz
 # Crates that users build on their own. CI checks each by itself, since a workspace hides a missing feature.
 CRATES := edgefold-table edgefold-snapshot edgefold edgefold-formats edgefold-filter edgefold-snapshotter
 APT := apt-get -qq -o APT::Sandbox::User=root -o Dir::State::Lists=$(CURDIR)/.tools/apt/lists -o Dir::Cache=$(CURDIR)/.tools/apt/cache
-# What Debian's packages depend on, but no program here needs a copy of: the C library must be the host's, the rest is never run.
+# What Debian's packages depend on, but no program here needs a copy of: the C library must be the host's, the rest is never run. apt
+# is told that these are installed, and nothing else is.
 NOT_UNPACKED := debconf dpkg libc6 perl x11-utils xdg-desktop-portal-backend xdg-utils
 need = @command -v $(1) > /dev/null || { echo "$(1) is missing: install $(2)" >&2; exit 1; }
 install = cargo install --quiet --locked --root .tools --version $(1) $(2) && touch $@
