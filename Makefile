@@ -14,12 +14,10 @@ RUNNER := .tools/bin/wasm-bindgen-test-runner
 FUZZ := tests/format/fuzz
 # Crates that users build on their own. CI checks each by itself, since a workspace hides a missing feature.
 CRATES := edgefold-table edgefold-snapshot edgefold edgefold-formats edgefold-filter edgefold-snapshotter
-# The programs that load what `edgefold export` writes, their Debian packages, and the libraries of these that a minimal Debian 12 lacks.
-CONSUMERS := nginx haproxy nft ipset mmdblookup
-CONSUMER_PACKAGES := nginx haproxy nftables ipset mmdb-bin \
-  libbsd0 libedit2 libipset13 libjansson4 liblua5.3-0 libmaxminddb0 libmnl0 libnftables1 libnftnl11 libopentracing1 \
-  libopentracing-c-wrapper0 libpcre2-8-0 libssl3 libxtables12
 APT := apt-get -qq -o APT::Sandbox::User=root -o Dir::State::Lists=$(CURDIR)/.tools/apt/lists -o Dir::Cache=$(CURDIR)/.tools/apt/cache
+# What Debian's packages depend on, but no program here needs a copy of: the C library must be the host's, the rest is never run. apt
+# is told that these are installed, and nothing else is.
+NOT_UNPACKED := debconf dpkg libc6 perl x11-utils xdg-desktop-portal-backend xdg-utils
 need = @command -v $(1) > /dev/null || { echo "$(1) is missing: install $(2)" >&2; exit 1; }
 install = cargo install --quiet --locked --root .tools --version $(1) $(2) && touch $@
 
@@ -98,7 +96,7 @@ fuzz: targets .tools/bin/cargo-fuzz
 	# The built module, in wasmtime, which does not report coverage to libFuzzer: by chance only.
 	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --package edgefold-tests --test fuzz_module
 
-tools: targets need-perl $(RUNNER) .tools/bin/envoy .tools/bin/promtool .tools/consumers .tools/kafka .tools/asn
+tools: targets need-perl $(RUNNER) .tools/bin/envoy .tools/bin/promtool .tools/consumers .tools/chromium .tools/kafka .tools/asn
 
 need-rust:
 	$(call need,rustup,rustup with Rust from rustup.rs)
@@ -152,24 +150,41 @@ $(RUNNER): Cargo.toml | need-rust need-node
 	  chmod +x promtool && mv promtool ../bin; fi
 	rm -r .tools/apt
 
-# Debian's, unpacked and not installed: that would start servers. Each gets a script in .tools/bin that finds its libraries. Without
-# apt-get, those on the PATH. After promtool, whose rule uses the same folder for apt.
-.tools/consumers: | .tools/bin/promtool
+# $(call programs,condition,paths,packages): puts programs into .tools/bin. If the condition holds, these are the ones on the PATH.
+# Else they are Debian's: the packages and all that they depend on are unpacked into $@, and not installed, since that would start
+# servers. The paths are those in the packages. Each program gets a script that finds its libraries.
+define programs
 	rm -rf $@.new .tools/apt
 	mkdir -p $@.new .tools/bin .tools/apt/lists/partial .tools/apt/cache/archives/partial
-	if command -v apt-get > /dev/null; then \
-	  cd .tools/apt && $(APT) update && $(APT) download $(CONSUMER_PACKAGES) && \
-	  for package in *.deb; do dpkg-deb --extract $$package ../consumers.new; done; fi
-	for program in $(CONSUMERS); do \
-	  found="$$(cd $@.new && find . -path "*bin/$$program" -type f -printf %P)"; \
-	  if [ -n "$$found" ]; then \
-	    { echo '#!/bin/sh' && echo 'root="$${0%/*}/../consumers"' && \
-	    echo 'export LD_LIBRARY_PATH="$$root/usr/lib/x86_64-linux-gnu:$$root/lib/x86_64-linux-gnu"' && \
-	    echo "exec \"\$$root/$$found\" \"\$$@\""; } > .tools/bin/$$program.new && \
-	    chmod +x .tools/bin/$$program.new && mv .tools/bin/$$program.new .tools/bin/$$program; \
-	  else ln -sf "$$(command -v $$program)" .tools/bin/$$program || \
-	    { echo "$$program is missing: install it" >&2; exit 1; }; fi; done
+	if $(1); then \
+	  for program in $(notdir $(2)); do \
+	    ln -sf "$$(command -v $$program)" .tools/bin/$$program || { echo "$$program is missing: install it" >&2; exit 1; }; done; \
+	else \
+	  command -v apt-get > /dev/null || { echo "missing on the PATH, one or all of: $(notdir $(2))" >&2; exit 1; }; \
+	  printf 'Package: %s\nStatus: install ok installed\nArchitecture: all\nMulti-Arch: foreign\nVersion: 99:0\n\n' $(NOT_UNPACKED) \
+	    > .tools/apt/status; \
+	  $(APT) update; \
+	  $(APT) -o Dir::State::status=$(CURDIR)/.tools/apt/status --yes --no-install-recommends --download-only install $(3); \
+	  for package in .tools/apt/cache/archives/*.deb; do dpkg-deb --extract $$package $@.new; done; \
+	  for path in $(2); do \
+	    test -x $@.new/$$path; \
+	    printf '%s\n' '#!/bin/sh' 'root="$${0%/*}/../$(notdir $@)"' 'libraries="$$root/usr/lib/x86_64-linux-gnu"' \
+	      'export LD_LIBRARY_PATH="$$libraries:$$root/lib/x86_64-linux-gnu:$$libraries/pulseaudio"' \
+	      "exec \"\$$root/$$path\" \"\$$@\"" > .tools/apt/script; \
+	    chmod +x .tools/apt/script; \
+	    mv .tools/apt/script .tools/bin/$${path##*/}; done; fi
 	rm -r .tools/apt && mv $@.new $@
+endef
+
+# The programs that load what `edgefold export` writes. After promtool, whose rule uses the same folder for apt.
+.tools/consumers: | .tools/bin/promtool
+	$(call programs,! command -v apt-get > /dev/null,\
+	  usr/sbin/nginx usr/sbin/haproxy usr/sbin/nft usr/sbin/ipset usr/bin/mmdblookup,nginx haproxy nftables ipset mmdb-bin)
+
+# The browser that shows the page of the admin server, and its WebDriver. Their versions must be the same.
+.tools/chromium: | .tools/consumers
+	$(call programs,command -v chromium > /dev/null && command -v chromedriver > /dev/null,\
+	  usr/lib/chromium/chromium usr/bin/chromedriver,chromium chromium-driver fonts-dejavu-core)
 
 .tools/kafka: tests/pom.xml | need-java
 	mvn --quiet --batch-mode --file tests/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$@

@@ -1,4 +1,5 @@
-//! The test harness: the real `edgefold`, a real Envoy and a real Kafka, each in a process that ends when its handle is dropped.
+//! The test harness: the real `edgefold`, a real Envoy, a real Kafka and a real browser, each in a process that ends when its handle
+//! is dropped.
 //!
 //! A test starts with a log, and says what happens to it:
 //!
@@ -13,13 +14,14 @@
 //! serve.wait_until_shipped(2);
 //! ```
 //!
-//! State is read from metrics, never from the wording of a log. Envoy and Kafka must be in `.tools/`, where the Makefile
+//! State is read from metrics, never from the wording of a log. Envoy, Kafka and Chromium must be in `.tools/`, where the Makefile
 //! installs them. The harness panics when something goes wrong: only tests and the demo use it.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failure here must fail the test")]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+mod browser;
 mod consumers;
 mod edgefold;
 mod envoy;
@@ -30,6 +32,7 @@ mod process;
 #[cfg(feature = "kafka")]
 mod relay;
 
+pub use crate::browser::Browser;
 pub use crate::consumers::{CLIENT_HEADER, Proxy, in_own_network};
 pub use crate::edgefold::{Edgefold, Outcome, Serve};
 pub use crate::envoy::{Envoy, EnvoyOptions, Example, FleetOptions, Xds, http_manager};
