@@ -20,4 +20,5 @@ pub mod net;
 mod retry;
 pub mod serve;
 pub mod ship;
+mod ui;
 pub mod xds;

@@ -4,14 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use edgefold::{Contact, Error, Follower, FoundView, Log, LogTime, clocks};
+use edgefold::{Checkpoints, Contact, Error, Follower, FoundView, Log, LogTime, clocks};
 use edgefold_snapshot::{EncodeError, Settings, Snapshot};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -27,13 +27,14 @@ use crate::ship::ecds::FailurePolicy;
 use crate::ship::files::{Files, replace_file};
 use crate::ship::shipper::Shipper;
 use crate::ship::{BaseLimits, Publisher, ShipError, Shipment, Subscriber};
+use crate::ui::{Page, Writing};
 use crate::xds::{Fleet, Peers, Xds, XdsConfig, XdsError};
 
 /// How long to wait for commands before looking for signals.
 const POLL: Duration = Duration::from_millis(100);
 
 /// What `edgefold serve` does.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ServeConfig {
     /// The name of the filter, which is that of the resources that carry the snapshot.
     pub name: String,
@@ -67,6 +68,12 @@ pub struct ServeConfig {
     pub admin: Option<SocketAddr>,
     /// The file that receives the address of the admin server.
     pub admin_address_path: Option<PathBuf>,
+    /// Names that browsers may know the admin server by.
+    pub page_hosts: Vec<String>,
+    /// The folds of earlier moments, for the page.
+    pub checkpoints: Checkpoints,
+    /// Whether to listen without TLS where others may see the traffic.
+    pub plaintext: bool,
 }
 
 /// Serves until SIGINT or SIGTERM.
@@ -84,8 +91,16 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     let fleet = Arc::new(Fleet::default());
     let (metrics, shipped) = (Arc::new(Metrics::new(&fleet)), Arc::new(Shipped::default()));
     let known = Known { metrics: Arc::clone(&metrics), fleet: Arc::clone(&fleet), shipped: Arc::clone(&shipped) };
+    let commands = Arc::new(OnceLock::new());
     if let Some(address) = config.admin {
-        serve_admin(address, config.admin_address_path, known.clone())?;
+        let page = Page {
+            log: Arc::clone(&log),
+            checkpoints: Arc::new(config.checkpoints),
+            hosts: config.page_hosts,
+            fleet: Some(Arc::clone(&fleet)),
+            writing: Writing::over(address, config.plaintext, config.api.as_ref().map(|_| &commands)),
+        };
+        serve_admin(address, config.admin_address_path, known.clone(), page)?;
     }
     let module = module_for(config.settings.open_connections);
     let mut publisher = Publisher::new(&config.name, config.epoch, config.settings, module);
@@ -122,6 +137,8 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     }
     let api = config.api.map(|api| api::serve(api, Arc::clone(&log), known)).transpose()?;
     if let Some(address) = api.as_ref().map(|api| api.address) {
+        // Nothing else sets it.
+        let _set = api.as_ref().map(|api| commands.set(Arc::clone(&api.commands)));
         info!("commands at {address}");
         config.api_address_path.map_or(Ok(()), |path| write_address(path, address))?;
     }
@@ -231,9 +248,9 @@ impl Subscriber for Everywhere {
     }
 }
 
-fn serve_admin(address: SocketAddr, path: Option<PathBuf>, known: Known) -> Result<(), ServeError> {
-    let address = admin::serve(address, known).map_err(|source| ServeError::Admin { address, source })?;
-    info!("metrics at http://{address}/metrics");
+fn serve_admin(address: SocketAddr, path: Option<PathBuf>, known: Known, page: Page) -> Result<(), ServeError> {
+    let address = admin::serve(address, known, page).map_err(|source| ServeError::Admin { address, source })?;
+    info!("the page at http://{address}/, metrics at http://{address}/metrics");
     path.map_or(Ok(()), |path| write_address(path, address))
 }
 

@@ -30,6 +30,7 @@ pub(crate) use metrics::{Metrics, histogram};
 pub(crate) use shipped::Shipped;
 
 use crate::net::bind;
+use crate::ui::{self, Page};
 use crate::xds::{Fleet, Report};
 
 /// How long the loop that ships may take for one round. A call to an unreachable broker takes up to 10 seconds.
@@ -45,14 +46,12 @@ pub(crate) struct Known {
     pub(crate) shipped: Arc<Shipped>,
 }
 
-/// Serves `/metrics`, `/live`, `/ready`, `/check`, `/lists`, `/fleet`, `/wait` and `/events` on `address` until the process ends, and returns
-/// the address it listens on. Port 0 picks a free port.
+/// Serves `/metrics`, `/live`, `/ready`, `/check`, `/lists`, `/fleet`, `/wait` and `/events`, and the page, on `address` until the process
+/// ends, and returns the address it listens on. Port 0 picks a free port.
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub(crate) fn serve(address: SocketAddr, known: Known) -> io::Result<SocketAddr> {
-    let (listener, address) = bind(address)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub(crate) fn serve(address: SocketAddr, known: Known, page: Page) -> io::Result<SocketAddr> {
     let app = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/live", get(live))
@@ -62,12 +61,27 @@ pub(crate) fn serve(address: SocketAddr, known: Known) -> io::Result<SocketAddr>
         .route("/fleet", get(fleet))
         .route("/wait", get(wait))
         .route("/events", get(events))
-        .fallback(|| async { refused(StatusCode::NOT_FOUND, "docs/admin.md lists what there is") })
-        .with_state(known);
+        .with_state(known)
+        .merge(ui::router(page));
+    serve_app(address, app)
+}
+
+/// Serves only the page, as [`serve`] does.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub(crate) fn serve_page(address: SocketAddr, page: Page) -> io::Result<SocketAddr> {
+    serve_app(address, ui::router(page))
+}
+
+fn serve_app(address: SocketAddr, app: Router) -> io::Result<SocketAddr> {
+    let (listener, address) = bind(address)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let app = app.fallback(|| async { refused(StatusCode::NOT_FOUND, "docs/admin.md lists what there is") });
     thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            serve_http(listener, app).await
+            serve_http(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await
         })
     })?;
     Ok(address)

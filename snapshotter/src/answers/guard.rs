@@ -29,8 +29,7 @@ pub(crate) struct You {
 }
 
 /// Why commands are refused unless they are forced; `None` if they are not. `before` is what the log says now; if it is not known, all that
-/// they are about is taken to pass now, and lists to refuse. `you` is
-/// who must not block themselves, if that is known.
+/// they are about is taken to pass now, and lists to refuse. `you` is who must not block themselves, if that is known.
 ///
 /// What counts is what would be refused in the end that is not refused now, by whatever way: also if an exemption goes.
 pub(crate) fn objection(before: Option<&Fold>, actions: &[Action], now: LogTime, you: Option<You>) -> Option<String> {
@@ -108,7 +107,7 @@ fn newly_refused(before: Option<&Fold>, actions: &[Action], now: LogTime) -> Vec
 }
 
 /// The addresses that actions are about.
-fn affected(before: &Fold, actions: &[Action]) -> List {
+pub(crate) fn affected(before: &Fold, actions: &[Action]) -> List {
     let mut affected = List::new(ListName::DEFAULT);
     let mut put = |range| affected.put(Block { range, until: Until::FOREVER });
     for action in actions {

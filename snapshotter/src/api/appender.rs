@@ -20,12 +20,14 @@ const MOST_TOGETHER: usize = 10_000;
 type Reply = oneshot::Sender<Result<Vec<u64>, Error>>;
 
 /// The commands of a request.
+#[derive(Debug)]
 struct Job {
     commands: Vec<NewCommand>,
     reply: Reply,
 }
 
 /// A thread that appends.
+#[derive(Debug)]
 pub(super) struct Appender {
     jobs: SyncSender<Job>,
     /// The bytes of the commands that wait.

@@ -12,7 +12,7 @@ use axum::body::{Bytes, to_bytes};
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
 use axum::serve::{IncomingStream, Listener};
@@ -28,8 +28,9 @@ mod appender;
 mod tokens;
 
 use appender::Appender;
+pub(crate) use tokens::Token;
+use tokens::Tokens;
 pub use tokens::TokensError;
-use tokens::{Token, Tokens};
 
 use crate::admin::{Known, wait_for};
 use crate::net::{Acceptor, Connection, Limits, Peer, TlsError, TlsFiles, accept, bind};
@@ -75,12 +76,13 @@ pub enum ApiError {
     Tls(#[from] TlsError),
 }
 
-/// What a request needs.
-#[derive(Clone)]
-struct Api {
-    tokens: Arc<Tokens>,
-    appender: Arc<Appender>,
-    known: Known,
+/// Takes commands from whoever has a token.
+#[derive(Debug)]
+pub(crate) struct Commands {
+    tokens: Tokens,
+    appender: Appender,
+    /// What was shipped, and to whom, if anything is.
+    known: Option<Known>,
 }
 
 /// A server that takes commands.
@@ -88,6 +90,8 @@ struct Api {
 pub(crate) struct Server {
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// What takes them, for the page.
+    pub(crate) commands: Arc<Commands>,
     stop: oneshot::Sender<()>,
     stopped: mpsc::Receiver<()>,
 }
@@ -107,19 +111,18 @@ impl Server {
 pub(crate) fn serve(config: ApiConfig, log: Arc<dyn Log>, known: Known) -> Result<Server, ApiError> {
     let failed = |source| ApiError::Listen { address: config.address, source };
     let (listener, address) = bind(config.address).map_err(failed)?;
-    let tokens = Arc::new(Tokens::read(config.tokens)?);
+    let commands = Arc::new(Commands::start(config.tokens, log, Some(known))?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let (listener, acceptor) = {
         let _entered = runtime.enter();
         let acceptor = config.tls.map(|files| Acceptor::start(files, &["http/1.1"])).transpose()?;
         (TcpListener::from_std(listener).map_err(failed)?, acceptor)
     };
-    let appender = Arc::new(Appender::start(log));
     let elsewhere = || async { refused(StatusCode::NOT_FOUND, "there is only POST /commands here") };
     let app = Router::new()
-        .route("/commands", post(commands).fallback(elsewhere))
+        .route("/commands", post(take).fallback(elsewhere))
         .fallback(elsewhere)
-        .with_state(Api { tokens, appender, known });
+        .with_state(Arc::clone(&commands));
     let (stop, is_stopping) = oneshot::channel();
     let (ended, stopped) = mpsc::channel();
     let thread = thread::Builder::new().name("api".to_owned()).spawn(move || {
@@ -132,7 +135,7 @@ pub(crate) fn serve(config: ApiConfig, log: Arc<dyn Log>, known: Known) -> Resul
         })
     });
     thread.map_err(failed)?;
-    Ok(Server { address, stop, stopped })
+    Ok(Server { address, commands, stop, stopped })
 }
 
 /// Connections for axum.
@@ -171,44 +174,90 @@ fn refused(status: StatusCode, error: impl Into<String>) -> Response {
     (status, Json(json!({ "error": error.into() }))).into_response()
 }
 
-async fn commands(State(api): State<Api>, ConnectInfo(peer): ConnectInfo<Peer>, request: Request) -> Response {
+async fn take(
+    State(commands): State<Arc<Commands>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+) -> Response {
     let _in_use = peer.in_use();
     // First of all: nobody else learns anything.
-    let presented = request.headers().get(AUTHORIZATION).and_then(|value| {
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-    });
-    let Some(token) = presented.and_then(|presented| api.tokens.find(presented)) else {
-        let mut response =
-            refused(StatusCode::UNAUTHORIZED, "give a token of this server, as in authorization: Bearer TOKEN");
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        return response;
+    let token = match commands.token(request.headers()) {
+        Ok(token) => token,
+        Err(response) => return response,
     };
     let wait = match wait_in(request.uri().query().unwrap_or_default()) {
         Ok(wait) => wait,
         Err(error) => return refused(StatusCode::BAD_REQUEST, error),
     };
-    let Ok(Ok(body)) = timeout(ARRIVAL, to_bytes(request.into_body(), MOST_BYTES)).await else {
-        return refused(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is longer than {MOST_BYTES} bytes, too slow, or cut off"),
-        );
-    };
-    let commands = match parse(&body, &token, &api.known) {
-        Ok(commands) => commands,
-        Err((status, error)) => return refused(status, error),
-    };
-    let (sender, outcome) = oneshot::channel();
-    if !api.appender.append(commands, sender) {
-        return refused(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many commands are waiting for the log; nothing was appended",
-        );
+    match commands.read(request, &token).await {
+        Ok(new) => commands.append(new, wait).await,
+        Err(response) => response,
     }
-    match outcome.await {
-        Ok(Ok(offsets)) => appended(&api, &offsets, wait).await,
-        Ok(Err(error)) => not_appended(&error),
-        Err(_gone) => refused(StatusCode::INTERNAL_SERVER_ERROR, "it is not known whether the commands were appended"),
+}
+
+impl Commands {
+    /// Takes commands for `log` from whoever has one of the tokens in the file `tokens`.
+    ///
+    /// # Errors
+    /// [`TokensError`].
+    pub(crate) fn start(tokens: PathBuf, log: Arc<dyn Log>, known: Option<Known>) -> Result<Self, TokensError> {
+        Ok(Self { tokens: Tokens::read(tokens)?, appender: Appender::start(log), known })
+    }
+
+    /// The token of a request, or what to answer whoever has none.
+    #[allow(clippy::result_large_err, reason = "once for each request")]
+    pub(crate) fn token(&self, headers: &HeaderMap) -> Result<Token, Response> {
+        let presented = headers.get(AUTHORIZATION).and_then(|value| {
+            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+        });
+        presented.and_then(|presented| self.tokens.find(presented)).ok_or_else(|| {
+            let mut response =
+                refused(StatusCode::UNAUTHORIZED, "give a token of this server, as in authorization: Bearer TOKEN");
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+        })
+    }
+
+    /// The commands of a request, all of them valid and allowed, or what to answer.
+    pub(crate) async fn read(&self, request: Request, token: &Token) -> Result<Vec<NewCommand>, Response> {
+        let Ok(Ok(body)) = timeout(ARRIVAL, to_bytes(request.into_body(), MOST_BYTES)).await else {
+            return Err(refused(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the body is longer than {MOST_BYTES} bytes, too slow, or cut off"),
+            ));
+        };
+        parse(&body, token, self.known.as_ref()).map_err(|(status, error)| refused(status, error))
+    }
+
+    /// Appends commands, waits at most `wait` until the proxies enforce them, and says what became of that.
+    pub(crate) async fn append(&self, commands: Vec<NewCommand>, wait: Option<Duration>) -> Response {
+        let (sender, outcome) = oneshot::channel();
+        if !self.appender.append(commands, sender) {
+            return refused(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many commands are waiting for the log; nothing was appended",
+            );
+        }
+        match outcome.await {
+            Ok(Ok(offsets)) => self.appended(&offsets, wait).await,
+            Ok(Err(error)) => not_appended(&error),
+            Err(_gone) => {
+                refused(StatusCode::INTERNAL_SERVER_ERROR, "it is not known whether the commands were appended")
+            }
+        }
+    }
+
+    async fn appended(&self, offsets: &[u64], wait: Option<Duration>) -> Response {
+        let next_offset = offsets.iter().max().map_or(0, |last| last + 1);
+        let mut json = json!({ "offsets": offsets, "next_offset": next_offset });
+        let (Some(most), Some(known)) = (wait, &self.known) else { return Json(json).into_response() };
+        let (report, is_enforced) = wait_for(&known.fleet, next_offset, false, most).await;
+        json["enforced"] = is_enforced.into();
+        json["proxies"] = report.proxies.len().into();
+        json["behind"] = report.late_json(next_offset).into();
+        let status = if is_enforced { StatusCode::OK } else { StatusCode::ACCEPTED };
+        (status, Json(json)).into_response()
     }
 }
 
@@ -226,7 +275,7 @@ fn wait_in(query: &str) -> Result<Option<Duration>, String> {
 }
 
 /// The commands in a body, one on each line. All of them must be valid and allowed, or none is appended.
-fn parse(body: &Bytes, token: &Token, known: &Known) -> Result<Vec<NewCommand>, (StatusCode, String)> {
+fn parse(body: &Bytes, token: &Token, known: Option<&Known>) -> Result<Vec<NewCommand>, (StatusCode, String)> {
     let bad = |error: String| (StatusCode::BAD_REQUEST, error);
     let text = std::str::from_utf8(body).map_err(|error| bad(format!("the body is not UTF-8: {error}")))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -260,9 +309,9 @@ fn parse(body: &Bytes, token: &Token, known: &Known) -> Result<Vec<NewCommand>, 
 }
 
 /// Checks that a command does not create one list too many, after those that the request creates before it: every reader would reject it.
-fn check_room(action: &Action, known: &Known, new_lists: &mut BTreeSet<ListName>) -> Result<(), String> {
+fn check_room(action: &Action, known: Option<&Known>, new_lists: &mut BTreeSet<ListName>) -> Result<(), String> {
     let (Action::Blacklist { list, .. } | Action::List { list, .. }) = action else { return Ok(()) };
-    let Some(shipped) = known.shipped.open() else { return Ok(()) };
+    let Some(shipped) = known.and_then(|known| known.shipped.open()) else { return Ok(()) };
     if !shipped.has_list(list) {
         new_lists.insert(*list);
         if shipped.lists_count() + new_lists.len() > MAX_NAMED_LISTS + 1 {
@@ -270,18 +319,6 @@ fn check_room(action: &Action, known: &Known, new_lists: &mut BTreeSet<ListName>
         }
     }
     Ok(())
-}
-
-async fn appended(api: &Api, offsets: &[u64], wait: Option<Duration>) -> Response {
-    let next_offset = offsets.iter().max().map_or(0, |last| last + 1);
-    let mut json = json!({ "offsets": offsets, "next_offset": next_offset });
-    let Some(most) = wait else { return Json(json).into_response() };
-    let (report, is_enforced) = wait_for(&api.known.fleet, next_offset, false, most).await;
-    json["enforced"] = is_enforced.into();
-    json["proxies"] = report.proxies.len().into();
-    json["behind"] = report.late_json(next_offset).into();
-    let status = if is_enforced { StatusCode::OK } else { StatusCode::ACCEPTED };
-    (status, Json(json)).into_response()
 }
 
 fn not_appended(error: &Error) -> Response {

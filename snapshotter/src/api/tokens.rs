@@ -49,7 +49,7 @@ impl Verb {
 
 /// A token that was presented.
 #[derive(Clone, Debug)]
-pub(super) struct Token {
+pub(crate) struct Token {
     name: String,
     entry: Entry,
 }

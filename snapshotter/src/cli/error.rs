@@ -10,6 +10,7 @@ use edgefold_snapshot::{EncodeError, OpenError};
 
 use super::{ERROR, UNKNOWN, USAGE_ERROR};
 use crate::answers::words;
+use crate::api::TokensError;
 use crate::serve::ServeError;
 
 /// Why a subcommand failed.
@@ -19,6 +20,10 @@ pub(super) enum CliError {
     Log(#[from] Error),
     #[error("--admin {address}: {source}")]
     Admin { address: SocketAddr, source: io::Error },
+    #[error("--listen {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("--api-tokens: {0}")]
+    Tokens(#[from] TokensError),
     #[error(transparent)]
     Serve(ServeError),
     #[error(transparent)]

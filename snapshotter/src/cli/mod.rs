@@ -45,6 +45,7 @@ mod snapshot;
 mod snapshot_args;
 mod snapshot_file;
 mod time_arg;
+mod ui;
 mod undo;
 mod verify;
 
@@ -101,6 +102,7 @@ enum Subcommand {
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     Serve(Box<serve::ServeArgs>),
+    Ui(ui::UiArgs),
     Fleet(fleet::FleetArgs),
     Snapshot(snapshot::SnapshotArgs),
     Rejects(rejects::RejectsArgs),
@@ -175,6 +177,7 @@ impl Subcommand {
             Self::Import(args) => args.run(),
             Self::Export(args) => args.run(),
             Self::Serve(args) => args.run(),
+            Self::Ui(args) => args.run(),
             Self::Fleet(args) => args.run(),
             Self::Snapshot(args) => args.run(),
             Self::Rejects(args) => args.run(),

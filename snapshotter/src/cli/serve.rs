@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use edgefold::parse_ttl;
+use edgefold::{Checkpoints, parse_ttl};
 use edgefold_snapshot::Settings;
 
 use super::CliError;
@@ -83,13 +83,16 @@ pub(super) struct ServeArgs {
     /// Write the address of that server to this file; useful with port 0
     #[arg(long, value_name = "FILE", requires = "api", help_heading = "Commands over HTTP")]
     api_address_path: Option<PathBuf>,
-    /// Serve metrics for Prometheus at http://IP:PORT/metrics, as in 127.0.0.1:9464, answer /live and /ready for probes, and say who enforces
-    /// what: docs/admin.md. It has no password
+    /// Serve a page to look at, at http://IP:PORT/, and metrics for Prometheus at /metrics, as in 127.0.0.1:9464, answer /live and /ready for
+    /// probes, and say who enforces what: docs/page.md, docs/admin.md. It has no password
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
     /// Write the address of the admin server to this file; useful with port 0
     #[arg(long, value_name = "FILE", requires = "admin")]
     admin_address_path: Option<PathBuf>,
+    /// A name under which browsers may ask for the page of --admin, beside IP addresses and localhost; may be repeated
+    #[arg(long = "page-host", value_name = "NAME", requires = "admin")]
+    page_hosts: Vec<String>,
     /// What Envoy does if the filter crashes: restart it, and answer 503 while that fails (fail-reload), answer 503
     /// (fail-closed), or let requests pass (fail-open)
     #[arg(long, value_name = "POLICY", default_value = "fail-reload", value_parser = named::<FailurePolicy>())]
@@ -230,6 +233,9 @@ impl ServeArgs {
             keeps_view: !self.no_view,
             admin: self.admin,
             admin_address_path: self.admin_address_path,
+            page_hosts: self.page_hosts,
+            checkpoints: Checkpoints::in_memory(),
+            plaintext: self.tls.plaintext,
         };
         serve(Arc::from(self.log.open()?), config)?;
         Ok(ExitCode::SUCCESS)

@@ -1,0 +1,164 @@
+//! What the map shows of the lists: layers of addresses, each in a colour of its own.
+
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use edgefold::{AddressRange, Fold, List, ListAction, ListKind, ListName, LogTime, Share, Until};
+
+use super::ranges::{Family, Ranges, ip_range};
+use super::tile::Layer;
+
+/// What the colours stand for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Colouring {
+    /// Only what is refused.
+    Refused,
+    /// A colour for each list: its place in [`Fold::lists`].
+    List,
+    /// What happens to the addresses: refused, exempt, reported, tagged.
+    Action,
+    /// How long addresses stay refused if no further command comes: less than each of [`SPANS`], longer, or forever.
+    Left,
+    /// Since when addresses are refused: not longer than each of [`SPANS`], or longer.
+    Age,
+}
+
+/// How many [`SPANS`] there are.
+const SPANS_COUNT: u8 = 4;
+
+/// The limits between the colours of times.
+pub(super) const SPANS: [Duration; SPANS_COUNT as usize] = [
+    Duration::from_secs(3_600),
+    Duration::from_secs(24 * 3_600),
+    Duration::from_secs(7 * 24 * 3_600),
+    Duration::from_secs(30 * 24 * 3_600),
+];
+
+impl FromStr for Colouring {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "refused" => Self::Refused,
+            "list" => Self::List,
+            "action" => Self::Action,
+            "left" => Self::Left,
+            "age" => Self::Age,
+            _ => return Err("colour must be refused, list, action, left or age".to_owned()),
+        })
+    }
+}
+
+/// The lists at a moment, and which of them to look at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look<'a> {
+    pub(super) fold: &'a Fold,
+    pub(super) time: LogTime,
+    /// Only this list, as if nothing exempted addresses from it; `None` for all of them.
+    pub(super) only: Option<ListName>,
+}
+
+impl Look<'_> {
+    /// What the lists refuse of the addresses within `bounds`. If it is about one list, what is on that.
+    pub(super) fn refused<A: Family>(&self, bounds: AddressRange<A>) -> Ranges<A> {
+        self.on(|list| self.only.is_some() || refuses(list), bounds).without(&self.exempt(bounds))
+    }
+
+    /// The layers of one colouring. For [`Colouring::Age`] there is [`Look::by_age`].
+    pub(super) fn layers(&self, colouring: Colouring, bounds: AddressRange<Ipv4Addr>) -> Vec<Layer> {
+        match colouring {
+            Colouring::Refused | Colouring::Age => vec![Layer { colour: 0, ranges: self.refused(bounds) }],
+            Colouring::List => {
+                let lists = (0..).zip(self.fold.lists());
+                let layer = |(colour, list): (u8, &List)| {
+                    let name = list.name();
+                    Layer { colour, ranges: self.on(|list| list.name() == name, bounds) }
+                };
+                lists.map(layer).collect()
+            }
+            Colouring::Action => self.by_action(bounds),
+            Colouring::Left => self.by_time_left(bounds),
+        }
+    }
+
+    /// [`Colouring::Age`], with looks at the lists as long ago as each of [`SPANS`].
+    pub(super) fn by_age(&self, then: &[Look<'_>; SPANS.len()], bounds: AddressRange<Ipv4Addr>) -> Vec<Layer> {
+        let mut rest = self.refused(bounds);
+        let mut layers = Vec::new();
+        // The oldest first: what was refused a month ago, and an hour ago, is a month old.
+        for (colour, then) in (1..=SPANS_COUNT).rev().zip(then.iter().rev()) {
+            let before = then.refused(bounds);
+            layers.push(Layer { colour, ranges: rest.common(&before) });
+            rest = rest.without(&before);
+        }
+        layers.push(Layer { colour: 0, ranges: rest });
+        layers
+    }
+
+    /// What has come since `before`, in colour 0, and what has gone, in colour 1.
+    pub(super) fn changes(&self, before: &Look<'_>, bounds: AddressRange<Ipv4Addr>) -> Vec<Layer> {
+        let (old, new) = (before.refused(bounds), self.refused(bounds));
+        vec![Layer { colour: 0, ranges: new.without(&old) }, Layer { colour: 1, ranges: old.without(&new) }]
+    }
+
+    fn by_action(&self, bounds: AddressRange<Ipv4Addr>) -> Vec<Layer> {
+        let of = |kind: ListKind| self.on(|list| list.action().kind() == kind, bounds);
+        let refused = self.on(refuses, bounds).without(&self.exempt(bounds));
+        let layers = [refused, of(ListKind::Exempt), of(ListKind::Shadow), of(ListKind::Tag)];
+        (0..).zip(layers).map(|(colour, ranges)| Layer { colour, ranges }).collect()
+    }
+
+    fn by_time_left(&self, bounds: AddressRange<Ipv4Addr>) -> Vec<Layer> {
+        let mut done = self.exempt(bounds);
+        let mut layers = Vec::new();
+        // The longest first: an address that two lists refuse is refused for as long as the later of them says.
+        for colour in (0..=FOREVER).rev() {
+            let lists = self.lists().filter(|list| self.only.is_some() || refuses(list));
+            let ends = |until: Until| until.holds_at(self.time) && self.colour_of_end(until) == colour;
+            let ranges = Ranges::union(lists.flat_map(|list| ranges(list, bounds, ends)).collect()).without(&done);
+            done = Ranges::union(done.iter().chain(ranges.iter()).collect());
+            layers.push(Layer { colour, ranges });
+        }
+        layers
+    }
+
+    fn colour_of_end(&self, until: Until) -> u8 {
+        let Some(end) = until.time() else { return FOREVER };
+        let left = u128::from(end.millis().saturating_sub(self.time.millis()));
+        (0..).zip(SPANS).find(|(_, span)| left < span.as_millis()).map_or(FOREVER - 1, |(colour, _)| colour)
+    }
+
+    /// What no list refuses, whatever it says. Nothing if it is about one list.
+    fn exempt<A: Family>(&self, bounds: AddressRange<A>) -> Ranges<A> {
+        if self.only.is_some() {
+            return Ranges::default();
+        }
+        self.on(|list| *list.action() == ListAction::Exempt, bounds)
+    }
+
+    /// What is on the lists that are `wanted`.
+    fn on<A: Family>(&self, wanted: impl Fn(&List) -> bool, bounds: AddressRange<A>) -> Ranges<A> {
+        let lists = self.lists().filter(|list| wanted(list));
+        Ranges::union(lists.flat_map(|list| ranges(list, bounds, |until| until.holds_at(self.time))).collect())
+    }
+
+    fn lists(&self) -> impl Iterator<Item = &List> {
+        self.fold.lists().iter().filter(|list| self.only.is_none_or(|only| only == list.name()))
+    }
+}
+
+/// The colour of what does not end, in [`Colouring::Left`].
+const FOREVER: u8 = SPANS_COUNT + 1;
+
+/// Whether the list refuses at least some clients.
+fn refuses(list: &List) -> bool {
+    matches!(list.action(), ListAction::Deny { share, .. } if *share != Share::NONE)
+}
+
+/// The addresses within `bounds` that are on a list, of blocks whose end is `wanted`.
+fn ranges<A: Family>(list: &List, bounds: AddressRange<A>, wanted: impl Fn(Until) -> bool) -> Vec<(A, A)> {
+    let blocks = ip_range(bounds.first(), bounds.last()).map(|range| list.blocks_within(range)).unwrap_or_default();
+    let wanted = blocks.into_iter().filter(|block| wanted(block.until));
+    wanted.filter_map(|block| A::of(block.range).map(|range| (range.first(), range.last()))).collect()
+}

@@ -1,0 +1,66 @@
+//! The lists as they were: the folds of the moments that were looked at last.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use edgefold::{Checkpoints, Fold, List, Log, Moment};
+
+/// How many moments are kept: one with the four before it that tell the age of blocks, and the other end of a comparison.
+const MOST: usize = 8;
+/// How many blocks they may have together. A block takes about 50 bytes.
+const MOST_BLOCKS: u64 = 20_000_000;
+
+/// A fold that is being made, or was made, or why it could not be.
+type Slot = Arc<OnceLock<Result<Arc<Fold>, String>>>;
+
+/// Replays the log to moments.
+pub(super) struct Past {
+    log: Arc<dyn Log>,
+    checkpoints: Arc<Checkpoints>,
+    /// The one that was looked at last is the last.
+    slots: Mutex<Vec<(Moment, Slot)>>,
+}
+
+impl Past {
+    pub(super) fn new(log: Arc<dyn Log>, checkpoints: Arc<Checkpoints>) -> Self {
+        Self { log, checkpoints, slots: Mutex::default() }
+    }
+
+    /// The fold at a moment. Whoever asks for the same while it is made waits for it.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoints::replay`], in words.
+    pub(super) fn fold(&self, moment: Moment) -> Result<Arc<Fold>, String> {
+        let slot = {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = slots.iter().position(|(of, _)| *of == moment).map(|at| slots.remove(at).1);
+            let slot = known.unwrap_or_default();
+            slots.push((moment, Arc::clone(&slot)));
+            make_room(&mut slots);
+            slot
+        };
+        let replay = || self.checkpoints.replay(&*self.log, moment).map(Arc::new).map_err(|error| error.to_string());
+        let outcome = slot.get_or_init(replay).clone();
+        if outcome.is_err() {
+            // It may succeed the next time.
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.retain(|(_, other)| !Arc::ptr_eq(other, &slot));
+        }
+        outcome
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&self) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Forgets those that were looked at the longest time ago, but never the last.
+fn make_room(slots: &mut Vec<(Moment, Slot)>) {
+    let blocks = |(_, slot): &(Moment, Slot)| match slot.get() {
+        Some(Ok(fold)) => fold.lists().iter().map(List::len).sum(),
+        _ => 0,
+    };
+    while slots.len() > 1 && (slots.len() > MOST || slots.iter().map(blocks).sum::<u64>() > MOST_BLOCKS) {
+        slots.remove(0);
+    }
+}
