@@ -25,23 +25,22 @@ pub enum Moment {
 /// # Errors
 /// Those of the log, [`Error::Gone`] if it does not start at offset 0, [`Error::Stalled`], and [`Error::NotYet`].
 pub fn replay(log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
-    replay_on(log, Fold::default(), moment, |_, _, _| ())
+    replay_on(&mut *log.commands(Position::default())?, Fold::default(), moment, |_, _, _| ())
 }
 
-/// Replays the commands after `fold`, which must not be later than `moment`, up to `moment`. Calls `folded` with each record after it is
-/// folded, with what it says if that can be read, and with the fold after it.
+/// Replays the commands after `fold`, which must not be later than `moment`, up to `moment`. `reader` reads them. Calls `folded` with
+/// each record after it is folded, with what it says if that can be read, and with the fold after it.
 ///
 /// # Errors
 /// As for [`replay`].
 pub(crate) fn replay_on(
-    log: &dyn Log,
+    reader: &mut dyn CommandReader,
     mut fold: Fold,
     moment: Moment,
     mut folded: impl FnMut(&Record, Option<&Effect>, &Fold),
 ) -> Result<Fold, Error> {
     let (mut edits, mut stopped) = (Edits::default(), false);
-    let start = fold.position();
-    read_to_end(&mut *log.commands(start)?, start.next_offset, |record| {
+    read_to_end(reader, fold.position().next_offset, |record| {
         // A record that is delivered twice counts once.
         if record.offset < fold.position().next_offset {
             return true;

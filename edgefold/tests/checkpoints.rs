@@ -85,7 +85,7 @@ impl Case {
 
     /// A moment of the log or a little after it, of which there are as many by offset as by time.
     fn moment(&self, index: usize) -> Moment {
-        if index % 2 == 0 {
+        if index.is_multiple_of(2) {
             Moment::Offset(index as u64 / 2 % (self.end() + 2))
         } else {
             Moment::Time(seconds(990 + index as u64 / 2 % 300))
@@ -258,12 +258,12 @@ proptest! {
         let case = Case::of(&draws);
         for checkpoints in [Checkpoints::in_memory().with_limits(EVERY, ROOM), case.in_folder()] {
             case.assert_all_replays(&checkpoints);
-            let other = if moments[0] % 3 == 0 { &draws } else { &other };
+            let other = if moments[0].is_multiple_of(3) { &draws } else { &other };
             case.recreate(other);
             let range = IpRange::new(oracle::address(0, at), oracle::address(0, at)).unwrap();
             for &moment in &moments {
                 case.assert_replays(&checkpoints, case.moment(moment));
-                if moment % 5 == 0 {
+                if moment.is_multiple_of(5) {
                     case.assert_explains(&checkpoints, range, None);
                 }
             }

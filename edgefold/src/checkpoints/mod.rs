@@ -133,7 +133,7 @@ impl Checkpoints {
         }
         store.extend(progress.done, progress.open);
         drop(store);
-        self.leave_fold(after);
+        self.leave_fold(after, end.next_offset);
     }
 
     /// How many commands there were in each interval of log time, up to where the log was read.
@@ -246,8 +246,9 @@ impl Checkpoints {
         };
         let mut progress = Progress::new(open);
         progress.start(fold.position());
-        let mut due = 0;
-        let outcome = replay_on(log, fold, moment, |record, effect, fold| {
+        let mut reader = log.commands(fold.position())?;
+        let (mut due, log_end) = (0, reader.end());
+        let outcome = replay_on(&mut *reader, fold, moment, |record, effect, fold| {
             let position = fold.position();
             progress.add(record, effect, position);
             if !progress.done.is_empty() {
@@ -255,7 +256,7 @@ impl Checkpoints {
             }
             // At the end of a segment, so that whoever begins there reads whole segments.
             if position.next_offset >= due && position.next_offset / every > record.offset / every {
-                due = self.leave_fold(fold);
+                due = self.leave_fold(fold, log_end);
             }
         });
         if progress.is_other_log {
@@ -266,18 +267,18 @@ impl Checkpoints {
         outcome
     }
 
-    /// Keeps the fold if it is due, and returns at which offset the next one may be.
-    fn leave_fold(&self, fold: &Fold) -> u64 {
+    /// Keeps the fold if it is due, and returns at which offset the next one may be. The log ends at `log_end` or later.
+    fn leave_fold(&self, fold: &Fold, log_end: u64) -> u64 {
         let next_offset = fold.position().next_offset;
         let ranges = fold.lists().iter().map(List::len).sum();
-        let due = self.lock().due(next_offset, ranges);
+        let due = self.lock().due(next_offset, ranges, log_end);
         if due > next_offset {
             return due;
         }
         let bytes = fold_bytes::encode(fold);
         let mut store = self.lock();
-        store.insert(FoldName::of(fold), bytes);
-        store.due(next_offset, ranges)
+        store.insert(FoldName::of(fold), bytes, ranges);
+        store.due(next_offset, ranges, log_end)
     }
 }
 
