@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use folder::{FoldName, Folder};
 use segment::{OpenSegment, Segment};
-use store::{Limits, Store};
+use store::{Limits, Store, Until};
 
 pub(crate) use segment::Summary;
 pub use timeline::Timeline;
@@ -88,8 +88,13 @@ impl Checkpoints {
     /// # Errors
     /// Those of [`replay`](crate::replay()), but not [`Error::OtherLog`] because of a checkpoint.
     pub fn replay(&self, log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
+        self.replay_from(Until::Moment(moment), log, moment)
+    }
+
+    /// Replays from the newest fold that is not after `from`.
+    fn replay_from(&self, from: Until, log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
         self.lock().refresh();
-        if let Some(fold) = self.newest_before(Some(moment)) {
+        if let Some(fold) = self.newest_until(from) {
             match self.replay_on(log, fold, moment) {
                 Err(Error::OtherLog { .. } | Error::Gone { .. }) => self.clear(),
                 outcome => return outcome,
@@ -102,7 +107,7 @@ impl Checkpoints {
     /// log's reader has proved it.
     pub fn newest(&self) -> Option<Fold> {
         self.lock().refresh();
-        self.newest_before(None)
+        self.newest_until(Until::Known)
     }
 
     /// Takes the records that were just folded by somebody who follows the log from [`Checkpoints::newest`] or from offset 0, and the fold
@@ -177,7 +182,7 @@ impl Checkpoints {
             (store.end(), store.limits.every)
         };
         if log.commands(end)?.end().saturating_sub(end.next_offset) > every {
-            self.replay(log, Moment::Time(LogTime::LAST))?;
+            self.replay_from(Until::Known, log, Moment::Time(LogTime::LAST))?;
         }
         let (mut segments, open) = {
             let store = self.lock();
@@ -225,10 +230,10 @@ impl Checkpoints {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest fold that is not after `moment`. Folds that cannot be read are dropped.
-    fn newest_before(&self, moment: Option<Moment>) -> Option<Fold> {
+    /// The newest fold that is not after `until`. Folds that cannot be read are dropped.
+    fn newest_until(&self, until: Until) -> Option<Fold> {
         loop {
-            let (name, stored) = self.lock().newest(moment)?;
+            let (name, stored) = self.lock().newest(until)?;
             let bytes = stored.read().ok().flatten();
             let fold = bytes.and_then(|bytes| fold_bytes::decode(&bytes));
             if let Some(fold) = fold.filter(|fold| FoldName::of(fold) == name) {

@@ -43,6 +43,14 @@ impl Stored {
     }
 }
 
+/// Which folds are not too late.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Until {
+    /// After the records that are known. Whoever reads on from there learns what comes next.
+    Known,
+    Moment(Moment),
+}
+
 /// Everything that is kept. With a folder, that is what the folder has, and the open segment.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -196,16 +204,15 @@ impl Store {
         self.segments.last().map_or(Position::default(), |segment| segment.to)
     }
 
-    /// The newest fold that is not after `moment`, and not after what is known about the records: otherwise there would be a gap.
-    pub(super) fn newest(&self, moment: Option<Moment>) -> Option<(FoldName, Stored)> {
-        let is_early = |name: &FoldName| match moment {
-            None => true,
-            Some(Moment::Offset(until)) => name.next_offset <= until,
-            // Log time never goes back: the first command that is later comes after it.
-            Some(Moment::Time(until)) => name.log_time <= until,
-        };
+    /// The newest fold that is not after `until`.
+    pub(super) fn newest(&self, until: Until) -> Option<(FoldName, Stored)> {
         let end = self.end().next_offset;
-        let is_usable = |name: &FoldName| name.next_offset <= end && is_early(name);
+        let is_usable = |name: &FoldName| match until {
+            Until::Known => name.next_offset <= end,
+            Until::Moment(Moment::Offset(until)) => name.next_offset <= until,
+            // Log time never goes back: the first command that is later comes after it.
+            Until::Moment(Moment::Time(until)) => name.log_time <= until,
+        };
         let in_memory = self.memory.iter().rev().find(|(name, _)| is_usable(name));
         let in_folder = self.folder.iter().flat_map(|folder| {
             let name = self.listed.keys().rev().find(|name| is_usable(name));
