@@ -1,14 +1,19 @@
 //! Replaying the commands to any moment of the log.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::log::{CommandReader, Log};
-use crate::{Edits, Effect, Error, Fold, LogTime, Position, Record};
+use crate::{Edits, Effect, Error, Fold, LogTime, Position, Record, RecordHash};
 
 /// How long reading may make no progress before it gives up.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait for records at a time.
 pub(crate) const POLL: Duration = Duration::from_millis(100);
+
+/// How many batches are read and parsed before they are folded.
+const BATCHES_AHEAD: usize = 2;
 
 /// A moment of the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,44 +30,62 @@ pub enum Moment {
 /// # Errors
 /// Those of the log, [`Error::Gone`] if it does not start at offset 0, [`Error::Stalled`], and [`Error::NotYet`].
 pub fn replay(log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
-    replay_on(log, Fold::default(), moment, |_, _, _| ())
+    replay_on(&mut *log.commands(Position::default())?, Fold::default(), moment, |_, _, _| ())
 }
 
-/// Replays the commands after `fold`, which must not be later than `moment`, up to `moment`. Calls `folded` with each record after it is
-/// folded, with what it says if that can be read, and with the fold after it.
+/// Replays the commands after `fold`, which must not be later than `moment`, up to `moment`. `reader` reads them. Calls `folded` with
+/// each record after it is folded, with what it says if that can be read, and with the fold after it.
 ///
 /// # Errors
 /// As for [`replay`].
 pub(crate) fn replay_on(
-    log: &dyn Log,
+    reader: &mut dyn CommandReader,
     mut fold: Fold,
     moment: Moment,
     mut folded: impl FnMut(&Record, Option<&Effect>, &Fold),
 ) -> Result<Fold, Error> {
     let (mut edits, mut stopped) = (Edits::default(), false);
-    let start = fold.position();
-    read_to_end(&mut *log.commands(start)?, start.next_offset, |record| {
+    let start = fold.position().next_offset;
+    let mut fold_one = |record: &Record, effect: Option<&Effect>, hash| {
         // A record that is delivered twice counts once.
         if record.offset < fold.position().next_offset {
             return true;
         }
-        let effect = record.effect().ok();
         stopped = match moment {
             Moment::Offset(until) => record.offset >= until,
             // A record that is rejected does not move log time.
-            Moment::Time(until) => {
-                effect.as_ref().is_some_and(|effect| effect.time > until && fold.check(effect).is_ok())
-            }
+            Moment::Time(until) => effect.is_some_and(|effect| effect.time > until && fold.check(effect).is_ok()),
         };
         if !stopped {
-            fold.advance(record.offset, record.hash());
-            if let Some(effect) = &effect {
+            fold.advance(record.offset, hash);
+            if let Some(effect) = effect {
                 let _rejected = fold.apply_effect(effect, &mut edits);
                 edits.clear();
             }
-            folded(record, effect.as_ref(), &fold);
+            folded(record, effect, &fold);
         }
         !stopped
+    };
+    thread::scope(|scope| {
+        // Reading and parsing takes about as long as folding.
+        let (sender, batches) = mpsc::sync_channel::<Vec<(Record, Option<Effect>, RecordHash)>>(BATCHES_AHEAD);
+        let reading = scope.spawn(move || {
+            read_batches(reader, start, |records| {
+                let parsed = records.into_iter().map(|record| {
+                    let (effect, hash) = (record.effect().ok(), record.hash());
+                    (record, effect, hash)
+                });
+                sender.send(parsed.collect()).is_ok()
+            })
+        });
+        for batch in &batches {
+            if !batch.iter().all(|(record, effect, hash)| fold_one(record, effect.as_ref(), *hash)) {
+                break;
+            }
+        }
+        // Nobody waits for more.
+        drop(batches);
+        reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     let end = fold.position().next_offset;
     match moment {
@@ -86,6 +109,15 @@ pub(crate) fn read_to_end(
     start: u64,
     mut each: impl FnMut(&Record) -> bool,
 ) -> Result<(), Error> {
+    read_batches(reader, start, |records| records.iter().all(&mut each))
+}
+
+/// As [`read_to_end`], with all records of a batch together.
+fn read_batches(
+    reader: &mut dyn CommandReader,
+    start: u64,
+    mut each: impl FnMut(Vec<Record>) -> bool,
+) -> Result<(), Error> {
     // The end as it was at the start: while commands keep coming, the log never ends.
     let end = reader.end();
     let mut next_offset = start;
@@ -93,18 +125,14 @@ pub(crate) fn read_to_end(
     // If there is no new command, one read is needed all the same: with it the reader proves that this is the same log.
     while next_offset < end || (start > 0 && next_offset == start) {
         let batch = reader.read(POLL)?;
-        for record in &batch.records {
-            if !each(record) {
-                return Ok(());
-            }
-            next_offset = record.offset + 1;
+        if let Some(last) = batch.records.last() {
+            next_offset = last.offset + 1;
+            progressed = Instant::now();
         }
-        if batch.at_end {
+        if !each(batch.records) || batch.at_end {
             return Ok(());
         }
-        if !batch.records.is_empty() {
-            progressed = Instant::now();
-        } else if progressed.elapsed() > STALL_TIMEOUT {
+        if progressed.elapsed() > STALL_TIMEOUT {
             return Err(Error::Stalled { next_offset, seconds: STALL_TIMEOUT.as_secs() });
         }
     }

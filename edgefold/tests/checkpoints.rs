@@ -85,7 +85,7 @@ impl Case {
 
     /// A moment of the log or a little after it, of which there are as many by offset as by time.
     fn moment(&self, index: usize) -> Moment {
-        if index % 2 == 0 {
+        if index.is_multiple_of(2) {
             Moment::Offset(index as u64 / 2 % (self.end() + 2))
         } else {
             Moment::Time(seconds(990 + index as u64 / 2 % 300))
@@ -243,6 +243,9 @@ proptest! {
             }
             let one = &mut checkpoints[at / 2 % 2];
             case.assert_replays(one, case.moment(*moment));
+            // Whoever follows from there leaves no gap.
+            let newest = one.newest();
+            prop_assert!(newest.is_none_or(|fold| fold.position().next_offset <= one.timeline().next_offset));
             accident.iter().for_each(|accident| accident.happen(&case, one));
         }
         checkpoints.iter().for_each(|checkpoints| case.assert_all_replays(checkpoints));
@@ -258,12 +261,12 @@ proptest! {
         let case = Case::of(&draws);
         for checkpoints in [Checkpoints::in_memory().with_limits(EVERY, ROOM), case.in_folder()] {
             case.assert_all_replays(&checkpoints);
-            let other = if moments[0] % 3 == 0 { &draws } else { &other };
+            let other = if moments[0].is_multiple_of(3) { &draws } else { &other };
             case.recreate(other);
             let range = IpRange::new(oracle::address(0, at), oracle::address(0, at)).unwrap();
             for &moment in &moments {
                 case.assert_replays(&checkpoints, case.moment(moment));
-                if moment % 5 == 0 {
+                if moment.is_multiple_of(5) {
                     case.assert_explains(&checkpoints, range, None);
                 }
             }
@@ -425,6 +428,24 @@ fn the_folder_is_only_for_its_owner_and_keeps_other_files() {
     fs::write(case.folder().join("notes.txt"), "mine").unwrap();
     checkpoints.clear();
     assert_eq!(case.files(), [case.folder().join("notes.txt")]);
+}
+
+/// What is missing there is read again, although there are folds of later moments.
+#[test]
+fn a_lost_segment_is_made_up_for() {
+    let case = Case::new();
+    for at in 0..30 {
+        case.command(seconds(1_000 + at), seconds(1_000 + at), &format!("BLACKLIST 10.0.0.{at}"));
+    }
+    case.in_folder().replay(&case.log, Moment::Offset(30)).unwrap();
+    let before = case.files();
+    let segments = || case.files().into_iter().filter(|path| path.extension().is_some_and(|of| of == "segment"));
+    fs::remove_file(segments().nth(3).unwrap()).unwrap();
+    let checkpoints = case.in_folder();
+    assert_eq!((checkpoints.timeline().next_offset, checkpoints.newest().unwrap().position().next_offset), (9, 9));
+    case.assert_replays(&checkpoints, Moment::Offset(30));
+    case.assert_explains(&checkpoints, "10.0.0.10".parse().unwrap(), None);
+    assert_eq!((case.files(), case.in_folder().timeline().next_offset), (before, 30));
 }
 
 /// A process that starts anew begins where the last one was.

@@ -95,6 +95,7 @@ impl Edgefold {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.env("EDGEFOLD_LOG", &self.log).env("EDGEFOLD_CONFIG", "").env("TZ", "UTC").env_remove("SSH_CLIENT");
+        command.env("EDGEFOLD_CACHE", self.cache());
         command.args(args);
         command
     }
@@ -158,6 +159,11 @@ impl Edgefold {
         serde_json::from_str(&self.run(&["inspect", file, "-o", "json"])).expect("JSON")
     }
 
+    /// The folder with the checkpoints.
+    pub fn cache(&self) -> PathBuf {
+        self.directory.path().join("cache")
+    }
+
     /// The file that `serve` ships the HTTP filter to.
     pub fn ecds_file(&self) -> PathBuf {
         self.directory.path().join("edgefold.pb")
@@ -207,7 +213,7 @@ impl Edgefold {
         let admin_address_path = files.path().join("admin-address");
         let mut command = Command::new(&self.binary);
         let xds_address_path = files.path().join("xds-address");
-        command.env("EDGEFOLD_LOG", &self.log).arg("serve").args(args);
+        command.env("EDGEFOLD_LOG", &self.log).env("EDGEFOLD_CACHE", self.cache()).arg("serve").args(args);
         command.args(["--admin", "127.0.0.1:0", "--admin-address-path"]).arg(&admin_address_path);
         if args.contains(&"--xds") {
             command.arg("--xds-address-path").arg(&xds_address_path);

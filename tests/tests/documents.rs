@@ -21,7 +21,12 @@ fn run(command: &str, folder: &Path, binary: &Path) -> String {
     let path = format!("{}:{}", binary.parent().unwrap().display(), env::var("PATH").unwrap());
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("{{ {command}\n}} 2>&1")]).current_dir(folder).env("PATH", path).env("TZ", "UTC");
-    shell.env("EDGEFOLD_CONFIG", "").env_remove("EDGEFOLD_LOG").env_remove("SSH_CLIENT").stdin(Stdio::null());
+    shell
+        .env("EDGEFOLD_CONFIG", "")
+        .env("EDGEFOLD_CACHE", folder.join("cache"))
+        .env_remove("EDGEFOLD_LOG")
+        .env_remove("SSH_CLIENT")
+        .stdin(Stdio::null());
     String::from_utf8(shell.output().unwrap().stdout).unwrap()
 }
 

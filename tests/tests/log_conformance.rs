@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use edgefold::view::{ViewError, read_view, records as view_records, stated, watch_view};
 use edgefold::{
-    Blocklist, CommandReader, Edits, Error, Fold, Follower, Log, LogTime, LogUrl, Moment, NewCommand, Position, Record,
-    now, replay,
+    Blocklist, Checkpoints, CommandReader, Edits, Error, Explanation, Fold, Follower, Log, LogTime, LogUrl, Moment,
+    NewCommand, Position, Record, explain, now, replay,
 };
 use edgefold_snapshotter::keeper::rebuild;
 use edgefold_tests::{Edgefold, Kafka, eventually};
@@ -62,6 +62,7 @@ conformance! {
     a_rebuild_fences_the_view_writer,
     a_rebuild_replaces_an_invalid_view,
     a_start_from_the_view_at_any_offset_equals_a_replay,
+    a_moment_from_checkpoints_is_that_of_a_replay,
     a_blocklist_follows_what_others_append,
 }
 
@@ -481,6 +482,36 @@ fn a_start_from_the_view_at_any_offset_equals_a_replay(open: Open<'_>) {
     assert_eq!(Follower::load(&*open()).unwrap().fold, replayed);
     let error = replay(&*open(), Moment::Offset(99)).unwrap_err();
     assert!(matches!(error, Error::NotYet { wanted: 99, end: 11 }), "{error}");
+}
+
+fn a_moment_from_checkpoints_is_that_of_a_replay(open: Open<'_>) {
+    let log = open();
+    log.init().unwrap();
+    let texts = (0..20).map(|at| match at % 5 {
+        0 => command("nonsense"),
+        1 => command(&format!("BLACKLIST 10.0.{at}.0/24 ttl=1h")),
+        2 => command("ADD 10.0.0.0/8 list=feed"),
+        3 => command("WHITELIST 10.0.0.0/12 list=*"),
+        _ => command(&format!("BLACKLIST 2001:db8::{at}")),
+    });
+    log.append(&texts.collect::<Vec<_>>()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let first = Checkpoints::in_folder(folder.path()).with_limits(3, 1 << 20);
+    let (range, now) = ("10.0.6.7".parse().unwrap(), now());
+    let events = |explained: Explanation| explained.enforced.events().to_vec();
+    let expected = events(explain(&*log, range, None, now).unwrap());
+    assert_eq!(events(first.explain(&*log, range, None, now).unwrap()), expected);
+    assert_eq!(first.newest().unwrap().position().next_offset, 18);
+    let second = Checkpoints::in_folder(folder.path()).with_limits(3, 1 << 20);
+    for checkpoints in [first, second] {
+        for offset in 0..=20 {
+            let moment = Moment::Offset(offset);
+            assert_eq!(checkpoints.replay(&*open(), moment).unwrap(), replay(&*open(), moment).unwrap());
+        }
+        assert_eq!(events(checkpoints.explain(&*open(), range, None, now).unwrap()), expected);
+        let error = checkpoints.replay(&*open(), Moment::Offset(99)).unwrap_err();
+        assert!(matches!(error, Error::NotYet { wanted: 99, end: 20 }), "{error}");
+    }
 }
 
 fn a_blocklist_follows_what_others_append(open: Open<'_>) {

@@ -357,7 +357,8 @@ fn on_a_terminal(edgefold: &Edgefold, subcommand: &str, variables: &[(&str, &str
     let mut command = std::process::Command::new("script");
     // Without the bar that shows progress on stderr.
     command.args(["-qec", &format!("{} {subcommand} 2>/dev/null", edgefold.binary().display()), "/dev/null"]);
-    command.env("EDGEFOLD_LOG", edgefold.log()).env("EDGEFOLD_CONFIG", "").env("TERM", "xterm").env_remove("NO_COLOR");
+    command.env("EDGEFOLD_LOG", edgefold.log()).env("EDGEFOLD_CACHE", edgefold.cache());
+    command.env("EDGEFOLD_CONFIG", "").env("TERM", "xterm").env_remove("NO_COLOR");
     command.envs(variables.iter().copied());
     String::from_utf8_lossy(&command.stdin(Stdio::null()).output().unwrap().stdout).into_owned()
 }

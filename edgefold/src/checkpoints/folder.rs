@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::LogTime;
 
@@ -30,6 +31,8 @@ pub(super) struct SegmentName {
 const FOLD: &str = "fold";
 const SEGMENT: &str = "segment";
 const TEMPORARY: &str = "tmp";
+/// A temporary file that is older than the newest fold by this much is no longer written.
+const LONGEST_WRITE: Duration = Duration::from_secs(60 * 60);
 
 impl FoldName {
     fn file(self) -> String {
@@ -75,8 +78,10 @@ impl Folder {
         &self.0
     }
 
+    /// Lists what is there. Removes what a process has left that ended while it wrote.
     pub(super) fn list(&self) -> io::Result<Listing> {
         let mut listing = Listing::default();
+        let (mut newest, mut temporaries) = (None, Vec::new());
         for path in self.files()? {
             let (Some(stem), Some(extension)) = (path.file_stem().and_then(OsStr::to_str), path.extension()) else {
                 continue;
@@ -88,12 +93,22 @@ impl Folder {
                 && is_named(&name.file())
                 && let Some(file) = unless_gone(fs::metadata(&path))?
             {
+                newest = newest.max(file.modified().ok());
                 listing.folds.insert(name, file.len());
+            } else if extension == TEMPORARY {
+                temporaries.push(path);
             } else if extension == SEGMENT
                 && let Some(name) = SegmentName::parse(stem)
                 && is_named(&name.file())
             {
                 listing.segments.insert(name);
+            }
+        }
+        for path in temporaries {
+            let modified = unless_gone(fs::metadata(&path))?.and_then(|file| file.modified().ok());
+            let age = newest.zip(modified).and_then(|(newest, modified)| newest.duration_since(modified).ok());
+            if age.is_some_and(|age| age > LONGEST_WRITE) {
+                unless_gone(fs::remove_file(path))?;
             }
         }
         Ok(listing)

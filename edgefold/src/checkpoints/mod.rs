@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use folder::{FoldName, Folder};
 use segment::{OpenSegment, Segment};
-use store::{Limits, Store};
+use store::{Limits, Store, Until};
 
 pub(crate) use segment::Summary;
 pub use timeline::Timeline;
@@ -88,8 +88,13 @@ impl Checkpoints {
     /// # Errors
     /// Those of [`replay`](crate::replay()), but not [`Error::OtherLog`] because of a checkpoint.
     pub fn replay(&self, log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
+        self.replay_from(Until::Moment(moment), log, moment)
+    }
+
+    /// Replays from the newest fold that is not after `from`.
+    fn replay_from(&self, from: Until, log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
         self.lock().refresh();
-        if let Some(fold) = self.newest_before(Some(moment)) {
+        if let Some(fold) = self.newest_until(from) {
             match self.replay_on(log, fold, moment) {
                 Err(Error::OtherLog { .. } | Error::Gone { .. }) => self.clear(),
                 outcome => return outcome,
@@ -102,7 +107,7 @@ impl Checkpoints {
     /// log's reader has proved it.
     pub fn newest(&self) -> Option<Fold> {
         self.lock().refresh();
-        self.newest_before(None)
+        self.newest_until(Until::Known)
     }
 
     /// Takes the records that were just folded by somebody who follows the log from [`Checkpoints::newest`] or from offset 0, and the fold
@@ -133,7 +138,7 @@ impl Checkpoints {
         }
         store.extend(progress.done, progress.open);
         drop(store);
-        self.leave_fold(after);
+        self.leave_fold(after, end.next_offset);
     }
 
     /// How many commands there were in each interval of log time, up to where the log was read.
@@ -177,7 +182,7 @@ impl Checkpoints {
             (store.end(), store.limits.every)
         };
         if log.commands(end)?.end().saturating_sub(end.next_offset) > every {
-            self.replay(log, Moment::Time(LogTime::LAST))?;
+            self.replay_from(Until::Known, log, Moment::Time(LogTime::LAST))?;
         }
         let (mut segments, open) = {
             let store = self.lock();
@@ -225,10 +230,10 @@ impl Checkpoints {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest fold that is not after `moment`. Folds that cannot be read are dropped.
-    fn newest_before(&self, moment: Option<Moment>) -> Option<Fold> {
+    /// The newest fold that is not after `until`. Folds that cannot be read are dropped.
+    fn newest_until(&self, until: Until) -> Option<Fold> {
         loop {
-            let (name, stored) = self.lock().newest(moment)?;
+            let (name, stored) = self.lock().newest(until)?;
             let bytes = stored.read().ok().flatten();
             let fold = bytes.and_then(|bytes| fold_bytes::decode(&bytes));
             if let Some(fold) = fold.filter(|fold| FoldName::of(fold) == name) {
@@ -246,8 +251,9 @@ impl Checkpoints {
         };
         let mut progress = Progress::new(open);
         progress.start(fold.position());
-        let mut due = 0;
-        let outcome = replay_on(log, fold, moment, |record, effect, fold| {
+        let mut reader = log.commands(fold.position())?;
+        let (mut due, log_end) = (0, reader.end());
+        let outcome = replay_on(&mut *reader, fold, moment, |record, effect, fold| {
             let position = fold.position();
             progress.add(record, effect, position);
             if !progress.done.is_empty() {
@@ -255,7 +261,7 @@ impl Checkpoints {
             }
             // At the end of a segment, so that whoever begins there reads whole segments.
             if position.next_offset >= due && position.next_offset / every > record.offset / every {
-                due = self.leave_fold(fold);
+                due = self.leave_fold(fold, log_end);
             }
         });
         if progress.is_other_log {
@@ -266,18 +272,18 @@ impl Checkpoints {
         outcome
     }
 
-    /// Keeps the fold if it is due, and returns at which offset the next one may be.
-    fn leave_fold(&self, fold: &Fold) -> u64 {
+    /// Keeps the fold if it is due, and returns at which offset the next one may be. The log ends at `log_end` or later.
+    fn leave_fold(&self, fold: &Fold, log_end: u64) -> u64 {
         let next_offset = fold.position().next_offset;
         let ranges = fold.lists().iter().map(List::len).sum();
-        let due = self.lock().due(next_offset, ranges);
+        let due = self.lock().due(next_offset, ranges, log_end);
         if due > next_offset {
             return due;
         }
         let bytes = fold_bytes::encode(fold);
         let mut store = self.lock();
-        store.insert(FoldName::of(fold), bytes);
-        store.due(next_offset, ranges)
+        store.insert(FoldName::of(fold), bytes, ranges);
+        store.due(next_offset, ranges, log_end)
     }
 }
 

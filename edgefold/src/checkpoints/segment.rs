@@ -213,3 +213,71 @@ impl OpenSegment {
         (self.to != self.from).then(|| self.finish())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+
+    /// The segments of a log, and what is left of it.
+    fn segments(texts: &[&str]) -> (Vec<Segment>, OpenSegment) {
+        let (mut open, mut done) = (OpenSegment::new(Position::default(), 4), Vec::new());
+        for (offset, text) in (0..).zip(texts) {
+            let timestamp = LogTime::from_millis(1_000_000 + offset * 60_000);
+            let record = Record { offset: offset * 2, timestamp, key: None, value: Some((*text).into()) };
+            let position = Position {
+                next_offset: record.offset + 1,
+                log_time: timestamp.unwrap(),
+                last_record: Some(record.hash()),
+            };
+            open.add(&record, record.effect().ok().as_ref(), position, &mut done);
+        }
+        (done, open)
+    }
+
+    const TEXTS: [&str; 6] = [
+        "BLACKLIST 10.0.0.1",
+        "junk",
+        "ADD 2001:db8::1 list=feed",
+        "LIST feed action=tag",
+        "ALLOW 10.0.0.1-10.0.0.9",
+        "junk",
+    ];
+
+    #[test]
+    fn the_log_is_cut_at_multiples() {
+        let (done, open) = segments(&TEXTS);
+        let cuts: Vec<(u64, u64)> =
+            done.iter().map(|segment| (segment.from.next_offset, segment.to.next_offset)).collect();
+        assert_eq!((cuts, open.position().next_offset), (vec![(0, 3), (3, 7)], 11), "offsets rise by two");
+        let [first, second] = [&done[0].summary, &done[1].summary];
+        let touch = |summary: &Summary, range: &str| summary.touch(range.parse().unwrap());
+        assert!(touch(first, "10.0.0.0/24") && !touch(first, "10.0.0.2") && !touch(first, "2001:db8::1"));
+        assert!(touch(second, "2001:db8::1") && !touch(second, "0.0.0.0/0"));
+        assert_eq!((first.lists_change, second.lists_change), (false, true));
+        assert_eq!((first.names.len(), second.names.len()), (0, 1));
+        assert_eq!(done[0].timeline.buckets.len(), 1, "junk is not counted");
+    }
+
+    proptest! {
+        #[test]
+        fn only_what_was_written_is_read(at in any::<Index>(), bit in 0..8_u32, cut in any::<Index>()) {
+            for segment in segments(&TEXTS).0 {
+                let sealed = segment.encode();
+                prop_assert_eq!(Segment::decode(&sealed), Some(segment));
+                let mut body = sealed[..sealed.len() - 8].to_vec();
+                prop_assert!(Segment::decode(&sealed[..cut.index(sealed.len())]).is_none());
+                let at = at.index(body.len());
+                body[at] ^= 1 << bit;
+                // No panic, also if the checksum is right.
+                if let Some(other) = Segment::decode(&bytes::seal(body)) {
+                    other.summary.touch("10.0.0.1".parse().unwrap());
+                    let mut timeline = Timeline::default();
+                    timeline.extend(&other.timeline);
+                }
+            }
+        }
+    }
+}

@@ -43,6 +43,14 @@ impl Stored {
     }
 }
 
+/// Which folds are not too late.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Until {
+    /// After the records that are known. Whoever reads on from there learns what comes next.
+    Known,
+    Moment(Moment),
+}
+
 /// Everything that is kept. With a folder, that is what the folder has, and the open segment.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -60,6 +68,8 @@ pub(super) struct Store {
     open: OpenSegment,
     /// That of all, if it is up to date.
     timeline: Option<Timeline>,
+    /// Bytes for each range of the last fold, or of a usual one, for an estimate.
+    bytes_for_each_range: f64,
 }
 
 impl Store {
@@ -73,6 +83,7 @@ impl Store {
             segments_timeline: Timeline::default(),
             open: OpenSegment::new(Position::default(), limits.every),
             timeline: None,
+            bytes_for_each_range: 2.5,
         }
     }
 
@@ -193,16 +204,15 @@ impl Store {
         self.segments.last().map_or(Position::default(), |segment| segment.to)
     }
 
-    /// The newest fold that is not after `moment`, and not after what is known about the records: otherwise there would be a gap.
-    pub(super) fn newest(&self, moment: Option<Moment>) -> Option<(FoldName, Stored)> {
-        let is_early = |name: &FoldName| match moment {
-            None => true,
-            Some(Moment::Offset(until)) => name.next_offset <= until,
-            // Log time never goes back: the first command that is later comes after it.
-            Some(Moment::Time(until)) => name.log_time <= until,
-        };
+    /// The newest fold that is not after `until`.
+    pub(super) fn newest(&self, until: Until) -> Option<(FoldName, Stored)> {
         let end = self.end().next_offset;
-        let is_usable = |name: &FoldName| name.next_offset <= end && is_early(name);
+        let is_usable = |name: &FoldName| match until {
+            Until::Known => name.next_offset <= end,
+            Until::Moment(Moment::Offset(until)) => name.next_offset <= until,
+            // Log time never goes back: the first command that is later comes after it.
+            Until::Moment(Moment::Time(until)) => name.log_time <= until,
+        };
         let in_memory = self.memory.iter().rev().find(|(name, _)| is_usable(name));
         let in_folder = self.folder.iter().flat_map(|folder| {
             let name = self.listed.keys().rev().find(|name| is_usable(name));
@@ -212,10 +222,17 @@ impl Store {
         in_memory.into_iter().chain(in_folder).max_by_key(|(name, _)| *name)
     }
 
-    /// From which offset on a fold of so many ranges, of which one that was just folded has `next_offset`, should be kept.
-    pub(super) fn due(&self, next_offset: u64, ranges: u64) -> u64 {
+    /// From which offset on a fold should be kept. The one at `next_offset` has so many ranges, and the log ends at `log_end`.
+    pub(super) fn due(&self, next_offset: u64, ranges: u64, log_end: u64) -> u64 {
+        // If the folds grow on as they did, all of them fit with this distance: on average they have half of the bytes of the last.
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let [now, end, ranges_now, bound] =
+            [next_offset.max(1), log_end, ranges, self.limits.fold_bytes.max(1)].map(|number| number as f64);
+        let last_bytes = ranges_now * self.bytes_for_each_range * end / now;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is not below 0")]
+        let fitting = (end * last_bytes / 2.0 / bound) as u64;
         let folds = || self.memory.keys().chain(self.listed.keys()).map(|name| name.next_offset);
-        let mut distance = self.limits.every.max(ranges / RANGES_FOR_EACH_RECORD);
+        let mut distance = self.limits.every.max(ranges / RANGES_FOR_EACH_RECORD).max(fitting);
         // Once half of the room is taken, the distance stays what it is on average, and doubles when every other fold is dropped.
         if let Some(last) = folds().max()
             && 2 * self.fold_bytes() > self.limits.fold_bytes
@@ -236,9 +253,12 @@ impl Store {
         self.listed.values().sum::<u64>() + self.memory.values().map(|bytes| bytes.len() as u64).sum::<u64>()
     }
 
-    /// Keeps a fold.
-    pub(super) fn insert(&mut self, name: FoldName, bytes: Vec<u8>) {
+    /// Keeps a fold with so many ranges.
+    pub(super) fn insert(&mut self, name: FoldName, bytes: Vec<u8>, ranges: u64) {
         let size = bytes.len() as u64;
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let bytes_for_each_range = size as f64 / ranges.max(1) as f64;
+        self.bytes_for_each_range = bytes_for_each_range;
         if 2 * size > self.limits.fold_bytes {
             return;
         }

@@ -55,10 +55,10 @@ impl Timeline {
 
     /// Whether it can be what was counted: sorted, and bounded.
     pub(super) fn is_valid(&self) -> bool {
-        let is_resolution = self.resolution % FINEST == 0 && (self.resolution / FINEST).is_power_of_two();
+        let is_resolution = self.resolution.is_multiple_of(FINEST) && (self.resolution / FINEST).is_power_of_two();
         is_resolution
             && self.buckets.len() <= MOST_BUCKETS
-            && self.buckets.iter().all(|(start, _)| start.millis() % self.resolution == 0)
+            && self.buckets.iter().all(|(start, _)| start.millis().is_multiple_of(self.resolution))
             && self.buckets.is_sorted_by(|one, next| one.0 < next.0)
     }
 

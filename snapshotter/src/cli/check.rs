@@ -66,7 +66,7 @@ struct Found<'a> {
 impl CheckArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
         let ranges = self.ranges.ranges()?;
-        let (fold, time) = self.moment.load(&*self.log.open()?)?;
+        let (fold, time) = self.moment.load(&self.log)?;
         let found: Vec<Found<'_>> = match &self.list {
             None => ranges.iter().map(|&range| find(&fold, range, time)).collect(),
             Some(name) => {

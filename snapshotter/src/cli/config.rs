@@ -26,7 +26,7 @@ const NOT_SECRET: [&str; 8] = [
 /// Print the defaults that are in force, and where each comes from
 ///
 /// They come from edgefold.toml and from environment variables. A key of the file is the long name of a flag. At the top are log,
-/// properties-file, property, admin-url and origin, for every subcommand that has the flag; all others are in a table with the name of the
+/// properties-file, property, cache, admin-url and origin, for every subcommand that has the flag; all others are in a table with the name of the
 /// subcommand. An array is a flag that is given several times. Flags override environment variables, and these override the file.
 #[derive(Args, Debug)]
 #[command(after_help = help())]

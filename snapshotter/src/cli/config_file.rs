@@ -21,7 +21,7 @@ pub(super) const PLACES: &str = "$XDG_CONFIG_HOME/edgefold/edgefold.toml (by def
                                  $XDG_CONFIG_DIRS (by default /etc/xdg), then /etc/edgefold/edgefold.toml";
 
 /// The flags that mean the same for every subcommand that has them.
-const EVERYWHERE: [&str; 5] = ["log", "property", "properties-file", "admin-url", "origin"];
+const EVERYWHERE: [&str; 6] = ["log", "property", "properties-file", "cache", "admin-url", "origin"];
 
 /// Where a flag of that name means something else: `edgefold log --origin` chooses what is printed.
 const EXCEPT: (&str, &str) = ("log", "origin");

@@ -6,9 +6,10 @@ use std::str::FromStr;
 
 use clap::Args;
 use edgefold::{
-    Block, Fold, Follower, List, ListAction, ListName, LogTime, Moment, Position, SavedList, Until, now, replay,
+    Block, Checkpoints, Fold, Follower, List, ListAction, ListName, LogTime, Moment, Position, SavedList, Until, now,
 };
 
+use super::cache_args::CacheArgs;
 use super::difference::print_differences;
 use super::feed::FeedArgs;
 use super::log_args::LogArgs;
@@ -57,6 +58,8 @@ pub(super) struct DiffArgs {
     feed: FeedArgs,
     #[command(flatten)]
     log: LogArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 /// One side.
@@ -106,7 +109,9 @@ impl DiffArgs {
             return Err(CliError::Usage("stdin can be read once: write - for one side only".to_owned()));
         }
         let now = now();
-        let (mut from, mut to) = (self.load(&self.from, now)?, self.load(&self.to, now)?);
+        let checkpoints = self.cache.checkpoints(&self.log);
+        let load = |point| self.load(point, now, &checkpoints);
+        let (mut from, mut to) = (load(&self.from)?, load(&self.to)?);
         let known = Known { ends: from.known.ends && to.known.ends, actions: from.known.actions && to.known.actions };
         if !known.ends {
             from.forget_ends()?;
@@ -124,16 +129,16 @@ impl DiffArgs {
         Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 
-    fn load(&self, point: &Point, now: LogTime) -> Result<State, CliError> {
+    fn load(&self, point: &Point, now: LogTime, checkpoints: &Checkpoints) -> Result<State, CliError> {
         let of_log = |fold, time| State { fold, time, known: Known::ALL, only: None };
         Ok(match point {
             Point::Now => of_log(Follower::load(&*self.log.open()?)?.fold, now),
             Point::Offset(offset) => {
-                let fold = replay(&*self.log.open()?, Moment::Offset(*offset))?;
+                let fold = checkpoints.replay(&*self.log.open()?, Moment::Offset(*offset))?;
                 let time = fold.position().log_time;
                 of_log(fold, time)
             }
-            Point::Time(time) => of_log(replay(&*self.log.open()?, Moment::Time(*time))?, *time),
+            Point::Time(time) => of_log(checkpoints.replay(&*self.log.open()?, Moment::Time(*time))?, *time),
             Point::File(path) if snapshot_file::is_one(path)? => {
                 let fold = fold_of(snapshot_file::lists(path, self.base.as_deref())?)?;
                 State { fold, time: now, known: Known { ends: false, actions: true }, only: None }

@@ -7,6 +7,7 @@ use clap::Args;
 use edgefold::{Cause, Event, Explanation, IpRange, LogTime, What, explain, now};
 
 use super::CliError;
+use super::cache_args::CacheArgs;
 use super::log_args::LogArgs;
 use super::output::{self, Format, Styles};
 use super::time_arg::moment;
@@ -43,6 +44,8 @@ pub(super) struct ExplainArgs {
     output: Format,
     #[command(flatten)]
     log: LogArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 impl ExplainArgs {
@@ -54,7 +57,13 @@ impl ExplainArgs {
                 self.range.shortest_text()
             )));
         }
-        let explained = Explained::new(explain(&*self.log.open()?, self.range, self.at, now)?);
+        let log = self.log.open()?;
+        // Checkpoints that are not kept cost more than this one explanation saves by them.
+        let explanation = match self.cache.kept_checkpoints(&self.log) {
+            Some(checkpoints) => checkpoints.explain(&*log, self.range, self.at, now),
+            None => explain(&*log, self.range, self.at, now),
+        };
+        let explained = Explained::new(explanation?);
         match self.output {
             Format::Human => output::print_long(|out| print_for_people(&explained, out)),
             Format::Raw => output::print(|out| print_raw(&explained, out)),

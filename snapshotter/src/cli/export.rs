@@ -50,7 +50,7 @@ pub(super) struct ExportArgs {
 
 impl ExportArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
-        let (fold, time) = self.moment.load(&*self.log.open()?)?;
+        let (fold, time) = self.moment.load(&self.log)?;
         let list = match &self.list {
             Some(name) => output::list(&fold, name)?.clone(),
             None => {

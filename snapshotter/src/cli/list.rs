@@ -38,7 +38,7 @@ pub(super) struct ListArgs {
 
 impl ListArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
-        let (fold, time) = self.moment.load(&*self.log.open()?)?;
+        let (fold, time) = self.moment.load(&self.log)?;
         let lists = match (self.list, self.output) {
             (Some(name), _) => slice::from_ref(output::list(&fold, &name)?),
             (None, Format::Raw) => slice::from_ref(fold.default_list()),

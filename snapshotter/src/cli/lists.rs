@@ -132,7 +132,7 @@ impl ListsArgs {
 
 impl PrintArgs {
     fn run(&self) -> Result<ExitCode, CliError> {
-        let (fold, time) = self.moment.load(&*self.log.open()?)?;
+        let (fold, time) = self.moment.load(&self.log)?;
         let rows: Vec<Row<'_>> = fold.lists().iter().map(|list| Row::new(list, time)).collect();
         let expiry = |row: &Row<'_>| row.next_expiry.map_or("-".to_owned(), |time| time.to_string());
         output::print(|out| {

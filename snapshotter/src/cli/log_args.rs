@@ -31,6 +31,11 @@ struct KafkaArgs {
 }
 
 impl LogArgs {
+    /// The URL of the log.
+    pub(super) fn url(&self) -> &LogUrl {
+        &self.url
+    }
+
     /// The log, whose readers show their progress.
     pub(super) fn open(&self) -> Result<Box<dyn Log>, CliError> {
         let mut properties = Vec::new();

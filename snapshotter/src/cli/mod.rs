@@ -11,6 +11,7 @@ mod admin_args;
 mod allow;
 mod append;
 mod block;
+mod cache_args;
 mod check;
 mod completions;
 mod config;

@@ -39,10 +39,9 @@ pub(super) struct SnapshotArgs {
 impl SnapshotArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
         let settings = self.content.settings.read()?;
-        let log = self.log.open()?;
         let (mut fold, time, contact) = match settings.freshness {
-            Some(_) => self.moment.load_with_contact(&*log)?,
-            None => self.moment.load(&*log).map(|(fold, time)| (fold, time, time))?,
+            Some(_) => self.moment.load_with_contact(&self.log)?,
+            None => self.moment.load(&self.log).map(|(fold, time)| (fold, time, time))?,
         };
         for name in &self.list {
             output::list(&fold, name)?;
