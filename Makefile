@@ -10,6 +10,7 @@ CARGO_DENY := 0.20.2
 CARGO_FUZZ := 0.13.2
 CARGO_MUTANTS := 27.1.0
 ASN := 2.3.2026061719
+AXE := 4.14.1
 RUNNER := .tools/bin/wasm-bindgen-test-runner
 FUZZ := tests/format/fuzz
 # Crates that users build on their own. CI checks each by itself, since a workspace hides a missing feature.
@@ -96,7 +97,7 @@ fuzz: targets .tools/bin/cargo-fuzz
 	# The built module, in wasmtime, which does not report coverage to libFuzzer: by chance only.
 	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --package edgefold-tests --test fuzz_module
 
-tools: targets need-perl $(RUNNER) .tools/bin/envoy .tools/bin/promtool .tools/consumers .tools/chromium .tools/kafka .tools/asn
+tools: targets need-perl $(RUNNER) .tools/axe .tools/bin/envoy .tools/bin/promtool .tools/consumers .tools/chromium .tools/kafka .tools/asn
 
 need-rust:
 	$(call need,rustup,rustup with Rust from rustup.rs)
@@ -194,4 +195,10 @@ endef
 .tools/asn: | need-node
 	mkdir -p $@.new
 	cd $@.new && npm pack --silent @ip-location-db/asn@$(ASN) && tar -xzf *.tgz --strip-components=1 && rm *.tgz
+	mv $@.new $@
+
+# Checks that a page can be used with assistive technology. Only tests use it.
+.tools/axe: | need-node
+	mkdir -p $@.new
+	cd $@.new && npm pack --silent axe-core@$(AXE) && tar -xzf *.tgz --strip-components=1 && rm *.tgz
 	mv $@.new $@

@@ -229,6 +229,18 @@ impl Edgefold {
         Serve { process, admin_address_path, xds_address_path, api_address_path, _files: files, _directory }
     }
 
+    /// Starts `ui` on a free port, with further arguments, and waits until it listens.
+    #[track_caller]
+    pub fn ui(&self, args: &[&str]) -> Ui {
+        let files = tempfile::Builder::new().prefix("ui-").tempdir_in(self.directory.path()).expect("a folder");
+        let address_path = files.path().join("address");
+        let mut command = self.command(&["ui", "--listen", "127.0.0.1:0", "--address-path"]);
+        command.arg(&address_path).args(args);
+        let mut process = Process::start("edgefold ui", &mut command, &files.path().join("ui.log"));
+        let address = process.wait_for("its address", || std::fs::read_to_string(&address_path).ok()?.parse().ok());
+        Ui { address, _process: process, _files: files, _directory: Arc::clone(&self.directory) }
+    }
+
     /// Starts `serve` for a fleet over gRPC, on a free port and without files, and waits until it has shipped its first snapshot. `args` may
     /// say where it listens.
     #[track_caller]
@@ -324,6 +336,17 @@ fn binary() -> PathBuf {
     // A test is in `deps/`, one folder below.
     let found = this.ancestors().skip(1).take(2).map(|folder| folder.join("edgefold")).find(|path| path.is_file());
     found.expect("the edgefold binary is missing: run `cargo build` in the same profile first")
+}
+
+/// A running `edgefold ui`.
+#[derive(Debug)]
+pub struct Ui {
+    /// Where it listens.
+    pub address: SocketAddr,
+    // Removed after the process has ended.
+    _process: Process,
+    _files: TempDir,
+    _directory: Arc<TempDir>,
 }
 
 /// A running `edgefold serve`, with its metrics.

@@ -18,7 +18,9 @@
 //! installs them. The harness panics when something goes wrong: only tests and the demo use it.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failure here must fail the test")]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 mod browser;
@@ -34,7 +36,7 @@ mod relay;
 
 pub use crate::browser::Browser;
 pub use crate::consumers::{CLIENT_HEADER, Proxy, in_own_network};
-pub use crate::edgefold::{Edgefold, Outcome, Serve};
+pub use crate::edgefold::{Edgefold, Outcome, Serve, Ui};
 pub use crate::envoy::{Envoy, EnvoyOptions, Example, FleetOptions, Xds, http_manager};
 pub use crate::http::{Answer, Client, Upstream, raw};
 #[cfg(feature = "kafka")]
@@ -55,6 +57,14 @@ pub fn tool(name: &str) -> PathBuf {
     let path = workspace().join(".tools").join(name);
     assert!(path.exists(), "{} is missing: run `make tools`", path.display());
     path
+}
+
+/// The SHA-256 of a token, as an operator makes it.
+pub fn sha256(token: &str) -> String {
+    let mut command = Command::new("sha256sum");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sha256sum");
+    child.stdin.take().expect("a pipe").write_all(token.as_bytes()).expect("a write to a pipe");
+    String::from_utf8(child.wait_with_output().expect("output").stdout).expect("UTF-8")[..64].to_owned()
 }
 
 /// Waits until `condition` returns a value, and returns it. Panics after a minute.

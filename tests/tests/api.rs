@@ -2,22 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use edgefold_tests::{Edgefold, FleetOptions, Kafka, Serve, Xds, eventually};
+use edgefold_tests::{Edgefold, FleetOptions, Kafka, Serve, Xds, eventually, sha256};
 use reqwest::blocking::{Client, Response};
 use serde_json::{Value, json};
 
 const SECRET: &str = "a secret";
-
-/// The SHA-256 of a token, as an operator makes it.
-fn sha256(token: &str) -> String {
-    let mut command = Command::new("sha256sum");
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(child.stdin.as_mut().unwrap(), token.as_bytes()).unwrap();
-    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()[..64].to_owned()
-}
 
 /// A `serve` that takes commands. The token `waf` may block on two lists, and `ops` may do everything.
 struct Api {

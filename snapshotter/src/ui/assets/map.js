@@ -63,15 +63,12 @@ function isInside({ x, y }) {
   return x >= 0 && y >= 0 && x < SIDE && y < SIDE;
 }
 
-/** Keeps some of the map in sight. */
+/** Keeps the map in sight: all of it in the middle, and some of it otherwise. */
 function moveTo(x, y, scale = view.scale) {
-  const { least, width, height } = size();
+  const { least } = size();
   const next = Math.max(least, Math.min(LARGEST, scale));
-  const keep = (at, pixels) => {
-    const half = pixels / next / 2;
-    return half * 2 >= SIDE ? SIDE / 2 : Math.max(half, Math.min(SIDE - half, at));
-  };
-  view = { x: keep(x, width), y: keep(y, height), scale: next };
+  const keep = (at) => (next <= least ? SIDE / 2 : Math.max(0, Math.min(SIDE, at)));
+  view = { x: keep(x), y: keep(y), scale: next };
   redraw();
 }
 
@@ -195,6 +192,7 @@ function rgb(hex) {
 }
 
 export function redraw() {
+  canvas.dataset.isComplete = "false";
   if (redrawn === 0) redrawn = requestAnimationFrame(drawAll);
 }
 
@@ -218,13 +216,14 @@ function drawAll() {
   markRecent(style);
   outline(square(look.range), style.getPropertyValue("--ink"), 1.5);
   if (cursor !== null && document.activeElement === canvas) outline(cursor, style.getPropertyValue("--accent"), 2.5);
-  canvas.dataset.isComplete = String([...squares(2 * zoom())].every(({ x, y, side }) => {
+  canvas.dataset.isComplete = String(server.status?.is_complete === true && [...squares(2 * zoom())].every(({ x, y, side }) => {
     const known = tiles.get(key(zoom(), x / side, y / side));
     return known !== undefined && known.image !== null && known.asking === null;
   }));
 }
 
 function drawTiles() {
+  if (!server.status?.is_complete) return;
   const z = zoom();
   for (const { x, y, side } of squares(2 * z)) {
     const { px, py } = toCanvas(x, y);

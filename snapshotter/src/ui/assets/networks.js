@@ -124,7 +124,9 @@ function compared(changes, since) {
 }
 
 function select(range) {
-  return make("button", { type: "button", className: "link", onclick: () => go(range) }, range);
+  // A long one is broken in the middle.
+  const parts = range.split(/(?<=-)/).map((part) => make("span", { className: "whole" }, part));
+  return make("button", { type: "button", className: "link", onclick: () => go(range) }, parts);
 }
 
 function table(area) {

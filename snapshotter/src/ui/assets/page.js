@@ -45,6 +45,7 @@ function showLegend() {
 }
 
 async function show(before = null) {
+  if (!server.status?.is_complete) return;
   for (const view of Object.keys(VIEWS)) {
     find(`view-${view}`).hidden = view !== look.view;
     const link = document.querySelector(`#views a[href="#${view}"]`);
@@ -83,8 +84,9 @@ async function update() {
       lists.value = look.list;
     }
     await showTimeline();
+    if (!server.status.is_complete) return;
     if (isNow()) refresh();
-    const isFirst = before === null || (!before.is_complete && server.status.is_complete);
+    const isFirst = !before?.is_complete;
     if (isNow() || isFirst || look.view !== "map") await show(isFirst ? null : look);
     document.body.dataset.offset = server.status.next_offset;
   });
@@ -107,16 +109,24 @@ function oneAtATime(work) {
 }
 
 const updated = oneAtATime(update);
-const events = new EventSource("/ui/events");
-events.onmessage = ({ data }) => {
-  if (data === "log") updated();
-  else if (look.view === "fleet") attempt(showFleet);
-};
-events.onopen = updated;
-events.onerror = () => {
-  find("health").className = "bad";
-  find("health").textContent = "edgefold does not answer";
-};
+let events = null;
+
+/** Hears of changes as long as the page is shown. A page that the browser keeps for its back button would hold a connection. */
+function listen() {
+  events?.close();
+  events = new EventSource("/ui/events");
+  events.onmessage = ({ data }) => {
+    if (data === "log") updated();
+    else if (look.view === "fleet") attempt(showFleet);
+  };
+  events.onopen = updated;
+  events.onerror = () => {
+    find("health").className = "bad";
+    find("health").textContent = "edgefold does not answer";
+  };
+}
+addEventListener("pagehide", () => events.close());
+addEventListener("pageshow", listen);
 // Blocks end without a command, and times are shown as how long ago they are.
 setInterval(updated, 30_000);
 

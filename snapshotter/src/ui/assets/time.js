@@ -39,7 +39,7 @@ export async function showTimeline() {
   document.getElementById("first").textContent = time(span.first);
   document.getElementById("last").textContent = "now";
   const width = (span.last - span.first) / BARS / 1000;
-  document.getElementById("per-bar").textContent = `commands in each ${duration(width)}, at most ${count(most, "command")}`;
+  document.getElementById("per-bar").textContent = `commands in each ${duration(Math.ceil(width))}, at most ${count(most, "command")}`;
   show();
 }
 
