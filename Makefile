@@ -22,7 +22,7 @@ NOT_UNPACKED := debconf dpkg libc6 perl x11-utils xdg-desktop-portal-backend xdg
 need = @command -v $(1) > /dev/null || { echo "$(1) is missing: install $(2)" >&2; exit 1; }
 install = cargo install --quiet --locked --root .tools --version $(1) $(2) && touch $@
 
-.PHONY: demo up kafka test lint audit alone mutants bench bench-envoy bench-fleet fuzz tools targets need-rust need-perl need-java need-node
+.PHONY: demo up kafka screenshots test lint audit alone mutants bench bench-envoy bench-fleet fuzz tools targets need-rust need-perl need-java need-node
 # Over SQLite, what is built is the least that the demo needs: no librdkafka, no OpenSSL, nothing optimized.
 demo up: targets .tools/bin/envoy $(if $(filter kafka,$(LOG)),need-perl .tools/kafka)
 	cargo build $(if $(filter kafka,$(LOG)),--release,--profile demo --no-default-features) \
@@ -31,6 +31,11 @@ demo up: targets .tools/bin/envoy $(if $(filter kafka,$(LOG)),need-perl .tools/k
 
 kafka: need-rust need-perl .tools/kafka
 	cargo run --release --package edgefold-tests --bin kafka
+
+# The pictures of the page in docs/screenshots.
+screenshots: targets need-perl .tools/chromium
+	cargo build --package edgefold-snapshotter
+	cargo run --package edgefold-tests --bin screenshots
 
 # Cargo builds the binaries, which the harness runs, before it runs the first test.
 test: tools

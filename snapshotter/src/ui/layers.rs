@@ -162,3 +162,136 @@ fn ranges<A: Family>(list: &List, bounds: AddressRange<A>, wanted: impl Fn(Until
     let wanted = blocks.into_iter().filter(|block| wanted(block.until));
     wanted.filter_map(|block| A::of(block.range).map(|range| (range.first(), range.last()))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use edgefold::{Edits, Record};
+
+    use super::*;
+
+    const HOUR: u64 = 3_600_000;
+    /// Nothing expires before the last command.
+    const START: u64 = 1_000 * 24 * HOUR;
+    const ACTIONS: [&str; 5] = ["deny", "deny share=0%", "exempt", "shadow", "tag"];
+
+    fn time(millis: u64) -> LogTime {
+        LogTime::from_millis(millis).unwrap()
+    }
+
+    /// The fold after some random commands about 64 addresses.
+    fn random(seed: u64) -> Fold {
+        fastrand::seed(seed);
+        let mut fold = Fold::default();
+        for (offset, list) in (0..).zip(["default", "one", "two", "three"]) {
+            let action = fastrand::choice(ACTIONS).unwrap();
+            apply(&mut fold, offset, &format!("LIST {list} action={action}"));
+        }
+        for offset in 4..24 {
+            let (first, list) = (fastrand::u8(..64), fastrand::choice(["default", "one", "two", "three"]).unwrap());
+            let range = format!("10.0.0.{first}-10.0.0.{}", fastrand::u8(first..64));
+            let hours = fastrand::choice([1, 3, 40, 300, 2_000]).unwrap();
+            let text = match fastrand::u8(..4) {
+                0 => format!("WHITELIST {range} list={list}"),
+                1 => format!("BLACKLIST {range} list={list}"),
+                _ => format!("BLACKLIST {range} list={list} ttl={hours}h"),
+            };
+            apply(&mut fold, offset, &text);
+        }
+        fold
+    }
+
+    fn apply(fold: &mut Fold, offset: u64, text: &str) {
+        let record = Record { offset, timestamp: Some(time(START)), key: None, value: Some(text.into()) };
+        fold.apply(&record, &mut Edits::default()).unwrap();
+    }
+
+    fn bounds() -> AddressRange<Ipv4Addr> {
+        Ipv4Addr::of("10.0.0.0/26".parse().unwrap()).unwrap()
+    }
+
+    fn addresses() -> impl Iterator<Item = Ipv4Addr> {
+        (0..64).map(|at| Ipv4Addr::new(10, 0, 0, at))
+    }
+
+    /// The colours of an address: one at most, but for layers that can overlap.
+    fn colours(layers: &[Layer], address: Ipv4Addr) -> Vec<u8> {
+        let has = |layer: &&Layer| layer.ranges.iter().any(|(first, last)| (first..=last).contains(&address));
+        layers.iter().filter(has).map(|layer| layer.colour).collect()
+    }
+
+    #[test]
+    fn an_address_has_the_colours_of_what_the_lists_say_about_it() {
+        for seed in 0..400 {
+            let (fold, now) = (random(seed), time(START + fastrand::u64(..400 * HOUR)));
+            let look = Look { fold: &fold, time: now, only: None };
+            let layers = |colouring| look.layers(colouring, bounds());
+            let (refused, actions) = (layers(Colouring::Refused), layers(Colouring::Action));
+            let (left, lists) = (layers(Colouring::Left), layers(Colouring::List));
+            for address in addresses() {
+                let is_refused = fold.verdict(address.into(), now).denied().is_some();
+                assert_eq!(colours(&refused, address).is_empty(), !is_refused, "seed {seed}, {address}");
+                let on = |kind| {
+                    fold.lists()
+                        .iter()
+                        .any(|list| list.action().kind() == kind && list.find(address.into(), now).is_some())
+                };
+                let kinds = [is_refused, on(ListKind::Exempt), on(ListKind::Shadow), on(ListKind::Tag)];
+                let expected: Vec<u8> = (0..).zip(kinds).filter(|(_, is)| *is).map(|(colour, _)| colour).collect();
+                assert_eq!(colours(&actions, address), expected, "seed {seed}, {address}");
+                let all = fold.lists().iter().map(|list| list.find(address.into(), now).is_some());
+                let expected: Vec<u8> = (0..).zip(all).filter(|(_, is)| *is).map(|(colour, _)| colour).collect();
+                assert_eq!(colours(&lists, address), expected, "seed {seed}, {address}");
+                // How long it stays refused is what the verdicts of later moments say.
+                let refused_after = |hours: u64| {
+                    let then = now.checked_add(Duration::from_secs(3_600 * hours)).unwrap();
+                    fold.verdict(address.into(), then).denied().is_some()
+                };
+                let may_be_exempt = fold.lists().iter().any(|list| *list.action() == ListAction::Exempt);
+                if is_refused && !may_be_exempt {
+                    let longest = [1, 24, 7 * 24, 30 * 24, 300 * 24].map(refused_after);
+                    let expected = u8::try_from(longest.iter().filter(|is| **is).count()).unwrap();
+                    assert_eq!(colours(&left, address), [expected], "seed {seed}, {address}");
+                }
+                if !is_refused {
+                    assert_eq!(colours(&left, address), [0; 0], "seed {seed}, {address}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_changed_and_how_old_it_is_are_what_other_moments_say() {
+        for seed in 0..200 {
+            let folds: Vec<Fold> = (0..5).map(|at| random(5 * seed + at)).collect();
+            let [now, hour, day, week, month] =
+                std::array::from_fn(|at| Look { fold: &folds[at], time: time(START), only: None });
+            let is_refused =
+                |look: &Look<'_>, address: Ipv4Addr| look.fold.verdict(address.into(), look.time).denied().is_some();
+            let (ages, changes) = (now.by_age(&[hour, day, week, month], bounds()), now.changes(&hour, bounds()));
+            for address in addresses() {
+                let oldest = [hour, day, week, month].iter().rposition(|look| is_refused(look, address));
+                let expected = is_refused(&now, address).then(|| oldest.map_or(0, |at| u8::try_from(at).unwrap() + 1));
+                assert_eq!(colours(&ages, address), Vec::from_iter(expected), "seed {seed}, {address}");
+                let expected = match (is_refused(&hour, address), is_refused(&now, address)) {
+                    (false, true) => vec![0],
+                    (true, false) => vec![1],
+                    _ => vec![],
+                };
+                assert_eq!(colours(&changes, address), expected, "seed {seed}, {address}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_look_at_one_list_shows_what_is_on_it_whatever_others_say() {
+        for seed in 0..200 {
+            let (fold, name) = (random(seed), "one".parse().unwrap());
+            let look = Look { fold: &fold, time: time(START), only: Some(name) };
+            let layers = look.layers(Colouring::Refused, bounds());
+            for address in addresses() {
+                let is_on = fold.list(&name).unwrap().find(address.into(), look.time).is_some();
+                assert_eq!(colours(&layers, address), vec![0; usize::from(is_on)], "seed {seed}, {address}");
+            }
+        }
+    }
+}

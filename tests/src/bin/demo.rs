@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
 use std::any::Any;
+use std::io::{IsTerminal, stdin};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
@@ -76,11 +77,12 @@ fn main() -> ExitCode {
 
 fn play(arguments: &Arguments, stopped: &mpsc::Receiver<()>) -> Result<(), String> {
     let (edgefold, _broker) = create_log(arguments.log)?;
-    let _serve = edgefold.serve(&[]);
+    let serve = edgefold.serve(&[]);
     let (port, admin_port) = if arguments.stay { (10000, 9901) } else { (0, 0) };
     let envoy = edgefold.envoy(EnvoyOptions { port, admin_port, ..EnvoyOptions::HTTP });
     println!("log       {}", edgefold.log());
     println!("Envoy     http://{}/, in front of a small upstream", envoy.address());
+    println!("page      {}/, which shows the log as a map", serve.admin_url());
     if arguments.stay {
         say_what_to_type(&edgefold, &envoy);
         let _closed = stopped.recv();
@@ -90,12 +92,24 @@ fn play(arguments: &Arguments, stopped: &mpsc::Receiver<()>) -> Result<(), Strin
     let neighbour = envoy.client("127.0.0.101");
     println!("clients   127.0.0.100 and its neighbour 127.0.0.101\n");
     expect("127.0.0.100 asks", &client, 200)?;
+    wait_for_enter("Open the page now, to see the next command on the map as it happens. Then press Enter.");
     step(&edgefold, &["block", "127.0.0.64/26", "--reason", "demo"], &client, 403)?;
     expect("127.0.0.101 asks", &neighbour, 403)?;
     step(&edgefold, &["allow", "127.0.0.100"], &client, 200)?;
     expect("127.0.0.101 asks", &neighbour, 403)?;
     println!("\nall as it should be");
+    wait_for_enter(
+        "On the page, search for 127.0.0.100 to see why it passes, and for 127.0.0.101. Press Enter to end.",
+    );
     Ok(())
+}
+
+/// Gives whoever runs this at a terminal the time to look.
+fn wait_for_enter(why: &str) {
+    if stdin().is_terminal() {
+        println!("\n{why}");
+        let _read = stdin().read_line(&mut String::new());
+    }
 }
 
 /// Creates the log. Returns it with its broker, which stops when it is dropped.

@@ -165,7 +165,7 @@ function paint(cells) {
     const part = cells[2 * at];
     if (part === 0) continue;
     const [r, g, b] = shades[cells[2 * at + 1] % shades.length];
-    pixels.data.set([r, g, b, 90 + Math.round((165 * part) / 255)], 4 * at);
+    pixels.data.set([r, g, b, 140 + Math.round((115 * part) / 255)], 4 * at);
   }
   inside.putImageData(pixels, 0, 0);
   return image;

@@ -1,0 +1,122 @@
+//! Measures the page with a large list: `cargo build --release --package edgefold-snapshotter`, then
+//! `cargo run --release --package edgefold-bench-page`.
+//!
+//! The list has single addresses, evenly spread: the worst there is for a map. The browser runs on the same cores.
+#![allow(clippy::unwrap_used, reason = "a benchmark may panic, like a test")]
+#![allow(clippy::print_stdout, reason = "the table is the output")]
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use edgefold_tests::{Browser, Edgefold, Ui, eventually};
+use reqwest::blocking::Client;
+use rusqlite::Connection;
+
+/// Bytes of a tile.
+const TILE: usize = 2 * 256 * 256;
+const MINUTE: u64 = 60_000;
+/// When the first command was: 2026-11-01T00:00:00Z.
+const START: u64 = 1_793_491_200_000;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Ranges on the list
+    #[arg(long, default_value_t = 1_000_000)]
+    ranges: u64,
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+}
+
+fn main() {
+    let Arguments { ranges, rounds } = Arguments::parse();
+    let edgefold = Edgefold::sqlite();
+    fill(&edgefold, ranges);
+    let started = Instant::now();
+    let ui = edgefold.ui(&[]);
+    let question = |question: &str| Client::new().get(format!("http://{}/ui/{question}", ui.address)).send().unwrap();
+    eventually("the log", || question("area?range=10.0.0.0/8").status().is_success().then_some(()));
+    println!("| {ranges} ranges | ms |\n|---|--:|");
+    println!("| reading the log, once | {} |", started.elapsed().as_millis());
+
+    for zoom in 0..=8 {
+        let all = 1_u32 << zoom;
+        let row = |colour: &str| {
+            median((0..rounds).map(|_| tile(&ui, zoom, fastrand::u32(..all), fastrand::u32(..all), colour)))
+        };
+        println!(
+            "| a tile at zoom {zoom}: refused; action; time left | {}; {}; {} |",
+            row("refused"),
+            row("action"),
+            row("left")
+        );
+    }
+    // The whole map, then two steps in: what a browser asks for at once.
+    for zoom in 0..3 {
+        let all = 1_u32 << zoom;
+        let view = || {
+            (0..all)
+                .flat_map(|y| (0..all).map(move |x| (x, y)))
+                .map(|(x, y)| tile(&ui, zoom, x, y, "refused"))
+                .sum::<f64>()
+        };
+        println!("| all {} tiles of zoom {zoom} | {:.1} |", all * all, median((0..rounds).map(|_| view())));
+    }
+    let at = |minutes: u64| format!("2026-11-{:02}T12:{:02}:00Z", 2 + minutes / 60 % 20, minutes % 60);
+    let past = (0..rounds as u64).map(|round| {
+        let moment = at(round * 61);
+        millis(|| assert!(question(&format!("area?range=10.0.0.0/8&at={moment}")).status().is_success()))
+    });
+    println!("| another moment, and what is in 10.0.0.0/8 then | {:.0} |", median(past));
+    println!(
+        "| what is in 0.0.0.0/0 | {:.1} |",
+        median((0..rounds).map(|_| millis(|| drop(question("area?range=0.0.0.0/0").bytes().unwrap()))))
+    );
+
+    let browser = Browser::start();
+    let paint = |_| {
+        browser.open("about:blank");
+        browser.open(&format!("http://{}/", ui.address));
+        browser.wait_until("the map is painted", "document.getElementById('canvas').dataset.isComplete === 'true'");
+        let tile = "performance.getEntriesByType('resource').filter((one) => one.name.includes('/ui/tile')).map((one) => one.responseEnd).sort((a, b) => b - a)[0]";
+        let loaded = "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd";
+        browser.eval(&format!("{tile} - {loaded}")).as_f64().unwrap()
+    };
+    println!("| from the loaded page to the last tile of the map | {:.0} |", median((0..rounds).map(paint)));
+}
+
+/// How long a tile takes, in milliseconds.
+fn tile(ui: &Ui, zoom: u8, x: u32, y: u32, colour: &str) -> f64 {
+    let url = format!("http://{}/ui/tile?zoom={zoom}&x={x}&y={y}&colour={colour}", ui.address);
+    millis(|| assert_eq!(Client::new().get(url).send().unwrap().bytes().unwrap().len(), TILE))
+}
+
+fn millis(work: impl FnOnce()) -> f64 {
+    let started = Instant::now();
+    work();
+    started.elapsed().as_secs_f64() * 1_000.0
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.map(|value| (value * 10.0).round() / 10.0).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// As many commands as there are ranges, over three weeks. A third of them ends.
+fn fill(edgefold: &Edgefold, ranges: u64) {
+    let mut log = Connection::open(edgefold.log().strip_prefix("sqlite:").unwrap()).unwrap();
+    let transaction = log.transaction().unwrap();
+    let step = Duration::from_secs(21 * 86_400).as_millis() as u64 / ranges;
+    for offset in 0..ranges {
+        // Every so many addresses, in an order that looks random: no two are neighbours.
+        let place = (offset.wrapping_mul(2_654_435_761)) % ranges;
+        let address = Ipv4Addr::from_bits(u32::try_from(place * ((1 << 32) / ranges)).unwrap());
+        let text =
+            if offset % 3 == 0 { format!("BLACKLIST {address} ttl=52w") } else { format!("BLACKLIST {address}") };
+        let insert = "INSERT INTO commands VALUES (?1, ?2, NULL, CAST(?3 AS BLOB))";
+        let time = START + offset * step / MINUTE * MINUTE;
+        transaction.prepare_cached(insert).unwrap().execute(rusqlite::params![offset, time, text]).unwrap();
+    }
+    transaction.commit().unwrap();
+}
