@@ -33,21 +33,21 @@ pub fn explain(log: &dyn Log, range: IpRange, at: Option<LogTime>, now: LogTime)
     each_command(log, |record| scan.read(record))?;
     match scan.finish() {
         Ok(explanation) => Ok(explanation),
-        Err(ManyLists) => explain_exactly(log, range, at, now),
+        Err(ManyLists) => explain_exactly(log, History::exact(range), at, now),
     }
 }
 
-/// As [`explain`], for a log that names so many lists that some of its records may be rejected.
+/// As [`explain`], with a [`History::exact`], for a log that names so many lists that some of its records may be rejected.
 ///
 /// # Errors
 /// Those of [`each_command`].
 pub(crate) fn explain_exactly(
     log: &dyn Log,
-    range: IpRange,
+    exact: History,
     at: Option<LogTime>,
     now: LogTime,
 ) -> Result<Explanation, Error> {
-    let mut scan = Scan::new(|| History::exact(range), at, now);
+    let mut scan = Scan::new(|| exact.clone(), at, now);
     each_command(log, |record| scan.read(record))?;
     Ok(scan.explanation())
 }
@@ -82,7 +82,11 @@ impl Scan {
         if let Some(dated) = dated {
             // As in `replay`.
             *outcome = outcome.and(dated.apply(record, &effect, |_, effect| effect.time > *moment));
-            if enforced.is_over && effect.time <= *moment && is_about(&effect, enforced.history.range()) {
+            if enforced.is_over
+                && effect.time <= *moment
+                && is_about(&effect, enforced.history.range())
+                && late.len() < enforced.history.most_events()
+            {
                 late.extend(AppendedCommand::new(record));
             }
         }

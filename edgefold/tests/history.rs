@@ -272,3 +272,21 @@ fn what_was_enforced_is_what_had_arrived() {
     assert_eq!(explain("10.0.0.7", "2026-01-01T13:00:00Z"), (true, true, vec![]), "received");
     assert_eq!(explain("192.0.2.1", "2026-01-01T11:59:59Z"), (false, false, vec![]), "neither dated nor received");
 }
+
+#[test]
+fn a_history_can_keep_only_the_last_events() {
+    let range = "10.0.0.7".parse().unwrap();
+    let (mut all, mut last) = (History::new(range), History::new(range).keeping(10));
+    for offset in 0..1_000 {
+        let text = if offset % 3 == 0 { "WHITELIST 10.0.0.7" } else { "BLACKLIST 10.0.0.7" };
+        let record = record(offset, "2016-09-12T15:32:00Z", text);
+        let effect = record.effect().unwrap();
+        all.apply(&record, &effect).unwrap();
+        last.apply(&record, &effect).unwrap();
+        assert!(last.events().len() <= 21, "no more are ever in memory");
+        assert!(all.events().ends_with(last.events()));
+        assert_eq!(last.dropped() + last.events().len() as u64, all.events().len() as u64);
+    }
+    assert!(last.events().len() >= 10);
+    assert_eq!(all.fold(), last.fold());
+}

@@ -25,7 +25,9 @@ pub use timeline::Timeline;
 
 use crate::explain::{Scan, explain_exactly};
 use crate::replay::{read_to_end, replay_on};
-use crate::{Effect, Error, Explanation, Fold, History, IpRange, List, Log, LogTime, Moment, Position, Record};
+use crate::{
+    Effect, Error, Explanation, Fold, History, IpRange, List, Log, LogTime, ManyLists, Moment, Position, Record,
+};
 
 /// Records between two checkpoints at best: they are read in a tenth of a second.
 const EVERY: u64 = 100_000;
@@ -160,22 +162,44 @@ impl Checkpoints {
         at: Option<LogTime>,
         now: LogTime,
     ) -> Result<Explanation, Error> {
-        match self.explain_by_segments(log, range, at, now) {
-            Err(Error::OtherLog { .. } | Error::Gone { .. }) => {
+        self.explain_last(log, range, at, now, usize::MAX)
+    }
+
+    /// As [`Checkpoints::explain`], but of what happened it only keeps about `most_events` events, the last: see [`History::keeping`].
+    ///
+    /// # Errors
+    /// As for [`Checkpoints::explain`].
+    pub fn explain_last(
+        &self,
+        log: &dyn Log,
+        range: IpRange,
+        at: Option<LogTime>,
+        now: LogTime,
+        most_events: usize,
+    ) -> Result<Explanation, Error> {
+        let history = |history: History| history.keeping(most_events);
+        let explain = || self.explain_by_segments(log, &history(History::new(range)), at, now);
+        let outcome = explain().or_else(|error| match error {
+            Error::OtherLog { .. } | Error::Gone { .. } => {
                 self.clear();
-                crate::explain(log, range, at, now)
+                explain()
             }
-            outcome => outcome,
+            error => Err(error),
+        });
+        match outcome {
+            Ok(Ok(explanation)) => Ok(explanation),
+            Ok(Err(ManyLists)) => explain_exactly(log, history(History::exact(range)), at, now),
+            Err(error) => Err(error),
         }
     }
 
     fn explain_by_segments(
         &self,
         log: &dyn Log,
-        range: IpRange,
+        history: &History,
         at: Option<LogTime>,
         now: LogTime,
-    ) -> Result<Explanation, Error> {
+    ) -> Result<Result<Explanation, ManyLists>, Error> {
         self.lock().refresh();
         let (end, every) = {
             let store = self.lock();
@@ -191,7 +215,7 @@ impl Checkpoints {
         segments.extend(open.so_far().map(Arc::new));
         let end = segments.last().map_or(Position::default(), |segment| segment.to);
 
-        let mut scan = Scan::new(|| History::new(range), at, now);
+        let mut scan = Scan::new(|| history.clone(), at, now);
         let mut segments = segments.iter();
         while let Some(segment) = segments.next() {
             if scan.skip(&segment.summary) {
@@ -217,7 +241,7 @@ impl Checkpoints {
             // This also proves that the segments are of this log.
             read_to_end(&mut *log.commands(end)?, end.next_offset, |record| scan.read(record))?;
         }
-        scan.finish().or_else(|_many_lists| explain_exactly(log, range, at, now))
+        Ok(scan.finish())
     }
 
     /// Throws all checkpoints away.

@@ -41,6 +41,9 @@ pub struct History {
     edits: Edits,
     names: Names,
     events: Vec<Event>,
+    /// How many events are kept, and how many before them are not.
+    most_events: usize,
+    dropped: u64,
     /// The last command that says what a list does, for lists that nothing of the range is on yet.
     said: BTreeMap<ListName, Event>,
 }
@@ -139,6 +142,8 @@ impl History {
             edits: Edits::default(),
             names: Names::Created(BTreeSet::new()),
             events: Vec::new(),
+            most_events: usize::MAX,
+            dropped: 0,
             said: BTreeMap::new(),
         }
     }
@@ -146,6 +151,12 @@ impl History {
     /// The same for any log. It folds all lists, not only what they say about the range.
     pub fn exact(range: IpRange) -> Self {
         Self { names: Names::All(Box::default()), ..Self::new(range) }
+    }
+
+    /// The same, but it only keeps about this many events, the last. Whoever writes to a log may write about one address any number of times.
+    #[must_use]
+    pub fn keeping(self, most_events: usize) -> Self {
+        Self { most_events, ..self }
     }
 
     /// Whether a record with this effect, which comes next, is rejected because it would create one list too many.
@@ -237,9 +248,28 @@ impl History {
         &self.fold
     }
 
-    /// What happened, in order.
+    /// What happened, in order; without the first [`History::dropped`].
     pub fn events(&self) -> &[Event] {
         &self.events
+    }
+
+    /// How many events are not kept: see [`History::keeping`].
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    pub(crate) fn most_events(&self) -> usize {
+        self.most_events
+    }
+
+    fn push(&mut self, event: Event) {
+        // Now and then, so that it costs next to nothing.
+        if self.events.len() / 2 >= self.most_events {
+            let dropped = self.events.len() - self.most_events;
+            self.events.drain(..dropped);
+            self.dropped += dropped as u64;
+        }
+        self.events.push(event);
     }
 
     /// The events that count at `time`, by their index, in order. For each address of the range, and each list that the verdict depends on,
@@ -326,7 +356,7 @@ impl History {
                 is_whole: covers(&changes, self.range),
                 ranges: changes.iter().map(|change| change.range).collect(),
             });
-            self.events.push(Event { cause: Cause::End(end), effects: effects.collect() });
+            self.push(Event { cause: Cause::End(end), effects: effects.collect() });
         }
     }
 
@@ -378,7 +408,7 @@ impl History {
                 // It is part of the history if the range is on the list now, or is put on it later.
                 if self.fold.list(list).is_some_and(|list| list.blocks().next().is_some()) {
                     self.said.remove(list);
-                    self.events.push(event);
+                    self.push(event);
                 } else {
                     self.said.insert(*list, event);
                 }
@@ -386,10 +416,10 @@ impl History {
             Change::Unlist { list } => {
                 self.said.remove(list);
                 if event.effects.iter().any(|effect| effect.what == What::Taken) {
-                    self.events.push(event);
+                    self.push(event);
                 }
             }
-            Change::Block { .. } | Change::Allow { .. } => self.events.push(event),
+            Change::Block { .. } | Change::Allow { .. } => self.push(event),
         }
     }
 

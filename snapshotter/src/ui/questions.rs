@@ -33,6 +33,8 @@ use crate::answers::explained::{Explained, command_json, effects, lateness};
 const MOST_BLOCKS: usize = 8;
 /// How many changes are named.
 const MOST_CHANGES: usize = 64;
+/// About how many events of a history are shown, the last.
+const MOST_EVENTS: usize = 500;
 /// The least time between two events.
 const QUIET: Duration = Duration::from_millis(200);
 
@@ -266,7 +268,7 @@ pub(super) async fn explain(State(ui): State<Arc<Ui>>, asked: Asked) -> Response
             At::Then(Moment::Time(time)) => Some(time),
             At::Then(Moment::Offset(_)) => return Err(Why::Bad("give at, a time, rather than an offset".to_owned())),
         };
-        let explanation = ui.checkpoints.explain(&*ui.log, range, at, now());
+        let explanation = ui.checkpoints.explain_last(&*ui.log, range, at, now(), MOST_EVENTS);
         let explained = Explained::new(explanation.map_err(|error| Why::Failed(error.to_string()))?);
         let mut json = explained.json();
         for (json, event) in json["events"].as_array_mut().into_iter().flatten().zip(explained.history().events()) {
@@ -276,6 +278,7 @@ pub(super) async fn explain(State(ui): State<Arc<Ui>>, asked: Asked) -> Response
                     lateness(command, event.effects.iter().any(|effect| effect.what != What::Nothing)).into();
             }
         }
+        json["dropped"] = explained.history().dropped().into();
         json["headline"] = explained.headline().into();
         let undo = explained.undo().into_iter().map(|(what, command)| json!({ "what": what, "command": command }));
         json["undo"] = undo.collect();

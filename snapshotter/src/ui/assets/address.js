@@ -2,7 +2,7 @@
 
 import { ask } from "./ask.js";
 import { look } from "./state.js";
-import { ago, copyable, make, some, time, visible } from "./words.js";
+import { ago, copyable, count, make, some, time, visible } from "./words.js";
 
 /** Adds the history of a range to the panel. That of more than one address is only shown if it is asked for: it may be long. */
 export async function showHistory(panel, range, isOne, signal) {
@@ -27,6 +27,7 @@ async function load(place, range, signal) {
     place.replaceChildren(...some([
       make("h3", {}, "Why"),
       make("p", { className: "headline" }, explained.headline),
+      explained.dropped > 0 && make("p", { className: "quiet" }, `Before these there are ${count(explained.dropped, "more event")}: edgefold explain prints all.`),
       make("ol", { className: "timeline" }, explained.events.map(event)),
       explained.late.length > 0 && make("p", { className: "quiet" }, `${explained.late.length} more came later, with an earlier time.`),
       explained.undo.length > 0 && make("h3", {}, "To change that"),
