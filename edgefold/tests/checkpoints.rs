@@ -377,6 +377,92 @@ fn a_log_with_too_many_lists_is_explained_exactly() {
     case.assert_all_replays(&checkpoints);
 }
 
+/// A case whose commands are `(time, received, command)`, of which three at a time are a segment.
+fn timed(commands: &[(u64, u64, &str)]) -> Case {
+    let case = Case::new();
+    commands.iter().for_each(|&(time, received, text)| case.command(seconds(time), seconds(received), text));
+    case
+}
+
+impl Case {
+    /// Explains 10.0.0.1 now and at all moments.
+    fn assert_explains_at_all_moments(&self) {
+        let checkpoints = self.in_folder();
+        for at in [None].into_iter().chain((995..1_060).map(Some)) {
+            self.assert_explains(&checkpoints, "10.0.0.1".parse().unwrap(), at.map(seconds));
+        }
+    }
+}
+
+const OTHER: &str = "BLACKLIST 192.0.2.1";
+
+/// The log received a command about other addresses after the moment, and then one that it seems to have received before it.
+#[test]
+fn what_was_enforced_ends_in_a_segment_about_other_addresses() {
+    let case = timed(&[
+        (1_000, 1_000, OTHER),
+        (1_001, 1_040, OTHER),
+        (1_002, 1_002, OTHER),
+        (1_003, 1_003, "BLACKLIST 10.0.0.1"),
+        (1_004, 1_004, OTHER),
+        (1_005, 1_005, OTHER),
+    ]);
+    case.assert_explains_at_all_moments();
+}
+
+/// A block has ended by the time of a command about other addresses, and then comes one that states an earlier time.
+#[test]
+fn a_segment_about_other_addresses_ends_blocks() {
+    let case = timed(&[
+        (1_000, 1_000, "BLACKLIST 10.0.0.1 ttl=10s"),
+        (1_000, 1_000, OTHER),
+        (1_000, 1_000, OTHER),
+        (1_020, 1_020, OTHER),
+        (1_020, 1_020, OTHER),
+        (1_020, 1_020, OTHER),
+        (1_002, 1_021, "BLACKLIST 10.0.0.1 ttl=20s"),
+        (1_002, 1_021, "BLACKLIST 10.0.0.1 ttl=30s"),
+        (1_022, 1_022, OTHER),
+    ]);
+    case.assert_explains_at_all_moments();
+}
+
+/// A command that states a time before the moment comes when both what was enforced and what is dated is over.
+#[test]
+fn what_came_late_is_found_after_everything_else_is_over() {
+    let case = timed(&[
+        (1_000, 1_000, "BLACKLIST 10.0.0.1"),
+        (1_040, 1_040, OTHER),
+        (1_041, 1_041, OTHER),
+        (1_045, 1_045, OTHER),
+        (1_010, 1_046, "WHITELIST 10.0.0.1"),
+        (1_048, 1_048, OTHER),
+        (1_050, 1_050, "BLACKLIST 10.0.0.1"),
+    ]);
+    case.assert_explains_at_all_moments();
+}
+
+/// As if a process had written folds of the new log beside segments of the old one, which end at the same offset.
+#[test]
+fn folds_and_segments_of_two_logs_are_not_mixed() {
+    let commands: Vec<(u64, u64, String)> =
+        (0..12).map(|at| (1_000 + at, 1_000 + at, format!("BLACKLIST 10.0.0.{at}"))).collect();
+    let borrowed: Vec<_> = commands.iter().map(|(time, received, text)| (*time, *received, text.as_str())).collect();
+    let mut other = borrowed.clone();
+    (other[4].2, other[8].2) = ("BLACKLIST 203.0.113.1", "BLACKLIST 203.0.113.2");
+    let (old, new) = (timed(&borrowed[..9]), timed(&other));
+    old.in_folder().replay(&old.log, Moment::Offset(9)).unwrap();
+    new.in_folder().replay(&new.log, Moment::Offset(9)).unwrap();
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "segment");
+    for path in old.files().into_iter().filter(is_segment) {
+        fs::copy(&path, new.folder().join(path.file_name().unwrap())).unwrap();
+    }
+    let checkpoints = new.in_folder();
+    assert_eq!(checkpoints.timeline().next_offset, 9);
+    new.assert_replays(&checkpoints, Moment::Offset(12));
+    new.assert_explains(&checkpoints, "203.0.113.0/24".parse().unwrap(), None);
+}
+
 /// What is not about the range is not read.
 #[test]
 fn an_explanation_reads_only_what_is_about_the_range() {
@@ -443,7 +529,9 @@ fn a_lost_segment_is_made_up_for() {
     fs::remove_file(segments().nth(3).unwrap()).unwrap();
     let checkpoints = case.in_folder();
     assert_eq!((checkpoints.timeline().next_offset, checkpoints.newest().unwrap().position().next_offset), (9, 9));
-    case.assert_replays(&checkpoints, Moment::Offset(30));
+    // This begins after the gap, and reads what comes after it.
+    case.assert_replays(&checkpoints, Moment::Offset(29));
+    assert_eq!(checkpoints.timeline().next_offset, 9);
     case.assert_explains(&checkpoints, "10.0.0.10".parse().unwrap(), None);
     assert_eq!((case.files(), case.in_folder().timeline().next_offset), (before, 30));
 }
