@@ -131,6 +131,16 @@ impl List {
         }
     }
 
+    /// The IPv4 blocks with an address in `range`, sorted.
+    pub fn v4_blocks_in(&self, range: AddressRange<Ipv4Addr>) -> impl Iterator<Item = Block<AddressRange<Ipv4Addr>>> {
+        self.v4.in_range(range).copied()
+    }
+
+    /// The IPv6 blocks with an address in `range`, sorted.
+    pub fn v6_blocks_in(&self, range: AddressRange<Ipv6Addr>) -> impl Iterator<Item = Block<AddressRange<Ipv6Addr>>> {
+        self.v6.in_range(range).copied()
+    }
+
     /// As [`List::blocks_in`], with each block cut to `range`.
     pub fn blocks_within(&self, range: IpRange) -> Vec<Block> {
         let cut = |block: Block| Some(Block { range: block.range.common(range)?, ..block });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use edgefold::{AddressRange, Fold, List, ListAction, ListKind, ListName, LogTime, Share, Until};
 
-use super::ranges::{Family, Ranges, ip_range};
+use super::ranges::{Family, Ranges};
 use super::tile::Layer;
 
 /// What the colours stand for.
@@ -99,7 +99,7 @@ impl Look<'_> {
     /// What has come since `before`, in colour 0, and what has gone, in colour 1.
     pub(super) fn changes(&self, before: &Look<'_>, bounds: AddressRange<Ipv4Addr>) -> Vec<Layer> {
         let (old, new) = (before.refused(bounds), self.refused(bounds));
-        vec![Layer { colour: 0, ranges: new.without(&old) }, Layer { colour: 1, ranges: old.without(&new) }]
+        vec![Layer { colour: 0, ranges: new.clone().without(&old) }, Layer { colour: 1, ranges: old.without(&new) }]
     }
 
     fn by_action(&self, bounds: AddressRange<Ipv4Addr>) -> Vec<Layer> {
@@ -110,13 +110,17 @@ impl Look<'_> {
     }
 
     fn by_time_left(&self, bounds: AddressRange<Ipv4Addr>) -> Vec<Layer> {
+        let mut ranges: [Vec<_>; FOREVER as usize + 1] = Default::default();
+        for list in self.lists().filter(|list| self.only.is_some() || refuses(list)) {
+            for (range, until) in blocks(list, bounds).filter(|(_, until)| until.holds_at(self.time)) {
+                ranges[usize::from(self.colour_of_end(until))].push(range);
+            }
+        }
         let mut done = self.exempt(bounds);
         let mut layers = Vec::new();
         // The longest first: an address that two lists refuse is refused for as long as the later of them says.
-        for colour in (0..=FOREVER).rev() {
-            let lists = self.lists().filter(|list| self.only.is_some() || refuses(list));
-            let ends = |until: Until| until.holds_at(self.time) && self.colour_of_end(until) == colour;
-            let ranges = Ranges::union(lists.flat_map(|list| ranges(list, bounds, ends)).collect()).without(&done);
+        for (colour, ranges) in (0..=FOREVER).rev().zip(ranges.into_iter().rev()) {
+            let ranges = Ranges::union(ranges).without(&done);
             done = Ranges::union(done.iter().chain(ranges.iter()).collect());
             layers.push(Layer { colour, ranges });
         }
@@ -139,8 +143,11 @@ impl Look<'_> {
 
     /// What is on the lists that are `wanted`.
     fn on<A: Family>(&self, wanted: impl Fn(&List) -> bool, bounds: AddressRange<A>) -> Ranges<A> {
-        let lists = self.lists().filter(|list| wanted(list));
-        Ranges::union(lists.flat_map(|list| ranges(list, bounds, |until| until.holds_at(self.time))).collect())
+        let mut ranges = Vec::new();
+        for list in self.lists().filter(|list| wanted(list)) {
+            ranges.extend(blocks(list, bounds).filter(|(_, until)| until.holds_at(self.time)).map(|(range, _)| range));
+        }
+        Ranges::union(ranges)
     }
 
     fn lists(&self) -> impl Iterator<Item = &List> {
@@ -156,11 +163,11 @@ fn refuses(list: &List) -> bool {
     matches!(list.action(), ListAction::Deny { share, .. } if *share != Share::NONE)
 }
 
-/// The addresses within `bounds` that are on a list, of blocks whose end is `wanted`.
-fn ranges<A: Family>(list: &List, bounds: AddressRange<A>, wanted: impl Fn(Until) -> bool) -> Vec<(A, A)> {
-    let blocks = ip_range(bounds.first(), bounds.last()).map(|range| list.blocks_within(range)).unwrap_or_default();
-    let wanted = blocks.into_iter().filter(|block| wanted(block.until));
-    wanted.filter_map(|block| A::of(block.range).map(|range| (range.first(), range.last()))).collect()
+/// The blocks of a list within `bounds`, cut to them: the first and the last address, and the end.
+fn blocks<A: Family>(list: &List, bounds: AddressRange<A>) -> impl Iterator<Item = ((A, A), Until)> {
+    A::blocks(list, bounds).map(move |block| {
+        ((block.range.first().max(bounds.first()), block.range.last().min(bounds.last())), block.until)
+    })
 }
 
 #[cfg(test)]
@@ -206,7 +213,7 @@ mod tests {
     }
 
     fn bounds() -> AddressRange<Ipv4Addr> {
-        Ipv4Addr::of("10.0.0.0/26".parse().unwrap()).unwrap()
+        AddressRange::new(Ipv4Addr::new(10, 0, 0, 0), Ipv4Addr::new(10, 0, 0, 63)).unwrap()
     }
 
     fn addresses() -> impl Iterator<Item = Ipv4Addr> {

@@ -2,7 +2,6 @@
 //! the only one of IPv6, of which next to nothing is ever used.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
 use edgefold::{AddressRange, IpRange};
 
@@ -62,35 +61,48 @@ fn networks<A: Family>(range: AddressRange<A>, listed: &Ranges<A>) -> Vec<Row> {
 /// The networks with this prefix length.
 fn cut<A: Family>(listed: &Ranges<A>, length: u32) -> Vec<Row> {
     let mask = 1_u128.checked_shl(A::BITS - length).map_or(u128::MAX, |size| size - 1);
-    let mut found: BTreeMap<u128, (u64, u128)> = BTreeMap::new();
+    // The first address of each, the ranges in it, and how many addresses they have in it.
+    let mut found: Vec<(u128, u64, u128)> = Vec::new();
     for (first, last) in listed.iter() {
         let (mut first, last) = (first.number(), last.number());
         loop {
-            let end = last.min(first | mask);
-            let (ranges, addresses) = found.entry(first & !mask).or_default();
-            (*ranges, *addresses) = (*ranges + 1, addresses.saturating_add((end - first).saturating_add(1)));
+            let (end, network) = (last.min(first | mask), first & !mask);
+            if found.last().is_none_or(|(last, _, _)| *last != network) {
+                found.push((network, 0, 0));
+            }
+            if let Some((_, ranges, addresses)) = found.last_mut() {
+                (*ranges, *addresses) = (*ranges + 1, addresses.saturating_add((end - first).saturating_add(1)));
+            }
             match end.checked_add(1).filter(|next| *next <= last) {
                 Some(next) => first = next,
                 None => break,
             }
         }
     }
-    let network = |(first, (ranges, addresses)): (u128, (u64, u128))| {
+    let row = |(first, ranges, addresses)| {
         Some(Row { range: ip_range(A::at(first), A::at(first | mask))?, ranges, addresses })
     };
-    found.into_iter().filter_map(network).collect()
+    found.into_iter().filter_map(row).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use super::*;
 
     fn rows<A: Family>(range: &str, listed: &[String]) -> Vec<(String, u64, u128)> {
-        let of = |text: &str| A::of(text.parse().unwrap()).unwrap();
-        let listed = listed.iter().map(|text| (of(text).first(), of(text).last())).collect();
-        let rows = super::rows(of(range), &Ranges::union(listed));
+        let number = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => ip.number(),
+            IpAddr::V6(ip) => ip.number(),
+        };
+        let of = |text: &str| {
+            let range: IpRange = text.parse().unwrap();
+            (A::at(number(range.first())), A::at(number(range.last())))
+        };
+        let (first, last) = of(range);
+        let listed = listed.iter().map(|text| of(text)).collect();
+        let rows = super::rows(AddressRange::new(first, last).unwrap(), &Ranges::union(listed));
         rows.into_iter().map(|row| (row.range.shortest_text(), row.ranges, row.addresses)).collect()
     }
 

@@ -13,7 +13,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Json, Response};
 use edgefold::{
-    Action, AddressRange, AppendedCommand, Block, Cause, IpRange, List, ListActionText, LogTime, Moment, What, now,
+    Action, AddressRange, AppendedCommand, Cause, IpRange, List, ListActionText, LogTime, Moment, What, now,
 };
 use serde_json::{Value, json};
 use tokio_stream::wrappers::{BroadcastStream, WatchStream};
@@ -175,22 +175,23 @@ pub(super) async fn area(State(ui): State<Arc<Ui>>, asked: Asked) -> Response {
     answer(ui, asked, |ui, query| {
         let range = query.range()?;
         ui.look(query.at()?, query.list()?, |look| {
-            let (refused, rows) = match range {
-                IpRange::V4(range) => summary(range, &look.refused(range)),
-                IpRange::V6(range) => summary(range, &look.refused(range)),
+            let mut json = match range {
+                IpRange::V4(range) => within(&look, range),
+                IpRange::V6(range) => within(&look, range),
             };
-            let lists = look.fold.lists().iter().filter(|list| look.only.is_none_or(|only| only == list.name()));
-            let lists: Vec<Value> = lists.filter_map(|list| list_within(list, range, look.time)).collect();
-            Json(json!({
-                "range": range.shortest_text(),
-                "addresses": addresses(range),
-                "refused": refused,
-                "lists": lists,
-                "rows": rows,
-            }))
+            json["range"] = range.shortest_text().into();
+            json["addresses"] = addresses(range).into();
+            Json(json)
         })
     })
     .await
+}
+
+fn within<A: Family>(look: &Look<'_>, range: AddressRange<A>) -> Value {
+    let (refused, rows) = summary(range, &look.refused(range));
+    let lists = look.fold.lists().iter().filter(|list| look.only.is_none_or(|only| only == list.name()));
+    let lists: Vec<Value> = lists.filter_map(|list| list_within(list, range, look.time)).collect();
+    json!({ "refused": refused, "lists": lists, "rows": rows })
 }
 
 fn summary<A: Family>(range: AddressRange<A>, refused: &Ranges<A>) -> (Value, Vec<Value>) {
@@ -212,27 +213,28 @@ fn addresses(range: IpRange) -> String {
 }
 
 /// What a list has in a range; `None` if nothing.
-fn list_within(list: &List, range: IpRange, time: LogTime) -> Option<Value> {
-    let mut blocks = list.blocks_in(range);
-    blocks.retain(|block| block.until.holds_at(time));
-    let within = blocks.iter().filter_map(|block| block.range.common(range));
-    let Addresses { ranges, ipv4, ipv6 } = Addresses::of(within);
-    let named: Vec<Value> = blocks.iter().take(MOST_BLOCKS).map(block_json).collect();
+fn list_within<A: Family>(list: &List, range: AddressRange<A>, time: LogTime) -> Option<Value> {
+    let (mut ranges, mut listed, mut named) = (0_u64, 0_u128, Vec::new());
+    for block in A::blocks(list, range).filter(|block| block.until.holds_at(time)) {
+        let part = block.range.common(range)?;
+        (ranges, listed) =
+            (ranges + 1, listed.saturating_add((part.last().number() - part.first().number()).saturating_add(1)));
+        if named.len() < MOST_BLOCKS {
+            let whole = ip_range(block.range.first(), block.range.last())?;
+            let until = block.until.time().map(|time| time.to_string());
+            named.push(json!({ "range": whole.shortest_text(), "addresses": addresses(whole), "until": until }));
+        }
+    }
     (ranges > 0).then(|| {
         json!({
             "name": list.name().as_str(),
             "action": list.action().name(),
             "does": ListActionText(list.action()).to_string(),
             "ranges": ranges,
-            "addresses": (u128::from(ipv4).saturating_add(ipv6)).to_string(),
+            "addresses": listed.to_string(),
             "blocks": named,
         })
     })
-}
-
-fn block_json(block: &Block) -> Value {
-    let until = block.until.time().map(|time| time.to_string());
-    json!({ "range": block.range.shortest_text(), "addresses": addresses(block.range), "until": until })
 }
 
 /// What has changed between two moments, in a range.
@@ -256,7 +258,7 @@ fn differences<A: Family>(before: &Ranges<A>, after: &Ranges<A>) -> Value {
         let named: Vec<String> = named.map(IpRange::shortest_text).collect();
         json!({ "ranges": ranges.len(), "addresses": ranges.addresses().to_string(), "named": named })
     };
-    json!({ "added": side(after.without(before)), "removed": side(before.without(after)) })
+    json!({ "added": side(after.clone().without(before)), "removed": side(before.clone().without(after)) })
 }
 
 /// Why a range is refused or not, as `edgefold explain -o json` prints it, and a headline.

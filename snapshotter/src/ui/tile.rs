@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn layer(colour: u8, cidr: &str) -> Layer {
-        let range = Ipv4Addr::of(cidr.parse().unwrap()).unwrap();
+        let edgefold::IpRange::V4(range) = cidr.parse().unwrap() else { panic!("{cidr} is not IPv4") };
         Layer { colour, ranges: Ranges::union(vec![(range.first(), range.last())]) }
     }
 
