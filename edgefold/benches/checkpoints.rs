@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use edgefold::{Checkpoints, IpRange, Log, LogTime, LogUrl, Moment, NewCommand, explain, replay};
+use rustix::time::{ClockId, clock_gettime};
 
 const SEED: u64 = 20_160_912;
 /// The time of the first command, in milliseconds. Commands are 10 milliseconds apart.
@@ -23,7 +24,7 @@ fn main() {
     }
     let commands = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(10_000_000);
     let folder = tempfile::tempdir().unwrap();
-    println!("| log | what | seconds |\n|---|---|--:|");
+    println!("| log | what | seconds | of CPU |\n|---|---|--:|--:|");
     for (name, ttl) in [("forever", false), ("with ttl", true)] {
         let url = format!("sqlite:{}", folder.path().join("log.db").display());
         measure(name, &url, commands, ttl, folder.path());
@@ -40,9 +41,9 @@ fn measure(name: &str, url: &str, commands: u64, ttl: bool, folder: &Path) {
     append(&*log, commands, ttl);
     let folder = folder.join("checkpoints");
     let time = |what: &str, run: &mut dyn FnMut()| {
-        let started = Instant::now();
+        let (started, cpu) = (Instant::now(), cpu_seconds());
         run();
-        println!("| {name} | {what} | {:.3} |", started.elapsed().as_secs_f64());
+        println!("| {name} | {what} | {:.3} | {:.3} |", started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     };
     let range = IpRange::V4(edgefold::AddressRange::new(address(commands / 2), address(commands / 2)).unwrap());
     let now = LogTime::LAST;
@@ -79,8 +80,15 @@ fn measure(name: &str, url: &str, commands: u64, ttl: bool, folder: &Path) {
     }
     let files: Vec<u64> =
         std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).collect();
-    println!("| {name} | the folder: {} files, {} MB | |", files.len(), files.iter().sum::<u64>() / 1_000_000);
+    println!("| {name} | the folder: {} files, {} MB | | |", files.len(), files.iter().sum::<u64>() / 1_000_000);
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// How long all threads of this process have run, which other processes do not change.
+#[expect(clippy::cast_precision_loss, reason = "for the table")]
+fn cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 fn append(log: &dyn Log, commands: u64, ttl: bool) {
