@@ -139,6 +139,17 @@ impl Explained {
         })
     }
 
+    /// What the times of the commands say, if it differs from what was enforced.
+    pub(crate) fn dated_words(&self) -> Option<String> {
+        let Explanation { at, dated, .. } = &self.explanation;
+        let dated = dated.as_ref()?;
+        let extent = refused(dated.fold(), dated.range(), *at);
+        (extent != self.extent).then(|| {
+            let (range, was) = (dated.range().shortest_text(), was(extent, true));
+            format!("By the times of the commands, {range} {was} then: what differs was received later, or dated back.")
+        })
+    }
+
     /// What to type to undo what counts, and what each is for.
     pub(crate) fn undo(&self) -> Vec<(String, String)> {
         let (history, at) = (self.history(), self.explanation.at);
@@ -214,7 +225,7 @@ impl Explained {
         })
     }
 
-    fn event_json(&self, index: usize, event: &Event) -> Value {
+    pub(crate) fn event_json(&self, index: usize, event: &Event) -> Value {
         let mut json = match &event.cause {
             Cause::Command(command) => command_json(command),
             Cause::End(end) => json!({ "offset": null, "time": end.to_string() }),

@@ -4,15 +4,15 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold::{Cause, Event, Explanation, IpRange, LogTime, What, explain, now};
+use edgefold::{Cause, Event, IpRange, LogTime, What, explain, now};
 
 use super::CliError;
 use super::cache_args::CacheArgs;
 use super::log_args::LogArgs;
 use super::output::{self, Format, Styles};
 use super::time_arg::moment;
-use crate::answers::explained::{Explained, effects, lateness, was, word};
-use crate::answers::refused::{Extent, refused};
+use crate::answers::explained::{Explained, effects, lateness, word};
+use crate::answers::refused::Extent;
 use crate::answers::words;
 
 const EXAMPLES: &str = "\
@@ -115,17 +115,9 @@ fn print_for_people(explained: &Explained, out: &mut dyn Write) -> io::Result<()
 
 /// What differs by the times of the commands from what was enforced.
 fn print_past(explained: &Explained, out: &mut dyn Write) -> io::Result<()> {
-    let Explanation { at, dated, late, .. } = &explained.explanation;
-    if let Some(dated) = dated {
-        let extent = refused(dated.fold(), dated.range(), *at);
-        if extent != explained.extent {
-            writeln!(
-                out,
-                "\nBy the times of the commands, as `--as-of` shows the log, {} {} then: what differs was received later, or dated back.",
-                dated.range().shortest_text(),
-                was(extent, true)
-            )?;
-        }
+    let late = &explained.explanation.late;
+    if let Some(words) = explained.dated_words() {
+        writeln!(out, "\n{words}")?;
     }
     if !late.is_empty() {
         writeln!(out, "\nThese arrived later, with an earlier time. They were not enforced at that moment:")?;

@@ -1,10 +1,10 @@
 //! How the lists have grown: what was on each at evenly spaced moments.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use edgefold::{Checkpoints, Error, ListName, Log, LogTime, Moment, Timeline};
+use edgefold::{Checkpoints, Error, List, ListName, Log, LogTime, Moment, Timeline};
 
 /// The most moments.
 const MOST: u64 = 32;
@@ -44,23 +44,28 @@ impl Growth {
         checkpoints: &Checkpoints,
         timeline: &Timeline,
     ) -> Result<Vec<(LogTime, Counts)>, Error> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let moments = moments(timeline);
-        known.retain(|time, _| moments.contains(time));
-        for time in &moments {
-            if !known.contains_key(time) {
-                let fold = checkpoints.replay(log, Moment::Time(*time))?;
-                let on =
-                    |list: &edgefold::List| list.blocks().filter(|block| block.until.holds_at(*time)).count() as u64;
-                known.insert(*time, fold.lists().iter().map(|list| (list.name(), on(list))).collect());
-            }
+        let missing: Vec<LogTime> = {
+            let mut known = self.known();
+            known.retain(|time, _| moments.contains(time));
+            moments.iter().filter(|time| !known.contains_key(time)).copied().collect()
+        };
+        for time in missing {
+            let fold = checkpoints.replay(log, Moment::Time(time))?;
+            let on = |list: &List| list.ranges_at(time).count() as u64;
+            let counts = fold.lists().iter().map(|list| (list.name(), on(list))).collect();
+            self.known().insert(time, counts);
         }
-        Ok(known.iter().map(|(time, counts)| (*time, counts.clone())).collect())
+        Ok(self.known().iter().map(|(time, counts)| (*time, counts.clone())).collect())
     }
 
     /// Forgets all.
     pub(super) fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.known().clear();
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<LogTime, Counts>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

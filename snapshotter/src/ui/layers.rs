@@ -65,7 +65,7 @@ impl Look<'_> {
         self.on(|list| self.only.is_some() || refuses(list), bounds).without(&self.exempt(bounds))
     }
 
-    /// The layers of one colouring. For [`Colouring::Age`] there is [`Look::by_age`].
+    /// The layers of one colouring. For [`Colouring::Age`] there is [`by_age`].
     pub(super) fn layers(&self, colouring: Colouring, bounds: AddressRange<Ipv4Addr>) -> Vec<Layer> {
         match colouring {
             Colouring::Refused | Colouring::Age => vec![Layer { colour: 0, ranges: self.refused(bounds) }],
@@ -80,20 +80,6 @@ impl Look<'_> {
             Colouring::Action => self.by_action(bounds),
             Colouring::Left => self.by_time_left(bounds),
         }
-    }
-
-    /// [`Colouring::Age`], with looks at the lists as long ago as each of [`SPANS`].
-    pub(super) fn by_age(&self, then: &[Look<'_>; SPANS.len()], bounds: AddressRange<Ipv4Addr>) -> Vec<Layer> {
-        let mut rest = self.refused(bounds);
-        let mut layers = Vec::new();
-        // The oldest first: what was refused a month ago, and an hour ago, is a month old.
-        for (colour, then) in (1..=SPANS_COUNT).rev().zip(then.iter().rev()) {
-            let before = then.refused(bounds);
-            layers.push(Layer { colour, ranges: rest.common(&before) });
-            rest = rest.without(&before);
-        }
-        layers.push(Layer { colour: 0, ranges: rest });
-        layers
     }
 
     /// What has come since `before`, in colour 0, and what has gone, in colour 1.
@@ -153,6 +139,19 @@ impl Look<'_> {
     fn lists(&self) -> impl Iterator<Item = &List> {
         self.fold.lists().iter().filter(|list| self.only.is_none_or(|only| only == list.name()))
     }
+}
+
+/// [`Colouring::Age`]: what is refused, and what was refused as long ago as each of [`SPANS`]. Whoever was let pass in between is as old as
+/// the last block.
+pub(super) fn by_age(refused: Ranges<Ipv4Addr>, then: [Ranges<Ipv4Addr>; SPANS.len()]) -> Vec<Layer> {
+    let mut older = refused;
+    let mut layers = Vec::new();
+    for (colour, then) in (0..).zip(then) {
+        layers.push(Layer { colour, ranges: older.clone().without(&then) });
+        older = older.common(&then);
+    }
+    layers.push(Layer { colour: SPANS_COUNT, ranges: older });
+    layers
 }
 
 /// The colour of what does not end, in [`Colouring::Left`].
@@ -274,10 +273,11 @@ mod tests {
                 std::array::from_fn(|at| Look { fold: &folds[at], time: time(START), only: None });
             let is_refused =
                 |look: &Look<'_>, address: Ipv4Addr| look.fold.verdict(address.into(), look.time).denied().is_some();
-            let (ages, changes) = (now.by_age(&[hour, day, week, month], bounds()), now.changes(&hour, bounds()));
+            let then = [hour, day, week, month].map(|look| look.refused(bounds()));
+            let (ages, changes) = (by_age(now.refused(bounds()), then), now.changes(&hour, bounds()));
             for address in addresses() {
-                let oldest = [hour, day, week, month].iter().rposition(|look| is_refused(look, address));
-                let expected = is_refused(&now, address).then(|| oldest.map_or(0, |at| u8::try_from(at).unwrap() + 1));
+                let youngest = [hour, day, week, month].iter().position(|look| !is_refused(look, address));
+                let expected = is_refused(&now, address).then(|| youngest.map_or(4, |at| u8::try_from(at).unwrap()));
                 assert_eq!(colours(&ages, address), Vec::from_iter(expected), "seed {seed}, {address}");
                 let expected = match (is_refused(&hour, address), is_refused(&now, address)) {
                     (false, true) => vec![0],

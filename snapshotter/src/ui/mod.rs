@@ -84,6 +84,8 @@ struct Ui {
     fleet: Option<Arc<Fleet>>,
     writing: Writing,
     at_a_time: Arc<Semaphore>,
+    /// How the lists have grown takes many replays, and is found out once.
+    one_growth: Arc<Semaphore>,
 }
 
 /// The page at `/`, its files and what it asks for below `/ui/`.
@@ -107,6 +109,7 @@ pub(crate) fn router(page: Page) -> Router {
         fleet,
         writing,
         at_a_time: Arc::new(Semaphore::new(AT_A_TIME)),
+        one_growth: Arc::new(Semaphore::new(1)),
     });
     let mut router = Router::new()
         .route("/ui/status", get(questions::status))

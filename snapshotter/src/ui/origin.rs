@@ -34,7 +34,8 @@ const HEADERS: [(HeaderName, &str); 6] = [
 pub(super) async fn guard(State(names): State<Arc<Vec<String>>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let host = host.or(request.uri().host()).unwrap_or_default();
-    let comes_from_elsewhere = request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    let comes_from_elsewhere =
+        request.headers().get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
     let mut response = if !is_known(host, &names) {
         let name = name_of(host);
         refused(

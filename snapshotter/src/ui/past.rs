@@ -1,6 +1,6 @@
 //! The lists as they were: the folds of the moments that were looked at last.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use edgefold::{Checkpoints, Fold, List, Log, Moment};
 
@@ -12,51 +12,63 @@ const MOST_BLOCKS: u64 = 20_000_000;
 /// A fold that is being made, or was made, or why it could not be.
 type Slot = Arc<OnceLock<Result<Arc<Fold>, String>>>;
 
+/// A moment, and where the log ended when it was looked at, as long as commands may come that belong to it.
+pub(super) type Key = (Moment, Option<u64>);
+
 /// Replays the log to moments.
 pub(super) struct Past {
     log: Arc<dyn Log>,
     checkpoints: Arc<Checkpoints>,
     /// The one that was looked at last is the last.
-    slots: Mutex<Vec<(Moment, Slot)>>,
+    slots: Mutex<Vec<(Key, Slot)>>,
+    /// One replay at a time: each takes a core, and memory.
+    replaying: Mutex<()>,
 }
 
 impl Past {
     pub(super) fn new(log: Arc<dyn Log>, checkpoints: Arc<Checkpoints>) -> Self {
-        Self { log, checkpoints, slots: Mutex::default() }
+        Self { log, checkpoints, slots: Mutex::default(), replaying: Mutex::default() }
     }
 
     /// The fold at a moment. Whoever asks for the same while it is made waits for it.
     ///
     /// # Errors
     /// Those of [`Checkpoints::replay`], in words.
-    pub(super) fn fold(&self, moment: Moment) -> Result<Arc<Fold>, String> {
+    pub(super) fn fold(&self, key: Key) -> Result<Arc<Fold>, String> {
         let slot = {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = slots.iter().position(|(of, _)| *of == moment).map(|at| slots.remove(at).1);
+            let mut slots = self.slots();
+            let known = slots.iter().position(|(of, _)| *of == key).map(|at| slots.remove(at).1);
             let slot = known.unwrap_or_default();
-            slots.push((moment, Arc::clone(&slot)));
-            make_room(&mut slots);
+            slots.push((key, Arc::clone(&slot)));
             slot
         };
-        let replay = || self.checkpoints.replay(&*self.log, moment).map(Arc::new).map_err(|error| error.to_string());
-        let outcome = slot.get_or_init(replay).clone();
+        let outcome = slot.get_or_init(|| {
+            let _one_at_a_time = self.replaying.lock().unwrap_or_else(PoisonError::into_inner);
+            self.checkpoints.replay(&*self.log, key.0).map(Arc::new).map_err(|error| error.to_string())
+        });
+        let outcome = outcome.clone();
+        let mut slots = self.slots();
         if outcome.is_err() {
             // It may succeed the next time.
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             slots.retain(|(_, other)| !Arc::ptr_eq(other, &slot));
         }
+        make_room(&mut slots);
         outcome
     }
 
     /// Forgets all.
     pub(super) fn clear(&self) {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.slots().clear();
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Vec<(Key, Slot)>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Forgets those that were looked at the longest time ago, but never the last.
-fn make_room(slots: &mut Vec<(Moment, Slot)>) {
-    let blocks = |(_, slot): &(Moment, Slot)| match slot.get() {
+fn make_room(slots: &mut Vec<(Key, Slot)>) {
+    let blocks = |(_, slot): &(Key, Slot)| match slot.get() {
         Some(Ok(fold)) => fold.lists().iter().map(List::len).sum(),
         _ => 0,
     };

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -101,7 +101,7 @@ impl Present {
     }
 
     fn wake(&self) {
-        let mut thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = self.0.thread();
         thread.looked_at = Instant::now();
         if !thread.is_running {
             let shared = Arc::clone(&self.0);
@@ -133,25 +133,34 @@ impl Shared {
         let mut retry = Retry::default();
         loop {
             let trouble = match panic::catch_unwind(AssertUnwindSafe(|| self.follow(&mut retry))) {
-                Ok(Ok(())) => return,
+                Ok(Ok(())) => None,
                 Ok(Err(error)) => {
                     if matches!(error, Error::OtherLog { .. } | Error::Gone { .. }) {
                         self.checkpoints.clear();
                         self.forget();
                     }
-                    error.to_string()
+                    Some(error.to_string())
                 }
                 Err(_panic) => {
                     error!("following the log for the page has panicked, which is a bug: it starts again");
                     self.forget();
-                    "a bug of edgefold".to_owned()
+                    Some("a bug of edgefold".to_owned())
                 }
             };
-            self.change(|state| state.trouble = Some(trouble));
-            self.tell();
-            thread::sleep(retry.failed(Instant::now()));
-            if self.ends() {
-                return;
+            if let Some(trouble) = trouble {
+                self.change(|state| state.trouble = Some(trouble));
+                self.tell();
+                thread::sleep(retry.failed(Instant::now()));
+            }
+            if self.is_idle(&self.thread()) {
+                // The fold may be large.
+                self.forget();
+                // Somebody may have come meanwhile, and found this thread running.
+                let mut thread = self.thread();
+                if self.is_idle(&thread) {
+                    thread.is_running = false;
+                    return;
+                }
             }
         }
     }
@@ -167,7 +176,7 @@ impl Shared {
         let mut reader = self.log.commands(self.state().fold.position())?;
         self.change(|state| state.end = reader.end());
         let mut seen = now();
-        while !self.ends() {
+        while !self.is_idle(&self.thread()) {
             let batch = reader.read(POLL)?;
             let is_changed = self.change(|state| {
                 let before = (state.is_complete, state.trouble.is_some(), state.fold.next_expiry(seen));
@@ -204,15 +213,13 @@ impl Shared {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Whether nobody looks any more. Then all is forgotten, and the next one who looks starts again.
-    fn ends(&self) -> bool {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.lookers.load(Ordering::Relaxed) > 0 || thread.looked_at.elapsed() < IDLE {
-            return false;
-        }
-        thread.is_running = false;
-        self.forget();
-        true
+    fn thread(&self) -> MutexGuard<'_, Thread> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody looks any more.
+    fn is_idle(&self, thread: &Thread) -> bool {
+        self.lookers.load(Ordering::Relaxed) == 0 && thread.looked_at.elapsed() >= IDLE
     }
 
     fn forget(&self) {

@@ -1,6 +1,6 @@
 //! What the page asks for: a moment, lists, and a part of the address space.
 
-use edgefold::{IpRange, ListName, LogTime, Moment, now};
+use edgefold::{IpRange, ListName, LogTime, Moment, Position, now};
 use serde::Deserialize;
 
 use super::Ui;
@@ -10,10 +10,8 @@ use super::layers::Look;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Query {
-    /// The moment by its time; now if neither this nor the next is given.
+    /// The moment; now if it is not given.
     at: Option<String>,
-    /// The moment by the offset after its last command.
-    offset: Option<u64>,
     /// An earlier moment to compare with.
     since: Option<String>,
     /// Only this list.
@@ -29,7 +27,7 @@ pub(super) struct Query {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum At {
     Now,
-    Then(Moment),
+    Then(LogTime),
 }
 
 /// Why a question is not answered.
@@ -45,17 +43,11 @@ pub(super) enum Why {
 
 impl Query {
     pub(super) fn at(&self) -> Result<At, Why> {
-        match (&self.at, self.offset) {
-            (None, None) => Ok(At::Now),
-            (Some(time), None) => Ok(At::Then(Moment::Time(moment(time)?))),
-            (None, Some(offset)) => Ok(At::Then(Moment::Offset(offset))),
-            (Some(_), Some(_)) => Err(Why::Bad("give either at or offset".to_owned())),
-        }
+        self.at.as_deref().map_or(Ok(At::Now), |time| moment(time).map(At::Then))
     }
 
     pub(super) fn since(&self) -> Result<Option<At>, Why> {
-        let since = self.since.as_deref().map(moment).transpose()?;
-        Ok(since.map(|time| At::Then(Moment::Time(time))))
+        self.since.as_deref().map(|time| moment(time).map(At::Then)).transpose()
     }
 
     pub(super) fn list(&self) -> Result<Option<ListName>, Why> {
@@ -76,18 +68,19 @@ fn moment(text: &str) -> Result<LogTime, Why> {
 impl Ui {
     /// Looks at the lists at a moment.
     pub(super) fn look<T>(&self, at: At, only: Option<ListName>, answer: impl FnOnce(Look<'_>) -> T) -> Result<T, Why> {
+        let state = self.present.state();
         match at {
+            At::Now if state.is_complete => Ok(answer(Look { fold: &state.fold, time: now(), only })),
             At::Now => {
-                let state = self.present.state();
-                if !state.is_complete {
-                    let done = state.fold.position().next_offset;
-                    return Err(Why::Reading { done, end: state.end, trouble: state.trouble.clone() });
-                }
-                Ok(answer(Look { fold: &state.fold, time: now(), only }))
+                let done = state.fold.position().next_offset;
+                Err(Why::Reading { done, end: state.end, trouble: state.trouble.clone() })
             }
-            At::Then(moment) => {
-                let fold = self.past.fold(moment).map_err(Why::Failed)?;
-                let time = if let Moment::Time(time) = moment { time } else { fold.position().log_time };
+            At::Then(time) => {
+                let Position { next_offset, log_time, .. } = state.fold.position();
+                drop(state);
+                // Until log time has passed it, a command with an earlier time belongs to it.
+                let key = (Moment::Time(time), (log_time <= time).then_some(next_offset));
+                let fold = self.past.fold(key).map_err(Why::Failed)?;
                 Ok(answer(Look { fold: &fold, time, only }))
             }
         }

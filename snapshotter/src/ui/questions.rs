@@ -12,14 +12,13 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Json, Response};
-use edgefold::{
-    Action, AddressRange, AppendedCommand, Cause, IpRange, List, ListActionText, LogTime, Moment, What, now,
-};
+use edgefold::{Action, AddressRange, AppendedCommand, Cause, IpRange, List, ListActionText, LogTime, What, now};
 use serde_json::{Value, json};
-use tokio_stream::wrappers::{BroadcastStream, WatchStream};
+use tokio::sync::Semaphore;
+use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
 
-use super::layers::{Colouring, Look, SPANS};
+use super::layers::{Colouring, Look, SPANS, by_age};
 use super::networks::{Row, rows};
 use super::query::{At, Query, Why};
 use super::ranges::{Family, Ranges, ip_range};
@@ -28,6 +27,7 @@ use super::{Ui, Writing};
 use crate::addresses::Addresses;
 use crate::admin::refused;
 use crate::answers::explained::{Explained, command_json, effects, lateness};
+use crate::answers::words::verdict_json;
 
 /// How many of the blocks of a list are named.
 const MOST_BLOCKS: usize = 8;
@@ -35,6 +35,8 @@ const MOST_BLOCKS: usize = 8;
 const MOST_CHANGES: usize = 64;
 /// About how many events of a history are shown, the last.
 const MOST_EVENTS: usize = 500;
+/// Stretches of the timeline.
+const BARS: usize = 240;
 /// The least time between two events.
 const QUIET: Duration = Duration::from_millis(200);
 
@@ -54,21 +56,28 @@ impl IntoResponse for Why {
     }
 }
 
-/// Answers a question on a thread for work, when it is its turn.
-pub(super) async fn answer<T: IntoResponse + Send + 'static>(
+/// Answers a question on a thread for work, when it is its turn. What is quick has no turn: `None`.
+async fn answer<T: IntoResponse + Send + 'static>(
     ui: Arc<Ui>,
     asked: Asked,
+    turn: Option<Arc<Semaphore>>,
     answer: impl FnOnce(&Ui, &Query) -> Result<T, Why> + Send + 'static,
 ) -> Response {
     let query = match asked {
         Ok(HttpQuery(query)) => query,
         Err(rejection) => return refused(StatusCode::BAD_REQUEST, &rejection.body_text()),
     };
-    // A browser that has lost interest closes the connection, and loses its turn.
-    let Ok(_turn) = ui.at_a_time.clone().acquire_owned().await else {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    // A browser that has lost interest closes the connection, and loses its place in the queue.
+    let turn = match turn {
+        None => None,
+        Some(turn) => turn.acquire_owned().await.ok(),
     };
-    let answered = tokio::task::spawn_blocking(move || answer(&ui, &query).into_response()).await;
+    let work = move || {
+        // As long as it takes, whether anybody waits for it or not.
+        let _turn = turn;
+        answer(&ui, &query).into_response()
+    };
+    let answered = tokio::task::spawn_blocking(work).await;
     let mut response = answered.unwrap_or_else(|_panic| StatusCode::INTERNAL_SERVER_ERROR.into_response());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -76,7 +85,7 @@ pub(super) async fn answer<T: IntoResponse + Send + 'static>(
 
 /// How the log is doing, and what the page can do.
 pub(super) async fn status(State(ui): State<Arc<Ui>>, asked: Asked) -> Response {
-    answer(ui, asked, |ui, _| {
+    answer(ui, asked, None, |ui, _| {
         let state = ui.present.state();
         let position = state.fold.position();
         let (can_write, why_not) = match &ui.writing {
@@ -85,14 +94,12 @@ pub(super) async fn status(State(ui): State<Arc<Ui>>, asked: Asked) -> Response 
         };
         Ok(Json(json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "now": now().to_string(),
             "next_offset": position.next_offset,
             "log_time": position.log_time.to_string(),
             "end": state.end,
             "is_complete": state.is_complete,
             "contact": state.contact.map(|time| time.to_string()),
             "trouble": state.trouble,
-            "rejected": state.rejected,
             "recent": state.recent.iter().map(recent_json).collect::<Vec<_>>(),
             "lists": state.fold.lists().iter().map(|list| list.name().to_string()).collect::<Vec<_>>(),
             "has_fleet": ui.fleet.is_some(),
@@ -115,27 +122,34 @@ fn recent_json(command: &AppendedCommand) -> Value {
     json
 }
 
-/// How many commands there were when.
+/// How many commands there were in each of some equal stretches, from the first command to now.
 pub(super) async fn timeline(State(ui): State<Arc<Ui>>, asked: Asked) -> Response {
-    answer(ui, asked, |ui, _| {
+    answer(ui, asked, None, |ui, _| {
         let timeline = ui.checkpoints.timeline();
-        let buckets: Vec<(u64, u64)> =
-            timeline.buckets.iter().map(|(start, records)| (start.millis(), *records)).collect();
-        Ok(Json(json!({ "next_offset": timeline.next_offset, "resolution": timeline.resolution, "buckets": buckets })))
+        let first = timeline.buckets.first().map_or(0, |(start, _)| start.millis());
+        let last = now().millis().max(first + 60_000);
+        let mut bars = vec![0_u64; BARS];
+        for (start, records) in timeline.buckets.iter() {
+            let middle = start.millis() - first + timeline.resolution / 2;
+            let bar = usize::try_from(middle * BARS as u64 / (last - first)).unwrap_or(BARS);
+            bars[bar.min(BARS - 1)] += records;
+        }
+        Ok(Json(json!({ "first": first, "last": last, "bars": bars })))
     })
     .await
 }
 
 /// A tile of the map, as [`Tile::paint`] returns it.
 pub(super) async fn tile(State(ui): State<Arc<Ui>>, asked: Asked) -> Response {
-    answer(ui, asked, |ui, query| {
+    let turn = Arc::clone(&ui.at_a_time);
+    answer(ui, asked, Some(turn), |ui, query| {
         let place = query.zoom.zip(query.x).zip(query.y).and_then(|((zoom, x), y)| Tile::new(zoom, x, y));
         let tile = place.ok_or_else(|| Why::Bad("there is no such tile: give zoom, x and y".to_owned()))?;
         let colouring: Colouring = query.colour.as_deref().unwrap_or("refused").parse().map_err(Why::Bad)?;
         let (at, only, bounds) = (query.at()?, query.list()?, tile.bounds());
         let layers = match query.since()? {
             Some(since) => compare(ui, since, at, query, |before, after| after.changes(&before, bounds))?,
-            None if colouring == Colouring::Age => by_age(ui, at, query, bounds)?,
+            None if colouring == Colouring::Age => age_layers(ui, at, query, bounds)?,
             None => ui.look(at, only, |look| look.layers(colouring, bounds))?,
         };
         Ok(([(CONTENT_TYPE, "application/octet-stream")], tile.paint(&layers)))
@@ -155,24 +169,24 @@ fn compare<T>(
     ui.look(before, only, |before| ui.look(after, only, |after| answer(before, after)))?
 }
 
-fn by_age(ui: &Ui, at: At, query: &Query, bounds: AddressRange<Ipv4Addr>) -> Result<Vec<Layer>, Why> {
+fn age_layers(ui: &Ui, at: At, query: &Query, bounds: AddressRange<Ipv4Addr>) -> Result<Vec<Layer>, Why> {
     let only = query.list()?;
-    let time = ui.look(at, only, |look| look.time)?;
-    let earlier = |span: Duration| {
-        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        LogTime::from_millis(time.millis().saturating_sub(millis)).unwrap_or_default()
+    let (time, refused) = ui.look(at, only, |look| (look.time, look.refused(bounds)))?;
+    // To the minute, so that all tiles are of the same moments.
+    let start = time.millis() - if matches!(at, At::Now) { time.millis() % 60_000 } else { 0 };
+    let then = |span: Duration| {
+        let millis = start.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+        // One after the other: a fold may be large.
+        ui.look(At::Then(LogTime::from_millis(millis).unwrap_or_default()), only, |look| look.refused(bounds))
     };
-    let times = SPANS.map(earlier);
-    let folds = times.map(|time| ui.past.fold(Moment::Time(time)).map_err(Why::Failed));
-    let [a, b, c, d] = folds;
-    let folds = [a?, b?, c?, d?];
-    let then: [Look<'_>; SPANS.len()] = std::array::from_fn(|at| Look { fold: &folds[at], time: times[at], only });
-    ui.look(at, only, |look| look.by_age(&then, bounds))
+    let [hour, day, week, month] = SPANS;
+    Ok(by_age(refused, [then(hour)?, then(day)?, then(week)?, then(month)?]))
 }
 
 /// What is on the lists in a range: in all, on each list, and by network.
 pub(super) async fn area(State(ui): State<Arc<Ui>>, asked: Asked) -> Response {
-    answer(ui, asked, |ui, query| {
+    let turn = Arc::clone(&ui.at_a_time);
+    answer(ui, asked, Some(turn), |ui, query| {
         let range = query.range()?;
         ui.look(query.at()?, query.list()?, |look| {
             let mut json = match range {
@@ -181,6 +195,9 @@ pub(super) async fn area(State(ui): State<Arc<Ui>>, asked: Asked) -> Response {
             };
             json["range"] = range.shortest_text().into();
             json["addresses"] = addresses(range).into();
+            if range.first() == range.last() {
+                json["verdict"] = verdict_json(&look.fold.verdict(range.first(), look.time));
+            }
             Json(json)
         })
     })
@@ -239,7 +256,8 @@ fn list_within<A: Family>(list: &List, range: AddressRange<A>, time: LogTime) ->
 
 /// What has changed between two moments, in a range.
 pub(super) async fn changes(State(ui): State<Arc<Ui>>, asked: Asked) -> Response {
-    answer(ui, asked, |ui, query| {
+    let turn = Arc::clone(&ui.at_a_time);
+    answer(ui, asked, Some(turn), |ui, query| {
         let since = query.since()?.ok_or_else(|| Why::Bad("give since, a time".to_owned()))?;
         let range = query.range()?;
         compare(ui, since, query.at()?, query, |before, after| {
@@ -261,37 +279,43 @@ fn differences<A: Family>(before: &Ranges<A>, after: &Ranges<A>) -> Value {
     json!({ "added": side(after.clone().without(before)), "removed": side(before.clone().without(after)) })
 }
 
-/// Why a range is refused or not, as `edgefold explain -o json` prints it, and a headline.
+/// Why a range is refused or not: what `edgefold explain` prints.
 pub(super) async fn explain(State(ui): State<Arc<Ui>>, asked: Asked) -> Response {
-    answer(ui, asked, |ui, query| {
+    let turn = Arc::clone(&ui.at_a_time);
+    answer(ui, asked, Some(turn), |ui, query| {
         let range = query.range()?;
         let at = match query.at()? {
             At::Now => None,
-            At::Then(Moment::Time(time)) => Some(time),
-            At::Then(Moment::Offset(_)) => return Err(Why::Bad("give at, a time, rather than an offset".to_owned())),
+            At::Then(time) => Some(time),
         };
         let explanation = ui.checkpoints.explain_last(&*ui.log, range, at, now(), MOST_EVENTS);
         let explained = Explained::new(explanation.map_err(|error| Why::Failed(error.to_string()))?);
-        let mut json = explained.json();
-        for (json, event) in json["events"].as_array_mut().into_iter().flatten().zip(explained.history().events()) {
+        let event = |(index, event): (usize, &edgefold::Event)| {
+            let mut json = explained.event_json(index, event);
             json["words"] = effects(event).into();
             if let Cause::Command(command) = &event.cause {
                 json["late"] =
                     lateness(command, event.effects.iter().any(|effect| effect.what != What::Nothing)).into();
             }
-        }
-        json["dropped"] = explained.history().dropped().into();
-        json["headline"] = explained.headline().into();
+            json
+        };
         let undo = explained.undo().into_iter().map(|(what, command)| json!({ "what": what, "command": command }));
-        json["undo"] = undo.collect();
-        Ok(Json(json))
+        Ok(Json(json!({
+            "headline": explained.headline(),
+            "dated": explained.dated_words(),
+            "dropped": explained.history().dropped(),
+            "events": explained.history().events().iter().enumerate().map(event).collect::<Vec<_>>(),
+            "late": explained.explanation.late.len(),
+            "undo": undo.collect::<Vec<_>>(),
+        })))
     })
     .await
 }
 
 /// What is on the lists, and what they do.
 pub(super) async fn lists(State(ui): State<Arc<Ui>>, asked: Asked) -> Response {
-    answer(ui, asked, |ui, query| {
+    let turn = Arc::clone(&ui.at_a_time);
+    answer(ui, asked, Some(turn), |ui, query| {
         ui.look(query.at()?, None, |look| {
             let list = |list: &List| {
                 let Addresses { ranges, ipv4, ipv6 } = Addresses::of(list.ranges_at(look.time));
@@ -316,7 +340,8 @@ pub(super) async fn lists(State(ui): State<Arc<Ui>>, asked: Asked) -> Response {
 
 /// How the lists have grown.
 pub(super) async fn growth(State(ui): State<Arc<Ui>>, asked: Asked) -> Response {
-    answer(ui, asked, |ui, _| {
+    let turn = Arc::clone(&ui.one_growth);
+    answer(ui, asked, Some(turn), |ui, _| {
         let samples = ui.growth.samples(&*ui.log, &ui.checkpoints, &ui.checkpoints.timeline());
         let samples = samples.map_err(|error| Why::Failed(error.to_string()))?;
         let samples = samples.into_iter().map(|(time, counts)| {
@@ -331,7 +356,7 @@ pub(super) async fn growth(State(ui): State<Arc<Ui>>, asked: Asked) -> Response 
 
 /// The records that were rejected last.
 pub(super) async fn rejects(State(ui): State<Arc<Ui>>, asked: Asked) -> Response {
-    answer(ui, asked, |ui, _| {
+    answer(ui, asked, None, |ui, _| {
         let state = ui.present.state();
         Ok(Json(json!({ "from": state.rejects_from, "rejected": state.rejected, "rejects": state.rejects })))
     })
@@ -345,9 +370,8 @@ pub(super) async fn events(State(ui): State<Arc<Ui>>) -> Sse<impl Stream<Item = 
         let _goes_on = &looker;
         "log"
     });
-    let fleet = ui.fleet.as_ref().map(|fleet| BroadcastStream::new(fleet.events()).map(|_| "fleet"));
-    let fleet: Pin<Box<dyn Stream<Item = &'static str> + Send>> = match fleet {
-        Some(fleet) => Box::pin(fleet.throttle(QUIET)),
+    let fleet: Pin<Box<dyn Stream<Item = &'static str> + Send>> = match &ui.fleet {
+        Some(fleet) => Box::pin(WatchStream::new(fleet.watch()).map(|_| "fleet").throttle(QUIET)),
         None => Box::pin(tokio_stream::pending()),
     };
     let events = log.throttle(QUIET).merge(fleet).map(|what| Ok(Event::default().data(what)));

@@ -45,7 +45,10 @@ pub(super) async fn commands(State(ui): State<Arc<Ui>>, peer: ConnectInfo<Socket
         Ok((_, _, checked)) if checked.is_objected_to && !is_forced => {
             (StatusCode::CONFLICT, Json(checked.json)).into_response()
         }
-        Ok((commands, new, _)) => commands.append(new, ui.fleet.as_ref().map(|_| WAIT)).await,
+        Ok((commands, new, _)) => {
+            let has_proxies = ui.fleet.as_ref().is_some_and(|fleet| fleet.report().has_proxies());
+            commands.append(new, has_proxies.then_some(WAIT)).await
+        }
         Err(response) => response,
     }
 }
@@ -77,7 +80,7 @@ async fn checked(
     let token = commands.token(headers)?;
     let new = commands.read(request, &token).await?;
     let (ui, texts): (_, Vec<String>) = (Arc::clone(ui), new.iter().map(|command| command.text.clone()).collect());
-    let looked = tokio::task::spawn_blocking(move || look(&ui, &texts, peer.ip().to_canonical())).await;
+    let looked = tokio::task::spawn_blocking(move || check(&ui, &texts, peer.ip().to_canonical())).await;
     let checked = looked.unwrap_or_else(|_panic| Err(StatusCode::INTERNAL_SERVER_ERROR.into_response()))?;
     Ok((commands, new, checked))
 }
@@ -88,7 +91,7 @@ fn is_of(origin: &[u8], host: Option<&[u8]>) -> bool {
     rest.is_some() && rest == host
 }
 
-fn look(ui: &Ui, texts: &[String], peer: IpAddr) -> Result<Checked, Response> {
+fn check(ui: &Ui, texts: &[String], peer: IpAddr) -> Result<Checked, Response> {
     let actions: Vec<Action> =
         texts.iter().filter_map(|text| Command::parse(text).ok()).map(|command| command.action).collect();
     let state = ui.present.state();

@@ -2,41 +2,37 @@
 
 import { ask } from "./ask.js";
 import { look } from "./state.js";
-import { ago, copyable, count, make, some, time, visible } from "./words.js";
+import { ago, copyable, count, make, show, time, visible } from "./words.js";
 
-/** Adds the history of a range to the panel. That of more than one address is only shown if it is asked for: it may be long. */
-export async function showHistory(panel, range, isOne, signal) {
-  const old = panel.querySelector(":scope > .history");
-  if (!isOne && old?.dataset.range !== range) {
-    const button = make("button", { type: "button", onclick: () => load(place, range, undefined) }, "Show its history");
-    const place = make("section", { className: "history", ariaLabel: "History" }, button);
-    if (old) old.replaceWith(place);
-    else panel.append(place);
+let wanted = "";
+
+/** Shows the history of a range. That of more than one address is only shown if it is asked for: it may be long. */
+export async function showHistory(place, range, isOne, signal) {
+  if (isOne || wanted === range) {
+    await load(place, range, signal);
     return;
   }
-  const place = old ?? make("section", { className: "history", ariaLabel: "History" });
-  if (!old) panel.append(place);
-  await load(place, range, signal);
+  show(place, ["not yet", range], () => make("button", { type: "button", onclick: () => {
+    wanted = range;
+    load(place, range, undefined).catch((error) => show(place, error.message, () => make("p", { className: "bad" }, error.message)));
+  } }, "Show its history"));
 }
 
 async function load(place, range, signal) {
   if (place.dataset.range !== range) place.replaceChildren(make("p", { className: "quiet" }, "Reading the log …"));
   place.dataset.range = range;
-  try {
-    const explained = await ask("/ui/explain", { range, at: look.at }, signal);
-    place.replaceChildren(...some([
-      make("h3", {}, "Why"),
-      make("p", { className: "headline" }, explained.headline),
-      explained.dropped > 0 && make("p", { className: "quiet" }, `Before these there are ${count(explained.dropped, "more event")}: edgefold explain prints all.`),
-      make("ol", { className: "timeline" }, explained.events.map(event)),
-      explained.late.length > 0 && make("p", { className: "quiet" }, `${explained.late.length} more came later, with an earlier time.`),
-      explained.undo.length > 0 && make("h3", {}, "To change that"),
-      make("dl", { className: "undo" }, explained.undo.flatMap(({ what, command }) => [make("dt", {}, what), make("dd", {}, copyable(command))])),
-    ]));
-  } catch (error) {
-    if (error.name === "AbortError") return;
-    place.replaceChildren(make("p", { className: "bad" }, error.message));
-  }
+  const explained = await ask("/ui/explain", { range, at: look.at }, signal);
+  if (place.dataset.range !== range) return;
+  show(place, [range, explained], () => [
+    make("h3", {}, "Why"),
+    make("p", { className: "headline" }, explained.headline),
+    explained.dated !== null && make("p", {}, explained.dated),
+    explained.dropped > 0 && make("p", { className: "quiet" }, `Before these there are ${count(explained.dropped, "more event")}: edgefold explain prints all.`),
+    make("ol", { className: "timeline" }, explained.events.map(event)),
+    explained.late > 0 && make("p", { className: "quiet" }, `${count(explained.late, "command")} came later, with an earlier time: edgefold explain --at prints them.`),
+    explained.undo.length > 0 && make("h3", {}, "To change that"),
+    make("dl", { className: "undo" }, explained.undo.flatMap(({ what, command }) => [make("dt", {}, what), make("dd", {}, copyable(command))])),
+  ]);
 }
 
 function event({ offset, time: at, text, words, counts, late, effects }) {

@@ -10,9 +10,10 @@ export async function showFleet() {
   document.getElementById("fleet-summary").textContent = proxies.length === 0
     ? "No proxy is connected over gRPC. Those that read files are not seen here."
     : `${count(proxies.length, "proxy")}, ${behind.length === 0 ? "all enforce everything" : `${number(behind.length)} behind`}.`;
-  fill(document.getElementById("fleet-table"), ["Node", "Cluster", "Address", "State", "Has", "Refused last"], proxies.map((proxy) => [
-    visible(proxy.node), visible(proxy.cluster), proxy.address, state(proxy, next), resources(proxy), nacks(proxy),
-  ]), "Nobody is connected.");
+  fill(document.getElementById("fleet-table"), [proxies, next], ["Node", "Cluster", "Address", "State", "Has", "Refused last"],
+    () => proxies.map((proxy) => [
+      visible(proxy.node), visible(proxy.cluster), proxy.address, state(proxy, next), resources(proxy), nacks(proxy),
+    ]), "Nobody is connected.");
 }
 
 function state(proxy, next) {

@@ -1,9 +1,9 @@
 // IPv6: next to nothing of it is ever used, so a map of it would be empty. These are the networks that have something, as bars.
 
 import { ask } from "./ask.js";
-import { asked, look } from "./state.js";
+import { look, moment } from "./state.js";
 import { go, meter } from "./networks.js";
-import { count, make } from "./words.js";
+import { count, make, show } from "./words.js";
 
 const bars = document.getElementById("bars");
 let asking = null;
@@ -17,8 +17,8 @@ export function isIpv6() {
 export async function showBars() {
   asking?.abort();
   asking = new AbortController();
-  try {
-    const area = await ask("/ui/area", { range: look.range, ...asked() }, asking.signal);
+  const area = await ask("/ui/area", { range: look.range, ...moment() }, asking.signal);
+  show(bars, area, () => {
     const rows = [...area.rows].sort((one, other) => other.ranges - one.ranges);
     const most = Math.max(1, ...rows.map((row) => row.ranges));
     const bar = (row) => {
@@ -27,12 +27,11 @@ export async function showBars() {
       return make("li", {}, make("button", { type: "button", onclick: () => go(row.range) },
         filled, make("b", {}, row.range), ` ${count(row.ranges, "range")}`, meter(row.listed, row.addresses)));
     };
-    bars.replaceChildren(
+    return [
       make("p", { className: "quiet" }, rows.length === 0
         ? `Nothing in ${area.range} is refused.`
         : `What is refused in ${area.range}: ${count(area.refused.ranges, "range")}. Select one to look into it.`),
-      make("ul", {}, rows.map(bar)));
-  } catch (error) {
-    if (error.name !== "AbortError" && !error.reading) bars.replaceChildren(make("p", { className: "bad" }, error.message));
-  }
+      make("ul", {}, rows.map(bar)),
+    ];
+  });
 }

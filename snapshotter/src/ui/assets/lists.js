@@ -20,7 +20,8 @@ export async function showLists() {
     list.next_expiry === null ? "–" : ago(list.next_expiry, Date.parse(at)),
     sparkline(list),
   ];
-  fill(table, ["List", "Does", "#Ranges", "#IPv4 addresses", "#IPv6 addresses", "Next end", "Ranges over time"], lists.map(row), "There are no lists.");
+  fill(table, [lists, growth, look.at], ["List", "Does", "#Ranges", "#IPv4 addresses", "#IPv6 addresses", "Next end", "Ranges over time"],
+    () => lists.map(row), "There are no lists.");
   if (forms.childElementCount === 0 && server.status.can_write) forms.replaceChildren(listForm());
 }
 

@@ -5,6 +5,7 @@ import { server } from "./state.js";
 import { ago, count, fill, make, number, time, visible } from "./words.js";
 
 const health = document.getElementById("health");
+const news = document.getElementById("news");
 
 /** Says in the head of the page how the log is doing. */
 export function showHealth() {
@@ -14,9 +15,15 @@ export function showHealth() {
     : !status.is_complete ? ["busy", `reading ${number(status.next_offset)} of ${number(status.end)} commands`]
     : lag > 0 ? ["busy", `${count(lag, "command")} behind`]
     : ["good", `live, ${count(status.next_offset, "command")}`];
+  sayHealth(kind, words, status.trouble ?? "");
+}
+
+/** The same, in words. Those who do not see it hear of it when it gets better or worse, not at each command. */
+export function sayHealth(kind, words, why = "") {
+  if (health.className !== kind) news.textContent = words;
   health.className = kind;
   health.textContent = words;
-  health.title = status.trouble ?? "";
+  health.title = why;
 }
 
 /** Shows the log and its rejected records. */
@@ -34,7 +41,7 @@ export async function showLog() {
   const { from, rejected, rejects } = await ask("/ui/rejects");
   document.getElementById("rejects-summary").textContent = `${rejected === 0 ? "None" : count(rejected, "record")}`
     + `${from > 0 ? ` from offset ${number(from)} on; edgefold rejects lists those before` : ""}.`;
-  fill(document.getElementById("rejects-table"), ["Offset", "Time", "Record", "Why"], rejects.map((reject) => [
+  fill(document.getElementById("rejects-table"), rejects, ["Offset", "Time", "Record", "Why"], () => rejects.map((reject) => [
     number(reject.offset), reject.time === null ? "–" : time(reject.time), make("code", {}, visible(reject.text)), visible(reject.reason),
   ]), "Every record is a valid command.");
 }

@@ -2,7 +2,7 @@
 
 import { ask, bytes } from "./ask.js";
 import { SIDE, address, cidr, networkAt, place, square, text } from "./curve.js";
-import { asked, look, onLook, server, set } from "./state.js";
+import { isOpen, look, moment, onLook, server, set, since } from "./state.js";
 import { count, share } from "./words.js";
 
 const TILE = 256;
@@ -11,6 +11,8 @@ const MOST_TILES = 400;
 /** The largest an address is drawn, and how wide a square is that the arrow keys step over, in pixels. */
 const LARGEST = 48;
 const STEP = 32;
+/** How long to wait before a tile that failed is asked for again, in milliseconds. */
+const PAUSE = 5_000;
 /** For how long what a command was about is marked, in milliseconds. */
 const RECENT = 120_000;
 
@@ -109,7 +111,7 @@ function tile(z, x, y) {
   const name = key(z, x, y);
   let known = tiles.get(name);
   if (!known) {
-    known = { image: null, generation: -1, asking: null };
+    known = { image: null, generation: -1, asking: null, failed: -Infinity, kind: kind() };
     tiles.set(name, known);
     // Those that were used the longest time ago are first.
     for (const [old, { asking }] of tiles) {
@@ -121,46 +123,47 @@ function tile(z, x, y) {
     tiles.delete(name);
     tiles.set(name, known);
   }
-  const isOld = look.at === "" && known.generation !== generation;
-  if (known.asking === null && (known.generation < 0 || isOld)) request(name, known, z, x, y);
+  const isOld = known.generation < 0 || (isOpen() && known.generation !== generation);
+  const mayAsk = known.asking === null && performance.now() - known.failed > PAUSE;
+  if (isOld && mayAsk) request(known, z, x, y);
   return known;
 }
 
-async function request(name, known, z, x, y) {
+async function request(known, z, x, y) {
   known.asking = new AbortController();
   const wanted = generation;
-  const since = moment(look.since);
   try {
-    const cells = await bytes("/ui/tile", { zoom: z, x, y, colour: look.colour, ...asked(), since }, known.asking.signal);
-    known.cells = cells;
-    known.image = paint(cells);
+    known.cells = await bytes("/ui/tile", { zoom: z, x, y, colour: look.colour, ...moment(), since: since() }, known.asking.signal);
+    known.image = paint(known);
     known.generation = wanted;
-    canvas.dispatchEvent(new CustomEvent("painted"));
+    tell("tile", null);
   } catch (error) {
     if (error.name !== "AbortError") {
-      tiles.delete(name);
-      canvas.dispatchEvent(new CustomEvent("trouble", { detail: error }));
+      known.failed = performance.now();
+      setTimeout(redraw, PAUSE + 1);
+      tell("tile", error);
     }
   } finally {
     known.asking = null;
     redraw();
+    canvas.dispatchEvent(new CustomEvent("painted"));
   }
 }
 
-/** The moment to compare with, as a time. */
-export function moment(since) {
-  if (since === "" || /\D/.test(since)) return since;
-  const end = look.at === "" ? Date.now() : Date.parse(look.at);
-  // To the minute, so that it is the same moment for all tiles.
-  const step = look.at === "" ? 60_000 : 1;
-  return new Date(Math.floor((end - Number(since) * 1000) / step) * step).toISOString();
+function tell(what, error) {
+  canvas.dispatchEvent(new CustomEvent("asked", { detail: { what, error } }));
 }
 
-function paint(cells) {
+/** What the colours stand for. */
+function kind() {
+  return look.since !== "" ? "change" : look.colour;
+}
+
+function paint({ cells, kind }) {
   const image = new OffscreenCanvas(TILE, TILE);
   const inside = image.getContext("2d");
   const pixels = inside.createImageData(TILE, TILE);
-  const shades = palette();
+  const shades = palette(kind);
   for (let at = 0; at < TILE * TILE; at++) {
     const part = cells[2 * at];
     if (part === 0) continue;
@@ -172,9 +175,8 @@ function paint(cells) {
 }
 
 /** The colours of what is shown, from the style sheet. */
-export function palette() {
+export function palette(kind) {
   colours ??= new Map();
-  const kind = look.since !== "" ? "change" : look.colour;
   if (!colours.has(kind)) {
     const style = getComputedStyle(document.documentElement);
     const found = [];
@@ -218,7 +220,7 @@ function drawAll() {
   if (cursor !== null && document.activeElement === canvas) outline(cursor, style.getPropertyValue("--accent"), 2.5);
   canvas.dataset.isComplete = String(server.status?.is_complete === true && [...squares(2 * zoom())].every(({ x, y, side }) => {
     const known = tiles.get(key(zoom(), x / side, y / side));
-    return known !== undefined && known.image !== null && known.asking === null;
+    return known !== undefined && known.asking === null && (known.image !== null || known.failed > 0);
   }));
 }
 
@@ -344,7 +346,7 @@ function bold(range) {
 async function describe(range) {
   asking = new AbortController();
   try {
-    const area = await ask("/ui/area", { range, ...asked() }, asking.signal);
+    const area = await ask("/ui/area", { range, ...moment() }, asking.signal);
     const lines = [`refused: ${share(area.refused.addresses, area.addresses)} of ${count(area.addresses, "address")}`];
     for (const list of area.lists.slice(0, 4)) {
       const [block] = list.blocks;
@@ -424,6 +426,7 @@ const held = new Map();
 let moved = false;
 
 canvas.addEventListener("pointerdown", (event) => {
+  if (event.button !== 0) return;
   canvas.setPointerCapture(event.pointerId);
   held.set(event.pointerId, { px: event.offsetX, py: event.offsetY });
   moved = held.size > 1;
@@ -449,7 +452,7 @@ canvas.addEventListener("pointermove", (event) => {
   held.set(event.pointerId, pointer);
 });
 canvas.addEventListener("pointerup", (event) => {
-  held.delete(event.pointerId);
+  if (!held.delete(event.pointerId)) return;
   const at = toMap(event.offsetX, event.offsetY);
   if (!moved && isInside(at)) {
     cursor = null;
@@ -478,7 +481,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 function repaint() {
   colours = null;
   for (const known of tiles.values()) {
-    if (known.cells) known.image = paint(known.cells);
+    if (known.cells) known.image = paint(known);
   }
   redraw();
 }
@@ -499,7 +502,21 @@ export async function complete() {
   }
 }
 
-onLook(redraw);
+onLook(() => {
+  // What is not looked at any more must not hold up what is.
+  const now = key(0, 0, 0).slice("0 0 0".length);
+  for (const [name, { asking }] of tiles) {
+    if (!name.endsWith(now)) asking?.abort();
+  }
+  redraw();
+});
+
+/** The log is another one. */
+export function forget() {
+  tiles.forEach(({ asking }) => asking?.abort());
+  tiles.clear();
+  redraw();
+}
 
 /** For tests and for the curious: where an address is on the canvas, in pixels. */
 canvas.whereIs = (ip) => {

@@ -2,18 +2,27 @@
 
 import { showHistory } from "./address.js";
 import { ask } from "./ask.js";
-import { flyTo, moment } from "./map.js";
-import { asked, look, server, set } from "./state.js";
-import { ago, count, make, number, share, time, visible } from "./words.js";
+import { flyTo } from "./map.js";
+import { look, moment, server, set, since } from "./state.js";
+import { ago, count, make, number, share, show, time, visible } from "./words.js";
 import { writeForms } from "./write.js";
 
 const here = document.getElementById("here");
+/** The parts of the panel, from top to bottom. */
+const parts = Object.fromEntries(["what", "recent", "changed", "table", "history", "write"].map((name) => {
+  const part = make("div", { className: name });
+  here.append(part);
+  return [name, part];
+}));
 let asking = null;
 
 /** Selects a range, and shows it on the map. */
 export function go(range) {
+  const isFromHere = document.activeElement?.closest("#here, #bars") !== null;
   set({ view: "map", range });
   flyTo(range);
+  // What was clicked is about to go.
+  if (isFromHere) here.focus({ preventScroll: true });
 }
 
 /** The networks around a range, the widest first. */
@@ -33,35 +42,22 @@ export async function showHere() {
   asking?.abort();
   asking = new AbortController();
   const { signal } = asking;
-  const range = look.range;
-  const since = moment(look.since);
-  try {
-    const [area, changes] = await Promise.all([
-      ask("/ui/area", { range, ...asked() }, signal),
-      since === "" ? null : ask("/ui/changes", { range, ...asked(), since }, signal),
-    ]);
-    const isOne = area.addresses === "1";
-    if (here.dataset.range !== area.range) here.replaceChildren();
-    here.dataset.range = area.range;
-    here.classList.toggle("six", area.range.includes(":"));
-    const part = (name, ...content) => {
-      const old = here.querySelector(`:scope > .${name}`);
-      const next = make("div", { className: name }, content);
-      if (old) old.replaceWith(next);
-      else here.append(next);
-    };
-    part("what", path(range, area.range), verdict(area, isOne), lists(area));
-    if (isEverything(range)) part("recent", recent());
-    else here.querySelector(":scope > .recent")?.remove();
-    if (changes !== null) part("changed", compared(changes, since));
-    else here.querySelector(":scope > .changed")?.remove();
-    if (!isOne) part("table", table(area));
-    await showHistory(here, area.range, isOne, signal);
-    if (here.querySelector(":scope > .write") === null) here.append(make("div", { className: "write" }, writeForms(area.range)));
-    here.dataset.shown = area.range;
-  } catch (error) {
-    if (error.name !== "AbortError" && !error.reading) here.replaceChildren(make("p", { className: "bad" }, error.message));
-  }
+  const { range } = look;
+  const then = since();
+  const [area, changes] = await Promise.all([
+    ask("/ui/area", { range, ...moment() }, signal),
+    then === "" ? null : ask("/ui/changes", { range, ...moment(), since: then }, signal),
+  ]);
+  const isOne = area.verdict !== undefined;
+  here.dataset.range = area.range;
+  here.classList.toggle("six", area.range.includes(":"));
+  show(parts.what, [area, look.at], () => [path(range, area.range), verdict(area), lists(area)]);
+  show(parts.recent, isEverything(range) ? server.status.recent : null, () => isEverything(range) && recent());
+  show(parts.changed, [changes, then], () => changes !== null && compared(changes, then));
+  show(parts.table, isOne ? null : area, () => !isOne && table(area));
+  writeForms(parts.write, area.range);
+  await showHistory(parts.history, area.range, isOne, signal);
+  here.dataset.shown = area.range;
 }
 
 function isEverything(range) {
@@ -70,7 +66,7 @@ function isEverything(range) {
 
 /** The last commands of the log. */
 function recent() {
-  const { recent: commands } = server.status ?? { recent: [] };
+  const { recent: commands } = server.status;
   return make("section", { ariaLabel: "Latest commands" }, make("h3", {}, "Latest commands"),
     commands.length === 0 && make("p", { className: "quiet" }, "None since this page began to read the log."),
     make("ol", {}, commands.slice(0, 6).map((command) => make("li", {},
@@ -86,13 +82,15 @@ function path(range, name) {
     make("h2", {}, name));
 }
 
-function verdict(area, isOne) {
+function verdict(area) {
   const refused = area.refused.addresses;
   const only = look.list === "" ? "refused" : `on list ${look.list}`;
-  if (isOne) {
-    const exempt = area.lists.find((list) => list.action === "exempt");
-    const words = refused === "1" ? only : exempt && look.list === "" ? `passes: list ${exempt.name} exempts it` : look.list === "" ? "passes" : `not ${only}`;
-    return make("p", { className: refused === "1" ? "verdict bad" : "verdict good" }, words);
+  if (area.verdict !== undefined) {
+    const { action, list } = area.verdict;
+    const words = look.list !== "" ? (refused === "1" ? only : `not ${only}`)
+      : action === "deny" ? `refused by list ${list}` : action === "exempt" ? `passes: list ${list} exempts it` : "passes";
+    const isBad = look.list === "" ? action === "deny" : refused === "1";
+    return make("p", { className: isBad ? "verdict bad" : "verdict good" }, words);
   }
   return make("p", { className: "verdict" },
     make("b", {}, share(refused, area.addresses)), ` of ${count(area.addresses, "address")} ${only}: `,
@@ -116,11 +114,11 @@ export function chip(action) {
   return make("span", { className: `chip ${action}` }, action);
 }
 
-function compared(changes, since) {
+function compared(changes, then) {
   const side = (name, sign, { ranges, addresses, named }) => make("details", { className: name },
     make("summary", {}, `${sign} ${count(addresses, "address")} in ${count(ranges, "range")}`),
     make("ul", {}, named.map((range) => make("li", {}, select(range)))));
-  return make("div", {}, make("h3", {}, `Since ${time(since)}`), side("added", "+", changes.added), side("removed", "−", changes.removed));
+  return make("div", {}, make("h3", {}, `Compared with ${time(then)}`), side("added", "+", changes.added), side("removed", "−", changes.removed));
 }
 
 function select(range) {

@@ -2,6 +2,8 @@
 
 const DEFAULTS = { view: "map", range: "0.0.0.0/0", at: "", since: "", colour: "refused", list: "" };
 
+const COLOURS = ["refused", "list", "action", "left", "age"];
+
 /** What the server said last: see /ui/status. */
 export const server = { status: null };
 
@@ -13,7 +15,16 @@ export let look = read();
 function read() {
   const [view, query] = location.hash.slice(1).split("?");
   const given = Object.fromEntries(new URLSearchParams(query ?? ""));
-  const known = Object.fromEntries(Object.entries(given).filter(([key]) => key in DEFAULTS));
+  // Whoever made the link may have made a mistake.
+  const isTime = (text) => text !== "" && !Number.isNaN(Date.parse(text));
+  const isKnown = {
+    range: (text) => text !== "",
+    at: isTime,
+    since: (text) => /^\d{1,9}$/.test(text) || isTime(text),
+    colour: (text) => COLOURS.includes(text),
+    list: () => true,
+  };
+  const known = Object.fromEntries(Object.entries(given).filter(([key, text]) => isKnown[key]?.(text)));
   return { ...DEFAULTS, ...known, view: ["map", "lists", "fleet", "log"].includes(view) ? view : "map" };
 }
 
@@ -53,11 +64,20 @@ for (const event of ["popstate", "hashchange"]) {
 }
 
 /** The moment and the lists, as the server is asked for them. */
-export function asked() {
+export function moment() {
   return { at: look.at, list: look.list };
 }
 
-/** Whether what is looked at changes when a command comes. */
-export function isNow() {
-  return look.at === "";
+/** The moment to compare with, as a time; "" for none. */
+export function since() {
+  if (look.since === "" || /\D/.test(look.since)) return look.since;
+  const end = look.at === "" ? Date.now() : Date.parse(look.at);
+  // To the minute, so that it is the same moment for all tiles.
+  const step = look.at === "" ? 60_000 : 1;
+  return new Date(Math.floor((end - Number(look.since) * 1000) / step) * step).toISOString();
+}
+
+/** Whether what is looked at changes when a command comes: it is now, or no command has a later time yet. */
+export function isOpen() {
+  return look.at === "" || Date.parse(look.at) >= Date.parse(server.status?.log_time ?? 0);
 }

@@ -11,35 +11,31 @@ const play = document.getElementById("play");
 const since = document.getElementById("since");
 const histogram = document.getElementById("histogram");
 const STEPS = Number(slider.max);
-const BARS = 200;
 /** How many steps playing from the first command to the last takes. */
 const FRAMES = 120;
 
 /** From the first command to now, in milliseconds. */
 let span = { first: Date.now() - 1, last: Date.now() };
+/** Counts the times that it was started or stopped: who plays stops when it is not his any more. */
+let run = 0;
 let isPlaying = false;
 let marked = "";
 
-/** Shows how many commands there were when. */
+/** Shows how many commands there were in each stretch. */
 export async function showTimeline() {
-  const { buckets, resolution } = await ask("/ui/timeline");
-  if (buckets.length === 0) return;
-  span = { first: buckets[0][0], last: Math.max(Date.now(), buckets[0][0] + 60_000) };
-  const bars = new Array(BARS).fill(0);
-  for (const [start, commands] of buckets) {
-    const at = Math.floor(((start + resolution / 2 - span.first) / (span.last - span.first)) * BARS);
-    bars[Math.max(0, Math.min(BARS - 1, at))] += commands;
-  }
+  const { first, last, bars } = await ask("/ui/timeline");
+  if (first === 0) return;
+  span = { first, last };
   const most = Math.max(...bars);
-  histogram.setAttribute("viewBox", `0 0 ${BARS} 100`);
+  histogram.setAttribute("viewBox", `0 0 ${bars.length} 100`);
   // By the logarithm: one import must not hide all else.
-  const height = (commands) => (commands === 0 ? 0 : 8 + (92 * Math.log1p(commands)) / Math.log1p(most));
+  const height = (commands) => 8 + (92 * Math.log1p(commands)) / Math.log1p(most);
   histogram.replaceChildren(...bars.flatMap((commands, at) => (commands === 0 ? []
     : draw("rect", { x: at + 0.1, width: 0.8, y: 100 - height(commands), height: height(commands) }))));
-  document.getElementById("first").textContent = time(span.first);
+  document.getElementById("first").textContent = time(first);
   document.getElementById("last").textContent = "now";
-  const width = (span.last - span.first) / BARS / 1000;
-  document.getElementById("per-bar").textContent = `commands in each ${duration(Math.ceil(width))}, at most ${count(most, "command")}`;
+  const width = Math.ceil((last - first) / bars.length / 1000);
+  document.getElementById("per-bar").textContent = `commands in each ${duration(width)}, at most ${count(most, "command")}`;
   show();
 }
 
@@ -63,19 +59,22 @@ function show() {
 
 async function playOn() {
   isPlaying = true;
+  run += 1;
+  const mine = run;
   play.textContent = "Stop";
   play.setAttribute("aria-pressed", "true");
   let step = Number(slider.value) >= STEPS ? 0 : Number(slider.value);
-  while (isPlaying && step < STEPS) {
+  while (mine === run && step < STEPS) {
     step = Math.min(STEPS, step + STEPS / FRAMES);
     set({ at: momentAt(step) }, true);
     await Promise.all([complete(), new Promise((resolve) => setTimeout(resolve, 120))]);
   }
-  stop();
+  if (mine === run) stop();
 }
 
 function stop() {
   isPlaying = false;
+  run += 1;
   play.textContent = "Play";
   play.setAttribute("aria-pressed", "false");
 }
@@ -99,7 +98,9 @@ since.addEventListener("change", () => {
   if (since.value === "mark" && marked === "") marked = look.at === "" ? new Date().toISOString() : look.at;
   set({ since: since.value === "mark" ? marked : since.value });
 });
-onLook(() => {
+onLook((before, isBrowsed) => {
+  if (look.view !== "map" || isBrowsed) stop();
+  if (isBrowsed) slider.blur();
   if (look.since !== "" && /\D/.test(look.since)) marked = look.since;
   show();
 });

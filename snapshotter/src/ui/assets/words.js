@@ -77,6 +77,27 @@ export function make(name, attributes = {}, ...children) {
   return element;
 }
 
+const shown = new WeakMap();
+
+/**
+ * Puts what `build` makes of an answer into an element, unless it shows that already. What had the focus gets it again, and what was opened
+ * stays open. Times that say how long ago something was are made anew now and then.
+ */
+export function show(element, answer, build) {
+  const text = JSON.stringify(answer);
+  const before = shown.get(element);
+  const hasFocus = element.contains(document.activeElement);
+  if (before?.text === text && (hasFocus || Date.now() - before.at < 20_000)) return;
+  shown.set(element, { text, at: Date.now() });
+  const name = hasFocus ? document.activeElement.textContent : null;
+  const open = new Set([...element.querySelectorAll("details[open]")].map((details) => details.className));
+  element.replaceChildren(...some([build()]));
+  element.querySelectorAll("details").forEach((details) => { details.open ||= open.has(details.className); });
+  if (name === null) return;
+  const same = [...element.querySelectorAll("a, button, summary")].find((other) => other.textContent === name);
+  (same ?? element.closest("[tabindex]"))?.focus({ preventScroll: true });
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** An element of a drawing. */
@@ -86,12 +107,16 @@ export function draw(name, attributes = {}) {
   return element;
 }
 
-/** Replaces what is in a table. Each cell is text, an element, or a list of these. A head that begins with # is that of numbers. */
-export function fill(table, heads, rows, none) {
+/** Shows an answer as a table. Each cell is text, an element, or a list of these. A head that begins with # is that of numbers. */
+export function fill(table, answer, heads, rows, none) {
+  show(table, answer, () => content(heads, rows(), none));
+}
+
+function content(heads, rows, none) {
   const head = make("tr", {}, heads.map((text) => make("th", { scope: "col", className: text.startsWith("#") ? "number" : "" }, text.replace("#", ""))));
   const body = rows.map((cells) => make("tr", {}, cells.map((cell) => make("td", {}, cell))));
   const empty = make("tr", {}, make("td", { colSpan: heads.length, className: "quiet" }, none));
-  table.replaceChildren(make("thead", {}, head), make("tbody", {}, body.length > 0 ? body : empty));
+  return [make("thead", {}, head), make("tbody", {}, body.length > 0 ? body : empty)];
 }
 
 /** A text with a button that copies it. */

@@ -2,7 +2,7 @@
 
 import { send } from "./ask.js";
 import { look, server } from "./state.js";
-import { count, make, visible } from "./words.js";
+import { count, make, show, visible } from "./words.js";
 
 /** The token is only kept as long as the page is open. */
 let token = "";
@@ -12,10 +12,17 @@ function quoted(text) {
   return `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
 }
 
-/** Forms to block and to allow a range; a word about it if the page cannot. */
-export function writeForms(range) {
+/** Shows forms to block and to allow a range, or a word about it if the page cannot. What somebody has typed there stays. */
+export function writeForms(place, range) {
+  const isInUse = place.dataset.range === range && place.querySelector("details[open]") !== null;
+  place.dataset.range = range;
+  const { can_write, lists, why_not } = server.status;
+  if (!isInUse) show(place, [range, can_write, lists, why_not, look.list], () => forms(range));
+}
+
+function forms(range) {
   const { status } = server;
-  if (!status?.can_write) return make("p", { className: "quiet" }, status?.why_not ?? "");
+  if (!status.can_write) return make("p", { className: "quiet" }, status.why_not ?? "");
   const names = [...new Set([...status.lists, ...(look.list === "" ? [] : [look.list])])];
   const list = make("select", { name: "list" }, names.map((name) => make("option", { value: name, selected: name === (look.list || "default") }, name)));
   const ttl = make("input", { name: "ttl", placeholder: "forever, or 4h", size: 10, autocomplete: "off" });
@@ -27,11 +34,12 @@ export function writeForms(range) {
     return words.join(" ");
   };
   const result = make("div", { className: "result", role: "status" });
-  const button = (words, verb) => make("button", { type: "button", className: verb === "BLACKLIST" ? "strong" : "", onclick: () => dryRun(command(verb), result) }, words);
+  const allow = make("button", { type: "button", onclick: () => dryRun(command("WHITELIST"), result) }, "Allow …");
   return make("details", {}, make("summary", {}, `Block or allow ${visible(range)}`),
-    make("form", { onsubmit: (event) => event.preventDefault() },
+    // Enter in a field does what the first button does.
+    make("form", { onsubmit: (event) => { event.preventDefault(); dryRun(command("BLACKLIST"), result); } },
       tokenField(), make("label", {}, "List ", list), make("label", {}, "For ", ttl), make("label", {}, "Reason ", reason),
-      make("p", {}, button("Block …", "BLACKLIST"), " ", button("Allow …", "WHITELIST"))),
+      make("p", {}, make("button", { className: "strong" }, "Block …"), " ", allow)),
     result);
 }
 
@@ -86,12 +94,16 @@ function change({ list, does_before: before, does, words, added, removed }) {
 }
 
 async function commit(command, force, result) {
+  // Not twice.
+  result.replaceChildren(make("p", { className: "quiet" }, "Appending …"));
   try {
     const done = await send("/ui/commands", token, command, force ? { force: "true" } : {});
-    const fleet = done.enforced === undefined ? "" : done.enforced ? `, and ${count(done.proxies, "proxy")} enforce it`
-      : done.proxies === 0 ? ", and no proxy is connected" : `, and not every proxy enforces it yet`;
+    const fleet = done.enforced === undefined ? "" : done.enforced ? `, and enforced by ${count(done.proxies, "proxy")}`
+      : ", and not every proxy enforces it yet";
     result.replaceChildren(make("p", { className: "good" }, `Appended at offset ${done.offsets.join(", ")}${fleet}.`));
   } catch (error) {
-    result.replaceChildren(make("p", { className: "bad" }, error.message));
+    // Something has changed since it was looked at.
+    const why = error.answer?.objection;
+    result.replaceChildren(make("p", { className: "bad" }, why ? `Not appended: ${why}.` : error.message));
   }
 }
