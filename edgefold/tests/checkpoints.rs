@@ -536,6 +536,31 @@ fn a_lost_segment_is_made_up_for() {
     assert_eq!((case.files(), case.in_folder().timeline().next_offset), (before, 30));
 }
 
+/// The name of a file is no proof of what is in it.
+#[test]
+fn a_file_under_the_name_of_another_is_not_believed() {
+    let case = Case::new();
+    for at in 0..12 {
+        case.command(seconds(1_000 + at), seconds(1_000 + at), &format!("BLACKLIST 10.0.0.{at}"));
+    }
+    case.in_folder().replay(&case.log, Moment::Offset(12)).unwrap();
+    let files: Vec<(PathBuf, Vec<u8>)> =
+        case.files().into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    for (one, _) in &files {
+        for (_, bytes) in &files {
+            files.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+            fs::write(one, bytes).unwrap();
+            (0..=12).for_each(|offset| case.assert_replays(&case.in_folder(), Moment::Offset(offset)));
+            files.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+            fs::write(one, bytes).unwrap();
+            for at in 0..12 {
+                case.assert_explains(&case.in_folder(), format!("10.0.0.{at}").parse().unwrap(), None);
+                fs::write(one, bytes).unwrap();
+            }
+        }
+    }
+}
+
 /// A process that starts anew begins where the last one was.
 #[test]
 fn a_replay_begins_at_the_last_checkpoint() {
