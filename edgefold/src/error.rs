@@ -89,6 +89,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The system does not start another thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
     /// SQLite failed.
     #[error("SQLite log {}: {source}", path.display())]
     Sqlite {
@@ -178,6 +181,7 @@ impl Error {
         matches!(
             self,
             Self::Io { .. }
+                | Self::Thread(_)
                 | Self::Sqlite { .. }
                 | Self::Kafka { .. }
                 | Self::Stalled { .. }

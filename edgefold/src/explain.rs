@@ -19,8 +19,10 @@ pub struct Explanation {
     /// the same.
     pub dated: Option<History>,
     /// The commands about the range, or about what a list does, whose times are not after the moment, but that came later, so that they were
-    /// not enforced then.
+    /// not enforced then. Of a history that keeps only so many events, only the last: see [`History::keeping`].
     pub late: Vec<AppendedCommand>,
+    /// How many of them are not kept.
+    pub late_dropped: u64,
 }
 
 /// Explains a range, now or at an earlier moment, by reading all commands. `now` is the time at present.
@@ -59,6 +61,7 @@ pub(crate) struct Scan {
     enforced: Prefix,
     dated: Option<Prefix>,
     late: Vec<AppendedCommand>,
+    late_dropped: u64,
     /// Whether the histories can tell which records are rejected.
     outcome: Result<(), ManyLists>,
 }
@@ -68,26 +71,29 @@ impl Scan {
     pub(crate) fn new(new: impl Fn() -> History, at: Option<LogTime>, now: LogTime) -> Self {
         let prefix = || Prefix { history: new(), is_over: false };
         let (enforced, dated) = (prefix(), at.map(|_| prefix()));
-        Self { at, moment: at.unwrap_or(now), enforced, dated, late: Vec::new(), outcome: Ok(()) }
+        Self { at, moment: at.unwrap_or(now), enforced, dated, late: Vec::new(), late_dropped: 0, outcome: Ok(()) }
     }
 
     /// Takes the next record, and returns whether more are needed.
     pub(crate) fn read(&mut self, record: &Record) -> bool {
         let Ok(effect) = record.effect() else { return true };
-        let Self { at, moment, enforced, dated, late, outcome } = self;
+        let Self { at, moment, enforced, dated, late, late_dropped, outcome } = self;
         // Of the present, all that is in the log counts: its clock may be ahead of this one.
         let is_later =
             |record: &Record, _: &Effect| at.is_some() && record.timestamp.is_some_and(|received| received > *moment);
-        *outcome = enforced.apply(record, &effect, is_later);
+        *outcome = outcome.and(enforced.apply(record, &effect, is_later));
         if let Some(dated) = dated {
             // As in `replay`.
             *outcome = outcome.and(dated.apply(record, &effect, |_, effect| effect.time > *moment));
-            if enforced.is_over
-                && effect.time <= *moment
-                && is_about(&effect, enforced.history.range())
-                && late.len() < enforced.history.most_events()
-            {
+            if enforced.is_over && effect.time <= *moment && is_about(&effect, enforced.history.range()) {
                 late.extend(AppendedCommand::new(record));
+                // As for events, there are never more than twice as many.
+                let most = enforced.history.most_events();
+                if late.len() / 2 > most {
+                    let dropped = late.len() - most;
+                    late.drain(..dropped);
+                    *late_dropped += dropped as u64;
+                }
             }
         }
         outcome.is_ok()
@@ -95,6 +101,9 @@ impl Scan {
 
     /// Takes the next records together, if that leads to the same explanation as [`Scan::read`] for each, and returns whether it does.
     pub(crate) fn skip(&mut self, records: &Summary) -> bool {
+        if self.has_failed() {
+            return false;
+        }
         let (moment, is_past) = (self.moment, self.at.is_some());
         let is_enforced_over = self.enforced.is_over;
         let is_dated_over = self.dated.as_ref().is_none_or(|dated| dated.is_over);
@@ -133,7 +142,7 @@ impl Scan {
             history
         };
         let (enforced, dated) = (finish(self.enforced), self.dated.map(finish));
-        Explanation { at: moment, enforced, dated, late: self.late }
+        Explanation { at: moment, enforced, dated, late: self.late, late_dropped: self.late_dropped }
     }
 
     /// Whether it needs no more commands, because [`Scan::finish`] will fail.

@@ -30,11 +30,19 @@ pub enum Moment {
 /// # Errors
 /// Those of the log, [`Error::Gone`] if it does not start at offset 0, [`Error::Stalled`], and [`Error::NotYet`].
 pub fn replay(log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
-    replay_on(&mut *log.commands(Position::default())?, Fold::default(), moment, |_, _, _| ())
+    replay_on(&mut *log.commands(Position::default())?, Fold::default(), moment, |_, _| ())
 }
 
-/// Replays the commands after `fold`, which must not be later than `moment`, up to `moment`. `reader` reads them. Calls `folded` with
-/// each record after it is folded, with what it says if that can be read, and with the fold after it.
+/// A step of a replay.
+pub(crate) enum Step<'a> {
+    /// This record comes next. It may be after the moment.
+    Next(&'a Record),
+    /// This record is folded, with what it says if that can be read.
+    Folded(&'a Record, Option<&'a Effect>),
+}
+
+/// Replays the commands after `fold`, which must not be later than `moment`, up to `moment`. `reader` reads them. Calls `each` at each
+/// step, with the fold as it is then.
 ///
 /// # Errors
 /// As for [`replay`].
@@ -42,7 +50,7 @@ pub(crate) fn replay_on(
     reader: &mut dyn CommandReader,
     mut fold: Fold,
     moment: Moment,
-    mut folded: impl FnMut(&Record, Option<&Effect>, &Fold),
+    mut each: impl FnMut(Step<'_>, &Fold),
 ) -> Result<Fold, Error> {
     let (mut edits, mut stopped) = (Edits::default(), false);
     let start = fold.position().next_offset;
@@ -51,6 +59,7 @@ pub(crate) fn replay_on(
         if record.offset < fold.position().next_offset {
             return true;
         }
+        each(Step::Next(record), &fold);
         stopped = match moment {
             Moment::Offset(until) => record.offset >= until,
             // A record that is rejected does not move log time.
@@ -62,14 +71,14 @@ pub(crate) fn replay_on(
                 let _rejected = fold.apply_effect(effect, &mut edits);
                 edits.clear();
             }
-            folded(record, effect, &fold);
+            each(Step::Folded(record, effect), &fold);
         }
         !stopped
     };
-    thread::scope(|scope| {
+    let read = thread::scope(|scope| {
         // Reading and parsing takes about as long as folding.
         let (sender, batches) = mpsc::sync_channel::<Vec<(Record, Option<Effect>, RecordHash)>>(BATCHES_AHEAD);
-        let reading = scope.spawn(move || {
+        let read = move || {
             read_batches(reader, start, |records| {
                 let parsed = records.into_iter().map(|record| {
                     let (effect, hash) = (record.effect().ok(), record.hash());
@@ -77,7 +86,8 @@ pub(crate) fn replay_on(
                 });
                 sender.send(parsed.collect()).is_ok()
             })
-        });
+        };
+        let reading = thread::Builder::new().spawn_scoped(scope, read).map_err(Error::Thread)?;
         for batch in &batches {
             if !batch.iter().all(|(record, effect, hash)| fold_one(record, effect.as_ref(), *hash)) {
                 break;
@@ -86,7 +96,11 @@ pub(crate) fn replay_on(
         // Nobody waits for more.
         drop(batches);
         reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
+    });
+    // Once the moment is reached, it does not matter what comes after it.
+    if !stopped {
+        read?;
+    }
     let end = fold.position().next_offset;
     match moment {
         Moment::Offset(wanted) if !stopped && wanted > end => Err(Error::NotYet { wanted, end }),
@@ -125,16 +139,70 @@ fn read_batches(
     // If there is no new command, one read is needed all the same: with it the reader proves that this is the same log.
     while next_offset < end || (start > 0 && next_offset == start) {
         let batch = reader.read(POLL)?;
-        if let Some(last) = batch.records.last() {
-            next_offset = last.offset + 1;
-            progressed = Instant::now();
-        }
+        let last = batch.records.last().map(|record| record.offset);
         if !each(batch.records) || batch.at_end {
             return Ok(());
         }
-        if progressed.elapsed() > STALL_TIMEOUT {
+        if let Some(last) = last {
+            next_offset = last + 1;
+            // What `each` did with them may have taken long.
+            progressed = Instant::now();
+        } else if progressed.elapsed() > STALL_TIMEOUT {
             return Err(Error::Stalled { next_offset, seconds: STALL_TIMEOUT.as_secs() });
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Batch;
+
+    /// Returns a batch of one command at a time, from offset 0 on, and then does what `then` does.
+    struct Script<F> {
+        commands: u64,
+        next: u64,
+        then: F,
+    }
+
+    impl<F: FnMut() -> Result<Batch, Error> + Send> CommandReader for Script<F> {
+        fn read(&mut self, _timeout: Duration) -> Result<Batch, Error> {
+            if self.next == self.commands {
+                return (self.then)();
+            }
+            let (key, value) = (Some(b"2026-01-01T00:00:00Z".to_vec()), Some(b"BLACKLIST 10.0.0.1".to_vec()));
+            let record = Record { offset: self.next, timestamp: None, key, value };
+            self.next += 1;
+            Ok(Batch { records: vec![record], ..Batch::default() })
+        }
+
+        fn end(&self) -> u64 {
+            self.commands + 1
+        }
+    }
+
+    fn replay(moment: u64, then: impl FnMut() -> Result<Batch, Error> + Send) -> Result<Fold, Error> {
+        let mut reader = Script { commands: 5, next: 0, then };
+        let slow = |_: Step<'_>, _: &Fold| thread::sleep(Duration::from_millis(5));
+        replay_on(&mut reader, Fold::default(), Moment::Offset(moment), slow)
+    }
+
+    fn other_log() -> Result<Batch, Error> {
+        Err(Error::OtherLog { offset: 4 })
+    }
+
+    /// The thread that reads is ahead of the fold.
+    #[test]
+    fn an_error_after_the_moment_is_ignored() {
+        assert_eq!(replay(3, other_log).unwrap().position().next_offset, 3);
+        let error = replay(6, other_log).unwrap_err();
+        assert!(matches!(error, Error::OtherLog { offset: 4 }), "{error}");
+    }
+
+    #[test]
+    #[should_panic(expected = "a bug in a reader")]
+    fn a_panic_of_the_reader_is_passed_on() {
+        let _never = replay(6, || panic!("a bug in a reader"));
+    }
 }

@@ -7,8 +7,8 @@ mod oracle;
 use std::net::IpAddr;
 
 use edgefold::{
-    Cause, Edits, Fold, History, ListName, LogTime, LogUrl, MAX_NAMED_LISTS, NewCommand, Record, Until, Verdict, What,
-    explain,
+    Cause, Edits, Event, Fold, History, ListName, LogTime, LogUrl, MAX_NAMED_LISTS, NewCommand, Record, Until, Verdict,
+    What, explain,
 };
 use proptest::prelude::*;
 
@@ -289,4 +289,57 @@ fn a_history_can_keep_only_the_last_events() {
     }
     assert!(last.events().len() >= 10);
     assert_eq!(all.fold(), last.fold());
+}
+
+/// Keeps 10 events of the commands at these times, and compares what decides at the end with what decides if all are kept.
+fn assert_deciding_events_are_kept(range: &str, texts: impl Iterator<Item = String>) -> History {
+    let range = range.parse().unwrap();
+    let (mut all, mut last) = (History::new(range), History::new(range).keeping(10));
+    for (offset, text) in (0..).zip(texts) {
+        let record = record(offset, "2016-09-12T15:32:00Z", &text);
+        let effect = record.effect().unwrap();
+        all.apply(&record, &effect).unwrap();
+        last.apply(&record, &effect).unwrap();
+    }
+    let now = "2016-09-12T15:33:00Z".parse().unwrap();
+    let deciding = |history: &mut History| {
+        history.finish(now);
+        let events = history.decided_by(now).into_iter().map(|index| history.events()[index].clone());
+        events.collect::<Vec<_>>()
+    };
+    assert_eq!(deciding(&mut last), deciding(&mut all));
+    assert!(!deciding(&mut last).is_empty());
+    last
+}
+
+/// Otherwise nobody could tell which command to undo.
+#[test]
+fn an_event_that_decides_is_kept() {
+    let repeated = |first: [&str; 3], again: &str| {
+        let first = first.map(str::to_owned).into_iter();
+        let last = assert_deciding_events_are_kept("10.0.0.7", first.chain((0..1_000).map(|_| again.to_owned())));
+        assert!(last.events().len() <= 24 && last.dropped() > 900);
+    };
+    repeated(["BLACKLIST 10.0.0.0/24", "BLACKLIST 10.0.0.7 ttl=1h", "WHITELIST 192.0.2.1"], "BLACKLIST 10.0.0.7");
+    repeated(
+        ["LIST feed action=exempt", "ADD 10.0.0.7 list=feed", "BLACKLIST 10.0.0.7"],
+        "ADD 10.0.0.7 list=feed ttl=1h",
+    );
+    repeated(["ADD 10.0.0.7 list=feed", "LIST feed action=tag", "BLACKLIST 10.0.0.7"], "LIST default action=deny");
+    repeated(["BLACKLIST 10.0.0.7", "WHITELIST 10.0.0.7", "ADD 192.0.2.1"], "WHITELIST 10.0.0.7");
+}
+
+/// Each of the events is about a thousand ranges.
+#[test]
+fn events_about_many_ranges_count_as_several() {
+    let single = (0..1_000).map(|at| format!("BLACKLIST 10.0.{}.{}", at / 100, at % 100 * 2));
+    let all = (1..200).map(|minutes| format!("BLACKLIST 10.0.0.0/8 ttl={minutes}m"));
+    let mut history = History::new("10.0.0.0/8".parse().unwrap()).keeping(10);
+    for (offset, text) in (0..).zip(single.chain(all)) {
+        let record = record(offset, "2016-09-12T15:32:00Z", &text);
+        history.apply(&record, &record.effect().unwrap()).unwrap();
+        let ranges = |event: &Event| event.effects.iter().map(|effect| effect.ranges.len()).sum::<usize>();
+        let kept: usize = history.events().iter().map(ranges).sum();
+        assert!(kept <= 4_000, "{kept} ranges");
+    }
 }

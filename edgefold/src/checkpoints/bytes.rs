@@ -15,13 +15,13 @@ const CHECKSUM_BYTES: usize = 8;
 
 /// The first part of a file.
 #[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
-struct Version {
+struct Header {
     magic: [u8; 8],
     format: u32,
     grammar: u32,
 }
 
-impl Version {
+impl Header {
     fn new(magic: [u8; 8]) -> Self {
         Self { magic, format: FORMAT, grammar: GRAMMAR }
     }
@@ -29,7 +29,7 @@ impl Version {
 
 /// Starts a file.
 pub(super) fn start(magic: [u8; 8]) -> Vec<u8> {
-    put(&Version::new(magic), Vec::new())
+    put(&Header::new(magic), Vec::new())
 }
 
 /// Ends a file with its checksum.
@@ -44,8 +44,8 @@ pub(super) fn open(bytes: &[u8], magic: [u8; 8]) -> Option<&[u8]> {
     if xxh3_64(bytes).to_le_bytes() != *checksum {
         return None;
     }
-    let (version, rest) = postcard::take_from_bytes::<Version>(bytes).ok()?;
-    (version == Version::new(magic)).then_some(rest)
+    let (header, rest) = postcard::take_from_bytes::<Header>(bytes).ok()?;
+    (header == Header::new(magic)).then_some(rest)
 }
 
 /// Appends a value.
@@ -79,6 +79,10 @@ impl PositionBytes {
     pub(super) fn position(self) -> Option<Position> {
         let Self { next_offset, log_time, last_record } = self;
         let log_time = LogTime::from_millis(log_time)?;
+        // Without it, nobody can prove that it is the same log.
+        if last_record.is_some() != (next_offset > 0) {
+            return None;
+        }
         Some(Position { next_offset, log_time, last_record: last_record.map(RecordHash::from_bits) })
     }
 }

@@ -1,4 +1,4 @@
-//! A fold as bytes: pure, and exact. Bytes that no fold was written to are refused.
+//! A fold as bytes: pure, and exact. Bytes that [`encode`] did not write are refused.
 
 use std::iter;
 
@@ -193,6 +193,18 @@ mod tests {
         assert_eq!(decode(&bytes::seal(put(&list, put(&head, body.clone())))), None);
         let many = FoldHead { lists: usize::MAX, ..head };
         assert_eq!(decode(&bytes::seal(put(&many, body))), None);
+    }
+
+    /// Without the last record, the log's reader would not prove that it is the same log.
+    #[test]
+    fn a_position_without_its_record_is_refused() {
+        let fold = |last_record| {
+            let position = crate::Position { next_offset: 1, log_time: LogTime::EPOCH, last_record };
+            Fold::of_lists(position, Vec::new()).unwrap()
+        };
+        assert_eq!(decode(&encode(&fold(None))), None);
+        let proved = fold(Some(crate::RecordHash::from_bits(1)));
+        assert_eq!(decode(&encode(&proved)), Some(proved));
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! The folder of checkpoints: the only place here that does IO.
 //!
-//! Anybody may delete or damage what is in it, at any time: whoever reads a file checks it. Each file is written under a temporary
-//! name and then renamed, so a reader sees all of it or nothing.
+//! Anybody may delete or damage what is in it, at any time, so each reader checks what it reads. Each file is written under a temporary
+//! name and then renamed, so a reader sees all of it or nothing. Files of other names are somebody else's, and are left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::LogTime;
@@ -28,32 +28,59 @@ pub(super) struct SegmentName {
     pub(super) to: u64,
 }
 
-const FOLD: &str = "fold";
-const SEGMENT: &str = "segment";
-const TEMPORARY: &str = "tmp";
+/// A file that is written here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum FileName {
+    Fold(FoldName),
+    Segment(SegmentName),
+    /// A file that is being written.
+    Temporary(u64),
+}
+
 /// A temporary file that is older than the newest fold by this much is no longer written.
 const LONGEST_WRITE: Duration = Duration::from_secs(60 * 60);
+/// Larger files are not read. All folds together are not larger.
+const MOST_BYTES: u64 = 1 << 30;
 
-impl FoldName {
-    fn file(self) -> String {
-        format!("{:020}-{:015}.{FOLD}", self.next_offset, self.log_time.millis())
-    }
-
-    fn parse(stem: &str) -> Option<Self> {
-        let (next_offset, log_time) = stem.split_once('-')?;
-        let log_time = LogTime::from_millis(log_time.parse().ok()?)?;
-        Some(Self { next_offset: next_offset.parse().ok()?, log_time })
+impl From<FoldName> for FileName {
+    fn from(name: FoldName) -> Self {
+        Self::Fold(name)
     }
 }
 
-impl SegmentName {
-    fn file(self) -> String {
-        format!("{:020}-{:020}.{SEGMENT}", self.from, self.to)
+impl From<SegmentName> for FileName {
+    fn from(name: SegmentName) -> Self {
+        Self::Segment(name)
     }
+}
 
-    fn parse(stem: &str) -> Option<Self> {
-        let (from, to) = stem.split_once('-')?;
-        Some(Self { from: from.parse().ok()?, to: to.parse().ok()? })
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fold(FoldName { next_offset, log_time }) => {
+                write!(f, "{next_offset:020}-{:015}.fold", log_time.millis())
+            }
+            Self::Segment(SegmentName { from, to }) => write!(f, "{from:020}-{to:020}.segment"),
+            Self::Temporary(number) => write!(f, "edgefold-{number:020}.tmp"),
+        }
+    }
+}
+
+impl FileName {
+    /// `None` for a name that is not written here.
+    fn parse(name: &str) -> Option<Self> {
+        let (stem, extension) = name.rsplit_once('.')?;
+        let (first, second) = stem.split_once('-')?;
+        let second: u64 = second.parse().ok()?;
+        let parsed = match extension {
+            "fold" => {
+                let (next_offset, log_time) = (first.parse().ok()?, LogTime::from_millis(second)?);
+                Self::Fold(FoldName { next_offset, log_time })
+            }
+            "segment" => Self::Segment(SegmentName { from: first.parse().ok()?, to: second }),
+            _ => Self::Temporary(second),
+        };
+        (parsed.to_string() == name).then_some(parsed)
     }
 }
 
@@ -78,94 +105,55 @@ impl Folder {
         &self.0
     }
 
-    /// Lists what is there. Removes what a process has left that ended while it wrote.
+    /// Lists what is there. Removes temporary files of processes that ended while they wrote.
     pub(super) fn list(&self) -> io::Result<Listing> {
         let mut listing = Listing::default();
         let (mut newest, mut temporaries) = (None, Vec::new());
-        for path in self.files()? {
-            let (Some(stem), Some(extension)) = (path.file_stem().and_then(OsStr::to_str), path.extension()) else {
-                continue;
-            };
-            // Only names that are written here, so that removing what is listed removes a file.
-            let is_named = |name: &str| path.file_name() == Some(OsStr::new(name));
-            if extension == FOLD
-                && let Some(name) = FoldName::parse(stem)
-                && is_named(&name.file())
-                && let Some(file) = unless_gone(fs::metadata(&path))?
-            {
-                newest = newest.max(file.modified().ok());
-                listing.folds.insert(name, file.len());
-            } else if extension == TEMPORARY {
-                temporaries.push(path);
-            } else if extension == SEGMENT
-                && let Some(name) = SegmentName::parse(stem)
-                && is_named(&name.file())
-            {
-                listing.segments.insert(name);
+        for (name, path) in self.files()? {
+            match name {
+                FileName::Fold(name) => {
+                    if let Some(file) = unless_gone(fs::metadata(&path))?.filter(is_readable) {
+                        newest = newest.max(file.modified().ok());
+                        listing.folds.insert(name, file.len());
+                    }
+                }
+                FileName::Segment(name) => _ = listing.segments.insert(name),
+                FileName::Temporary(_) => temporaries.push(path),
             }
         }
         for path in temporaries {
             let modified = unless_gone(fs::metadata(&path))?.and_then(|file| file.modified().ok());
             let age = newest.zip(modified).and_then(|(newest, modified)| newest.duration_since(modified).ok());
             if age.is_some_and(|age| age > LONGEST_WRITE) {
-                unless_gone(fs::remove_file(path))?;
+                let _maybe_read_only = fs::remove_file(path);
             }
         }
         Ok(listing)
     }
 
-    /// The bytes of a fold; `None` if it is gone.
-    pub(super) fn read_fold(&self, name: FoldName) -> io::Result<Option<Vec<u8>>> {
-        unless_gone(fs::read(self.0.join(name.file())))
-    }
-
-    /// The bytes of a segment; `None` if it is gone.
-    pub(super) fn read_segment(&self, name: SegmentName) -> io::Result<Option<Vec<u8>>> {
-        unless_gone(fs::read(self.0.join(name.file())))
-    }
-
-    pub(super) fn write_fold(&self, name: FoldName, bytes: &[u8]) -> io::Result<()> {
-        self.write(&name.file(), bytes)
-    }
-
-    pub(super) fn write_segment(&self, name: SegmentName, bytes: &[u8]) -> io::Result<()> {
-        self.write(&name.file(), bytes)
-    }
-
-    pub(super) fn remove_fold(&self, name: FoldName) -> io::Result<()> {
-        unless_gone(fs::remove_file(self.0.join(name.file()))).map(drop)
-    }
-
-    pub(super) fn remove_segment(&self, name: SegmentName) -> io::Result<()> {
-        unless_gone(fs::remove_file(self.0.join(name.file()))).map(drop)
-    }
-
-    /// Removes all files that are written here, also those that another process is about to rename.
-    pub(super) fn clear(&self) -> io::Result<()> {
-        for path in self.files()? {
-            if [FOLD, SEGMENT, TEMPORARY].iter().any(|ours| path.extension() == Some(OsStr::new(ours))) {
-                unless_gone(fs::remove_file(path))?;
-            }
+    /// The bytes of a file; `None` if it is gone, or is not a file that is written here.
+    pub(super) fn read(&self, name: impl Into<FileName>) -> io::Result<Option<Vec<u8>>> {
+        let path = self.file(name);
+        // Opening a pipe would block.
+        if !unless_gone(fs::metadata(&path))?.as_ref().is_some_and(is_readable) {
+            return Ok(None);
         }
-        Ok(())
-    }
-
-    fn files(&self) -> io::Result<Vec<PathBuf>> {
-        let Some(entries) = unless_gone(fs::read_dir(&self.0))? else { return Ok(Vec::new()) };
-        entries.map(|entry| Ok(entry?.path())).collect()
+        let read = || {
+            let mut bytes = Vec::new();
+            File::open(&path)?.take(MOST_BYTES).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        unless_gone(read())
     }
 
     /// Writes a file whole. If the folder is deleted meanwhile, nothing is written.
-    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        static WRITES: AtomicU64 = AtomicU64::new(0);
+    pub(super) fn write(&self, name: impl Into<FileName>, bytes: &[u8]) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
-        let number = WRITES.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.0.join(format!("{}-{number}.{TEMPORARY}", std::process::id()));
-        // A process with the same number may have crashed.
-        unless_gone(fs::remove_file(&temporary))?;
+        // Processes with the same number may share the folder, in containers, so the name is random.
+        let temporary = self.file(FileName::Temporary(RandomState::new().hash_one(std::process::id())));
         let write = || {
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?.write_all(bytes)?;
-            fs::rename(&temporary, self.0.join(name))
+            fs::rename(&temporary, self.file(name))
         };
         let written = unless_gone(write()).map(drop);
         if written.is_err() {
@@ -173,6 +161,33 @@ impl Folder {
         }
         written
     }
+
+    pub(super) fn remove(&self, name: impl Into<FileName>) -> io::Result<()> {
+        unless_gone(fs::remove_file(self.file(name))).map(drop)
+    }
+
+    /// Removes all files that are written here, also those that another process is about to rename.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        self.files()?.into_iter().try_for_each(|(name, _)| self.remove(name))
+    }
+
+    fn file(&self, name: impl Into<FileName>) -> PathBuf {
+        self.0.join(name.into().to_string())
+    }
+
+    fn files(&self) -> io::Result<Vec<(FileName, PathBuf)>> {
+        let Some(entries) = unless_gone(fs::read_dir(&self.0))? else { return Ok(Vec::new()) };
+        let mut files = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            files.extend(entry.file_name().to_str().and_then(FileName::parse).map(|name| (name, entry.path())));
+        }
+        Ok(files)
+    }
+}
+
+fn is_readable(file: &fs::Metadata) -> bool {
+    file.is_file() && file.len() <= MOST_BYTES
 }
 
 /// `None` if the file or the folder does not exist.
@@ -181,5 +196,36 @@ fn unless_gone<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_are_written_are_recognized() {
+        let fold = FoldName { next_offset: 3, log_time: LogTime::from_millis(5).unwrap() };
+        for name in [fold.into(), SegmentName { from: 1, to: u64::MAX }.into(), FileName::Temporary(u64::MAX)] {
+            assert_eq!(FileName::parse(&name.to_string()), Some(name));
+        }
+        for foreign in ["a.tmp", "1-2.tmp", "1-2.fold", "03-5.segment", "edgefold-1.tmp", "-.fold", ".tmp", ""] {
+            assert_eq!(FileName::parse(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_file_of_a_sensible_size_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = Folder::new(directory.path());
+        let names = [1, 2, 3].map(|to| SegmentName { from: 0, to });
+        fs::create_dir(folder.file(names[0])).unwrap();
+        // It takes no room on the disk.
+        File::create(folder.file(names[1])).unwrap().set_len(MOST_BYTES + 1).unwrap();
+        for name in names {
+            assert_eq!(folder.read(name).unwrap(), None);
+        }
+        folder.write(names[2], b"bytes").unwrap();
+        assert_eq!(folder.read(names[2]).unwrap().unwrap(), b"bytes");
     }
 }

@@ -17,22 +17,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use folder::{FoldName, Folder};
-use segment::{OpenSegment, Segment};
-use store::{Limits, Store, Until};
+use segment::{OpenSegment, Segment, crosses};
+use store::{Limits, NotAfter, Store};
 
 pub(crate) use segment::Summary;
 pub use timeline::Timeline;
 
 use crate::explain::{Scan, explain_exactly};
-use crate::replay::{read_to_end, replay_on};
+use crate::replay::{Step, read_to_end, replay_on};
 use crate::{
     Effect, Error, Explanation, Fold, History, IpRange, List, Log, LogTime, ManyLists, Moment, Position, Record,
 };
-
-/// Records between two checkpoints at best: they are read in a tenth of a second.
-const EVERY: u64 = 100_000;
-const IN_MEMORY: Limits = Limits { every: EVERY, fold_bytes: 256 << 20, touched_bytes: 64 << 20 };
-const IN_FOLDER: Limits = Limits { every: EVERY, fold_bytes: 1 << 30, touched_bytes: 256 << 20 };
 
 /// Folds of earlier moments, so that a replay need not begin at offset 0.
 ///
@@ -57,17 +52,18 @@ pub struct Checkpoints {
 
 impl Checkpoints {
     /// Checkpoints in memory. Their folds take at most 256 MiB: if they took more, every other one is dropped, and the distance between
-    /// them doubles. What segments are about takes at most 64 MiB more.
+    /// them doubles. What segments are about takes about 64 MiB more at most, apart from some hundred bytes for each segment.
     pub fn in_memory() -> Self {
-        Self::new(IN_MEMORY, None)
+        Self::new(Limits::IN_MEMORY, None)
     }
 
     /// Checkpoints in a folder, for one log. It is created when the first checkpoint is written, and it can be deleted at any time. Several
     /// processes can use it at once. Its folds take at most 1 GiB, as for [`Checkpoints::in_memory`], and what segments are about 256 MiB.
     ///
-    /// If it cannot be read or written, there is a warning, and the checkpoints are kept in memory from then on.
+    /// If it cannot be read or written, there is a warning, and the checkpoints are kept in memory from then on. While files are listed,
+    /// written, or read for the first time, other threads wait.
     pub fn in_folder(folder: &Path) -> Self {
-        Self::new(IN_FOLDER, Some(Folder::new(folder)))
+        Self::new(Limits::IN_FOLDER, Some(Folder::new(folder)))
     }
 
     fn new(limits: Limits, folder: Option<Folder>) -> Self {
@@ -90,11 +86,11 @@ impl Checkpoints {
     /// # Errors
     /// Those of [`replay`](crate::replay()), but not [`Error::OtherLog`] because of a checkpoint.
     pub fn replay(&self, log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
-        self.replay_from(Until::Moment(moment), log, moment)
+        self.replay_from(NotAfter::Moment(moment), log, moment)
     }
 
     /// Replays from the newest fold that is not after `from`.
-    fn replay_from(&self, from: Until, log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
+    fn replay_from(&self, from: NotAfter, log: &dyn Log, moment: Moment) -> Result<Fold, Error> {
         self.lock().refresh();
         if let Some(fold) = self.newest_until(from) {
             match self.replay_on(log, fold, moment) {
@@ -109,36 +105,36 @@ impl Checkpoints {
     /// log's reader has proved it.
     pub fn newest(&self) -> Option<Fold> {
         self.lock().refresh();
-        self.newest_until(Until::Known)
+        self.newest_until(NotAfter::Known)
     }
 
-    /// Takes the records that were just folded by somebody who follows the log from [`Checkpoints::newest`] or from offset 0, and the fold
-    /// after them, and leaves a checkpoint if one is due. Records that are known are skipped. If there may be others between what is
-    /// known and the first of them, all are ignored: the next replay reads them.
-    pub fn note(&self, records: &[Record], after: &Fold) {
-        let (Some(first), Some(last)) = (records.first(), records.last()) else { return };
+    /// Takes the records that a follower of the log has just folded, with the position before them and the fold after them, and leaves
+    /// a checkpoint if one is due. The follower starts at [`Checkpoints::newest`] or at offset 0. Records that are known are skipped. If
+    /// there may be others between what is known and `before`, all are ignored: the next replay reads them.
+    pub fn note(&self, before: Position, records: &[Record], after: &Fold) {
+        let Some(last) = records.last() else { return };
         let end = after.position();
         if last.offset.checked_add(1) != Some(end.next_offset) {
             return;
         }
         let mut store = self.lock();
-        if first.offset > store.end().next_offset {
+        if before.next_offset > store.end().next_offset {
             return;
         }
-        let mut progress = Progress::new(store.take_open());
+        let mut learned = Learned::new(store.take_open(), before);
         for record in records {
             let effect = record.effect().ok();
             // If the log time of a command is later than that of the fold after it, the command was rejected.
             let time = effect.as_ref().map_or(LogTime::EPOCH, |effect| effect.time).min(end.log_time);
-            let log_time = progress.end().log_time.max(time);
+            let log_time = learned.end().log_time.max(time);
             let last_record = Some(record.hash());
-            progress.add(record, effect.as_ref(), Position { next_offset: record.offset + 1, log_time, last_record });
+            learned.add(record, effect.as_ref(), Position { next_offset: record.offset + 1, log_time, last_record });
         }
-        if progress.is_other_log {
+        if learned.is_other_log {
             store.clear();
             return;
         }
-        store.extend(progress.done, progress.open);
+        store.extend(learned.done, learned.open);
         drop(store);
         self.leave_fold(after, end.next_offset);
     }
@@ -206,7 +202,7 @@ impl Checkpoints {
             (store.end(), store.limits.every)
         };
         if log.commands(end)?.end().saturating_sub(end.next_offset) > every {
-            self.replay_from(Until::Known, log, Moment::Time(LogTime::LAST))?;
+            self.replay_from(NotAfter::Known, log, Moment::Time(LogTime::LAST))?;
         }
         let (mut segments, open) = {
             let store = self.lock();
@@ -217,7 +213,9 @@ impl Checkpoints {
 
         let mut scan = Scan::new(|| history.clone(), at, now);
         let mut segments = segments.iter();
-        while let Some(segment) = segments.next() {
+        while !scan.has_failed()
+            && let Some(segment) = segments.next()
+        {
             if scan.skip(&segment.summary) {
                 continue;
             }
@@ -233,9 +231,6 @@ impl Checkpoints {
                 }
                 scan.read(record)
             })?;
-            if scan.has_failed() {
-                break;
-            }
         }
         if !scan.has_failed() {
             // This also proves that the segments are of this log.
@@ -250,15 +245,19 @@ impl Checkpoints {
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
-        // Whatever is wrong in it is found out like damage from outside.
+        // If a panic left something wrong in it, that is noticed like damage from outside.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The newest fold that is not after `until`. Folds that cannot be read are dropped.
-    fn newest_until(&self, until: Until) -> Option<Fold> {
+    fn newest_until(&self, until: NotAfter) -> Option<Fold> {
         loop {
             let (name, stored) = self.lock().newest(until)?;
-            let bytes = stored.read().ok().flatten();
+            let Ok(bytes) = stored.read() else {
+                // It may be readable later.
+                self.lock().forget(name);
+                continue;
+            };
             let fold = bytes.and_then(|bytes| fold_bytes::decode(&bytes));
             if let Some(fold) = fold.filter(|fold| FoldName::of(fold) == name) {
                 return Some(fold);
@@ -273,25 +272,31 @@ impl Checkpoints {
             let store = self.lock();
             (store.open().clone(), store.limits.every)
         };
-        let mut progress = Progress::new(open);
-        progress.start(fold.position());
+        let mut learned = Learned::new(open, fold.position());
         let mut reader = log.commands(fold.position())?;
         let (mut due, log_end) = (0, reader.end());
-        let outcome = replay_on(&mut *reader, fold, moment, |record, effect, fold| {
+        let outcome = replay_on(&mut *reader, fold, moment, |step, fold| {
             let position = fold.position();
-            progress.add(record, effect, position);
-            if !progress.done.is_empty() {
-                progress.leave(&mut self.lock());
+            // As segments do: if the record before a multiple is missing, the next one shows it.
+            let is_end_of_segment = match step {
+                Step::Next(record) => crosses(position.next_offset, record.offset, every),
+                Step::Folded(record, effect) => {
+                    learned.add(record, effect, position);
+                    position.next_offset.is_multiple_of(every)
+                }
+            };
+            if !learned.done.is_empty() {
+                learned.leave(&mut self.lock());
             }
-            // At the end of a segment, so that whoever begins there reads whole segments.
-            if position.next_offset >= due && position.next_offset / every > record.offset / every {
+            // At the end of a segment, so that a replay from there reads whole segments.
+            if is_end_of_segment && position.next_offset >= due {
                 due = self.leave_fold(fold, log_end);
             }
         });
-        if progress.is_other_log {
+        if learned.is_other_log {
             self.clear();
         } else {
-            progress.leave(&mut self.lock());
+            learned.leave(&mut self.lock());
         }
         outcome
     }
@@ -299,6 +304,11 @@ impl Checkpoints {
     /// Keeps the fold if it is due, and returns at which offset the next one may be. The log ends at `log_end` or later.
     fn leave_fold(&self, fold: &Fold, log_end: u64) -> u64 {
         let next_offset = fold.position().next_offset;
+        // With fewer ranges it is due earlier, and counting them takes long.
+        let due = self.lock().due(next_offset, 0, log_end);
+        if due > next_offset {
+            return due;
+        }
         let ranges = fold.lists().iter().map(List::len).sum();
         let due = self.lock().due(next_offset, ranges, log_end);
         if due > next_offset {
@@ -318,42 +328,48 @@ impl FoldName {
     }
 }
 
-/// What somebody who reads the log learns about its records.
-struct Progress {
+/// What a reader of the log learns about its records.
+struct Learned {
     open: OpenSegment,
     done: Vec<Segment>,
-    /// Whether there may be records between those that are known and those that are read.
-    has_gap: bool,
-    /// Whether the last record that is known is not the one that was read at its offset.
+    /// The position before the next record that is read.
+    before: Position,
+    /// Whether what is known is of another log.
     is_other_log: bool,
 }
 
-impl Progress {
-    /// Learns what comes after what is known.
-    fn new(open: OpenSegment) -> Self {
-        Self { open, done: Vec::new(), has_gap: false, is_other_log: false }
+impl Learned {
+    /// Learns what comes after what is known. The records after `before` are read.
+    fn new(open: OpenSegment, before: Position) -> Self {
+        let mut learned = Self { open, done: Vec::new(), before, is_other_log: false };
+        learned.is_other_log = before.next_offset == learned.end().next_offset && !learned.is_end(before);
+        learned
     }
 
     fn end(&self) -> Position {
         self.open.position()
     }
 
-    /// The records after `position` are read.
-    fn start(&mut self, position: Position) {
+    fn is_end(&self, position: Position) -> bool {
         let end = self.end();
-        self.has_gap = position.next_offset > end.next_offset;
-        self.is_other_log = position.next_offset == end.next_offset && position.last_record != end.last_record;
+        (position.next_offset, position.last_record) == (end.next_offset, end.last_record)
     }
 
     /// Takes the next record, with the position after it. It may be known already.
     fn add(&mut self, record: &Record, effect: Option<&Effect>, position: Position) {
-        let end = self.end();
-        if position.next_offset > end.next_offset {
-            if !self.has_gap && !self.is_other_log {
+        if position.next_offset <= self.before.next_offset {
+            return;
+        }
+        let before = std::mem::replace(&mut self.before, position);
+        let end = self.end().next_offset;
+        if position.next_offset <= end {
+            self.is_other_log |= position.next_offset == end && !self.is_end(position);
+        } else if before.next_offset <= end {
+            // What is known ends after a record, which must be the last one that was read.
+            self.is_other_log |= !self.is_end(before);
+            if !self.is_other_log {
                 self.open.add(record, effect, position, &mut self.done);
             }
-        } else if position.next_offset == end.next_offset {
-            self.is_other_log |= position.last_record != end.last_record;
         }
     }
 

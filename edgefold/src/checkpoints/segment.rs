@@ -1,4 +1,4 @@
-//! What the commands in a part of the log are about, so that whoever asks about something else need not read them.
+//! What the commands in a part of the log are about, so that an explanation of something else need not read them.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ const MAGIC: [u8; 8] = *b"edgefseg";
 pub(crate) struct Summary {
     /// Log time after them, if none of them is rejected for creating one list too many.
     pub(crate) log_time: LogTime,
-    /// The lists that they put something on. Of more than the log can have, only so many that it is more.
+    /// The lists that they put something on. At most 65: one more than a log can have.
     pub(crate) names: Vec<ListName>,
     /// Whether one of them says what a list does, or removes one.
     pub(crate) lists_change: bool,
@@ -37,7 +37,7 @@ impl Summary {
 
 /// A part of the log that has been read.
 ///
-/// The log is cut where its offsets pass a multiple of a constant. So the segments are the same, whoever read them, and from where.
+/// The log is cut where its offsets pass a multiple of a constant, so each reader finds the same segments, wherever it starts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Segment {
     /// The position before it.
@@ -165,7 +165,7 @@ impl OpenSegment {
     /// Adds the next record, with what it says if that can be read, and the position after it. Adds the segments that end before or
     /// after it to `done`.
     pub(super) fn add(&mut self, record: &Record, effect: Option<&Effect>, to: Position, done: &mut Vec<Segment>) {
-        if self.to != self.from && record.offset / self.every != (self.to.next_offset - 1) / self.every {
+        if self.to != self.from && crosses(self.to.next_offset, record.offset, self.every) {
             done.push(self.finish());
         }
         self.to = to;
@@ -212,6 +212,11 @@ impl OpenSegment {
     pub(super) fn so_far(mut self) -> Option<Segment> {
         (self.to != self.from).then(|| self.finish())
     }
+}
+
+/// Whether a record at `offset`, which comes next after the records below `next_offset`, is the first one after a multiple of `every`.
+pub(super) fn crosses(next_offset: u64, offset: u64, every: u64) -> bool {
+    next_offset.checked_sub(1).is_some_and(|last| offset / every != last / every)
 }
 
 #[cfg(test)]

@@ -22,6 +22,21 @@ pub(super) struct Limits {
     pub(super) touched_bytes: u64,
 }
 
+impl Limits {
+    /// A fold and the records up to the next one are read in a tenth of a second.
+    const EVERY: u64 = 100_000;
+    pub(super) const IN_MEMORY: Self = Self { every: Self::EVERY, fold_bytes: 256 << 20, touched_bytes: 64 << 20 };
+    pub(super) const IN_FOLDER: Self = Self { every: Self::EVERY, fold_bytes: 1 << 30, touched_bytes: 256 << 20 };
+
+    fn min(self, other: Self) -> Self {
+        Self {
+            every: self.every,
+            fold_bytes: self.fold_bytes.min(other.fold_bytes),
+            touched_bytes: self.touched_bytes.min(other.touched_bytes),
+        }
+    }
+}
+
 /// A fold is at least as many records away from the one before it as it has ranges, divided by this: encoding it takes as long as it
 /// is large.
 const RANGES_FOR_EACH_RECORD: u64 = 40;
@@ -38,15 +53,15 @@ impl Stored {
     pub(super) fn read(&self) -> io::Result<Option<Arc<Vec<u8>>>> {
         match self {
             Self::Memory(bytes) => Ok(Some(Arc::clone(bytes))),
-            Self::File(folder, name) => Ok(folder.read_fold(*name)?.map(Arc::new)),
+            Self::File(folder, name) => Ok(folder.read(*name)?.map(Arc::new)),
         }
     }
 }
 
 /// Which folds are not too late.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Until {
-    /// After the records that are known. Whoever reads on from there learns what comes next.
+pub(super) enum NotAfter {
+    /// The end of the records that are known. A reader that starts at such a fold learns what comes next.
     Known,
     Moment(Moment),
 }
@@ -70,6 +85,8 @@ pub(super) struct Store {
     timeline: Option<Timeline>,
     /// Bytes for each range of the last fold, or of a usual one, for an estimate.
     bytes_for_each_range: f64,
+    /// The offset of the last fold that was too large to be kept.
+    refused: Option<u64>,
 }
 
 impl Store {
@@ -84,6 +101,7 @@ impl Store {
             open: OpenSegment::new(Position::default(), limits.every),
             timeline: None,
             bytes_for_each_range: 2.5,
+            refused: None,
         }
     }
 
@@ -111,13 +129,13 @@ impl Store {
                 let known = self.segments.get(segments.len()).filter(|known| SegmentName::of(known) == name);
                 let segment = match known {
                     Some(known) => Some(Arc::clone(known)),
-                    None => folder.read_segment(name)?.and_then(|bytes| Segment::decode(&bytes)).map(Arc::new),
+                    None => folder.read(name)?.and_then(|bytes| Segment::decode(&bytes)).map(Arc::new),
                 };
                 next = segment.filter(|segment| segment.from == end && SegmentName::of(segment) == name);
                 if next.is_some() {
                     break;
                 }
-                folder.remove_segment(name)?;
+                let _maybe_read_only = folder.remove(name);
             }
             let Some(segment) = next else { break };
             end = segment.to;
@@ -137,11 +155,19 @@ impl Store {
         Ok(())
     }
 
-    /// What is known stays in memory.
+    /// What is known stays in memory, and what comes is limited to what may be there.
     fn go_on_without_folder(&mut self, folder: &Folder, error: &io::Error) {
         warn!("going on without the checkpoints in {}: {error}", folder.path().display());
         self.folder = None;
         self.listed.clear();
+        self.limits = self.limits.min(Limits::IN_MEMORY);
+        let mut touched = 0;
+        for segment in &mut self.segments {
+            touched += segment.touched_len();
+            if touched > self.limits.touched_bytes {
+                Arc::make_mut(segment).forget_touched();
+            }
+        }
     }
 
     /// Up to where it is known what the records are about.
@@ -174,7 +200,7 @@ impl Store {
             .clone()
     }
 
-    /// Goes on with these segments, and with what comes after them, if they start where what is known ends.
+    /// Adds these segments, and with what comes after them, if they start where what is known ends.
     pub(super) fn extend(&mut self, segments: Vec<Segment>, open: OpenSegment) {
         for mut segment in segments {
             if segment.from != self.segments_end() {
@@ -185,7 +211,7 @@ impl Store {
                 segment.forget_touched();
             }
             if let Some(folder) = self.folder.clone()
-                && let Err(error) = folder.write_segment(SegmentName::of(&segment), &segment.encode())
+                && let Err(error) = folder.write(SegmentName::of(&segment), &segment.encode())
             {
                 self.go_on_without_folder(&folder, &error);
             }
@@ -205,13 +231,13 @@ impl Store {
     }
 
     /// The newest fold that is not after `until`.
-    pub(super) fn newest(&self, until: Until) -> Option<(FoldName, Stored)> {
+    pub(super) fn newest(&self, until: NotAfter) -> Option<(FoldName, Stored)> {
         let end = self.end().next_offset;
         let is_usable = |name: &FoldName| match until {
-            Until::Known => name.next_offset <= end,
-            Until::Moment(Moment::Offset(until)) => name.next_offset <= until,
+            NotAfter::Known => name.next_offset <= end,
+            NotAfter::Moment(Moment::Offset(until)) => name.next_offset <= until,
             // Log time never goes back: the first command that is later comes after it.
-            Until::Moment(Moment::Time(until)) => name.log_time <= until,
+            NotAfter::Moment(Moment::Time(until)) => name.log_time <= until,
         };
         let in_memory = self.memory.iter().rev().find(|(name, _)| is_usable(name));
         let in_folder = self.folder.iter().flat_map(|folder| {
@@ -222,7 +248,8 @@ impl Store {
         in_memory.into_iter().chain(in_folder).max_by_key(|(name, _)| *name)
     }
 
-    /// From which offset on a fold should be kept. The one at `next_offset` has so many ranges, and the log ends at `log_end`.
+    /// The offset from which on a fold should be kept. The one at `next_offset` has this number of ranges, and the log ends at `log_end`.
+    /// With more ranges, it is not earlier.
     pub(super) fn due(&self, next_offset: u64, ranges: u64, log_end: u64) -> u64 {
         // If the folds grow on as they did, all of them fit with this distance: on average they have half of the bytes of the last.
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -239,7 +266,7 @@ impl Store {
         {
             distance = distance.max(last / (folds().count() as u64));
         }
-        let before = folds().filter(|at| *at <= next_offset).max().unwrap_or(0);
+        let before = folds().chain(self.refused).filter(|at| *at <= next_offset).max().unwrap_or(0);
         let after = folds().filter(|at| *at > next_offset).min();
         let due = before.saturating_add(distance);
         match after {
@@ -253,17 +280,18 @@ impl Store {
         self.listed.values().sum::<u64>() + self.memory.values().map(|bytes| bytes.len() as u64).sum::<u64>()
     }
 
-    /// Keeps a fold with so many ranges.
+    /// Keeps a fold with this number of ranges, unless it is too large.
     pub(super) fn insert(&mut self, name: FoldName, bytes: Vec<u8>, ranges: u64) {
         let size = bytes.len() as u64;
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let bytes_for_each_range = size as f64 / ranges.max(1) as f64;
         self.bytes_for_each_range = bytes_for_each_range;
         if 2 * size > self.limits.fold_bytes {
+            self.refused = Some(name.next_offset);
             return;
         }
         if let Some(folder) = self.folder.clone() {
-            match folder.write_fold(name, &bytes) {
+            match folder.write(name, &bytes) {
                 Ok(()) => _ = self.listed.insert(name, size),
                 Err(error) => self.go_on_without_folder(&folder, &error),
             }
@@ -292,12 +320,17 @@ impl Store {
         }
     }
 
-    /// Drops a fold.
-    pub(super) fn remove(&mut self, name: FoldName) {
+    /// Does not read a fold again until the folder is listed again.
+    pub(super) fn forget(&mut self, name: FoldName) {
         self.memory.remove(&name);
         self.listed.remove(&name);
+    }
+
+    /// Drops a fold.
+    pub(super) fn remove(&mut self, name: FoldName) {
+        self.forget(name);
         if let Some(folder) = self.folder.clone()
-            && let Err(error) = folder.remove_fold(name)
+            && let Err(error) = folder.remove(name)
         {
             self.go_on_without_folder(&folder, &error);
         }
@@ -318,5 +351,36 @@ impl Store {
 impl SegmentName {
     fn of(segment: &Segment) -> Self {
         Self { from: segment.from.next_offset, to: segment.to.next_offset }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LogTime;
+
+    fn name(next_offset: u64) -> FoldName {
+        FoldName { next_offset, log_time: LogTime::EPOCH }
+    }
+
+    /// The limits of a folder are for disks.
+    #[test]
+    fn a_folder_that_fails_leaves_no_more_than_fits_in_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("checkpoints");
+        std::fs::write(&path, "a file").unwrap();
+        let mut store = Store::new(Limits::IN_FOLDER, Some(Folder::new(&path)));
+        store.insert(name(1), vec![0; 10], 1);
+        let Limits { fold_bytes, touched_bytes, .. } = store.limits;
+        assert_eq!((store.memory.len(), fold_bytes, touched_bytes), (1, 256 << 20, 64 << 20));
+    }
+
+    /// Encoding a fold takes as long as it is large.
+    #[test]
+    fn a_fold_that_is_too_large_is_not_due_again_at_once() {
+        let mut store = Store::new(Limits { every: 10, fold_bytes: 1_000, touched_bytes: 0 }, None);
+        store.insert(name(100), vec![0; 600], 300);
+        assert!(store.memory.is_empty() && store.due(100, 300, 1_000) >= 200, "a tenth of the log");
+        assert!(store.due(100, 0, 1_000) > 100);
     }
 }

@@ -1,4 +1,4 @@
-//! How many commands there were when.
+//! How many commands there were in each interval of time.
 
 use std::sync::Arc;
 

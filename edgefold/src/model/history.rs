@@ -41,8 +41,10 @@ pub struct History {
     edits: Edits,
     names: Names,
     events: Vec<Event>,
-    /// How many events are kept, and how many before them are not.
+    /// The weight of all events, of which about `most_events` are kept.
+    weight: usize,
     most_events: usize,
+    /// How many events are not kept.
     dropped: u64,
     /// The last command that says what a list does, for lists that nothing of the range is on yet.
     said: BTreeMap<ListName, Event>,
@@ -133,6 +135,14 @@ impl AppendedCommand {
     }
 }
 
+impl Event {
+    /// How much room it takes, in events that are about a few ranges.
+    fn weight(&self) -> usize {
+        const RANGES: usize = 64;
+        1 + self.effects.iter().map(|effect| effect.ranges.len()).sum::<usize>() / RANGES
+    }
+}
+
 impl History {
     /// A history of `range`, for a log that never names more than [`MAX_NAMED_LISTS`] lists.
     pub fn new(range: IpRange) -> Self {
@@ -142,6 +152,7 @@ impl History {
             edits: Edits::default(),
             names: Names::Created(BTreeSet::new()),
             events: Vec::new(),
+            weight: 0,
             most_events: usize::MAX,
             dropped: 0,
             said: BTreeMap::new(),
@@ -153,7 +164,8 @@ impl History {
         Self { names: Names::All(Box::default()), ..Self::new(range) }
     }
 
-    /// The same, but it only keeps about this many events, the last. Whoever writes to a log may write about one address any number of times.
+    /// The same, but it keeps only about this many events: those that decide, and then the last. An event about many ranges counts as
+    /// several. A log may have any number of commands about one address.
     #[must_use]
     pub fn keeping(self, most_events: usize) -> Self {
         Self { most_events, ..self }
@@ -248,7 +260,7 @@ impl History {
         &self.fold
     }
 
-    /// What happened, in order; without the first [`History::dropped`].
+    /// What happened, in order; without [`History::dropped`].
     pub fn events(&self) -> &[Event] {
         &self.events
     }
@@ -263,23 +275,46 @@ impl History {
     }
 
     fn push(&mut self, event: Event) {
-        // Now and then, so that it costs next to nothing.
-        if self.events.len() / 2 >= self.most_events {
-            let dropped = self.events.len() - self.most_events;
-            self.events.drain(..dropped);
-            self.dropped += dropped as u64;
+        // Not each time, so that it costs little.
+        if self.weight / 2 >= self.most_events {
+            self.drop_events();
         }
+        self.weight = self.weight.saturating_add(event.weight());
         self.events.push(event);
+    }
+
+    /// Keeps the last events that may still decide something, and if there is room, the last others.
+    fn drop_events(&mut self) {
+        let deciding = self.deciding(self.fold.position().log_time, |_| true);
+        let others = (0..self.events.len()).rev().filter(|index| !deciding.contains(index));
+        let (mut kept, mut weight) = (BTreeSet::new(), 0_usize);
+        for index in deciding.iter().rev().copied().chain(others) {
+            let more = weight.saturating_add(self.events[index].weight());
+            if more > self.most_events && !kept.is_empty() {
+                break;
+            }
+            weight = more;
+            kept.insert(index);
+        }
+        self.weight = weight;
+        self.dropped += (self.events.len() - kept.len()) as u64;
+        let mut index = 0..;
+        self.events.retain(|_| index.next().is_some_and(|index| kept.contains(&index)));
     }
 
     /// The events that count at `time`, by their index, in order. For each address of the range, and each list that the verdict depends on,
     /// these are the last event that put it there, or if it is on none, the last one that took it off a list; and what the list was last
     /// told to do.
     pub fn decided_by(&self, time: LogTime) -> Vec<usize> {
-        let lists: Vec<ListName> = match self.verdict(time) {
-            Some(Verdict::Deny(by) | Verdict::Exempt(by)) => vec![by.list],
-            _ => self.lists_at(time).collect(),
+        let only = match self.verdict(time) {
+            Some(Verdict::Deny(by) | Verdict::Exempt(by)) => Some(by.list),
+            _ => None,
         };
+        self.deciding(time, |list| only.is_none_or(|only| only == list)).into_iter().collect()
+    }
+
+    /// As [`History::decided_by`], for the lists that `is_wanted` chooses.
+    fn deciding(&self, time: LogTime, is_wanted: impl Fn(ListName) -> bool) -> BTreeSet<usize> {
         let mut decided = BTreeSet::new();
         // The addresses that are on no list.
         let mut free = List::new(ListName::DEFAULT);
@@ -287,7 +322,7 @@ impl History {
         for list in self.fold.lists() {
             list.ranges_at(time).for_each(|range| free.take(range));
         }
-        for name in lists {
+        for name in self.lists_at(time).filter(|name| is_wanted(*name)) {
             let mut open = List::new(name);
             for range in self.fold.list(&name).into_iter().flat_map(|list| list.ranges_at(time)) {
                 open.put(Block { range, until: Until::FOREVER });
@@ -299,7 +334,7 @@ impl History {
             decided.extend(self.events.iter().rposition(says));
         }
         self.decide(free, |effect| matches!(effect.what, What::Taken | What::Ended), &mut decided);
-        decided.into_iter().collect()
+        decided
     }
 
     /// Finds the last events that `wanted` chooses about the addresses that are `open`.

@@ -192,7 +192,7 @@ impl Explained {
 
     /// For programs.
     pub(crate) fn json(&self) -> Value {
-        let Explanation { at, enforced, dated, late } = &self.explanation;
+        let Explanation { at, enforced, dated, late, .. } = &self.explanation;
         let events: Vec<Value> =
             enforced.events().iter().enumerate().map(|(index, event)| self.event_json(index, event)).collect();
         let lists: Vec<Value> = enforced

@@ -178,6 +178,7 @@ impl Shared {
         let mut seen = now();
         while !self.is_idle(&self.thread()) {
             let batch = reader.read(POLL)?;
+            let position = self.state().fold.position();
             let is_changed = self.change(|state| {
                 let before = (state.is_complete, state.trouble.is_some(), state.fold.next_expiry(seen));
                 let next = batch.records.last().map_or(0, |record| record.offset + 1);
@@ -196,7 +197,7 @@ impl Shared {
                     || before.1 != state.trouble.is_some()
             });
             if !batch.records.is_empty() {
-                self.checkpoints.note(&batch.records, &self.state().fold);
+                self.checkpoints.note(position, &batch.records, &self.state().fold);
             }
             if is_changed {
                 self.tell();
