@@ -229,13 +229,14 @@ impl Edgefold {
         Serve { process, admin_address_path, xds_address_path, api_address_path, _files: files, _directory }
     }
 
-    /// Starts `ui` on a free port, with further arguments, and waits until it listens.
+    /// Starts `ui` with further arguments, on a free port unless they say where it listens, and waits until it does.
     #[track_caller]
     pub fn ui(&self, args: &[&str]) -> Ui {
         let files = tempfile::Builder::new().prefix("ui-").tempdir_in(self.directory.path()).expect("a folder");
         let address_path = files.path().join("address");
-        let mut command = self.command(&["ui", "--listen", "127.0.0.1:0", "--address-path"]);
-        command.arg(&address_path).args(args);
+        let mut command = self.command(&["ui", "--address-path"]);
+        let listen: &[&str] = if args.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+        command.arg(&address_path).args(listen).args(args);
         let mut process = Process::start("edgefold ui", &mut command, &files.path().join("ui.log"));
         let address = process.wait_for("its address", || std::fs::read_to_string(&address_path).ok()?.parse().ok());
         Ui { address, _process: process, _files: files, _directory: Arc::clone(&self.directory) }

@@ -362,12 +362,18 @@ fn text_of_the_log_is_only_text() {
     let page = Page::of(&ui, "#map?range=192.0.2.7");
     page.wait_for_text(".timeline", "<img src=x onerror=");
     page.wait_for_text(".timeline", "\\u{202e}turned");
+    let assert_is_text = || {
+        let elements = page.browser.eval("document.querySelectorAll('main img, main script, main i').length");
+        assert_eq!(elements, json!(0));
+    };
+    assert_is_text();
     page.go("#log");
     page.wait_for_text("#rejects-table", "<script>");
     page.wait_for_text("#rejects-table", "\\u{202e}");
+    assert_is_text();
     page.go("#map");
     page.wait_for_text(".recent", "<img src=x onerror=");
-    assert_eq!(page.browser.eval("document.querySelectorAll('main img, main script, main i').length"), json!(0));
+    assert_is_text();
     assert_eq!(page.browser.eval("document.body.dataset.hacked ?? null"), Value::Null);
     page.assert_is_clean();
 }
@@ -378,8 +384,10 @@ fn commands_take_a_token_and_show_first_what_they_would_change() {
     let ui = edgefold.ui(&["--api-tokens", &tokens(&edgefold)]);
     let page = Page::of(&ui, "#map?range=192.0.2.0/24");
     page.browser.click(".write summary");
+    page.browser.type_into(".write [name=token]", "wrong");
     page.browser.click(".write button.strong");
     page.wait_for_text(".write .result", "give a token of this server");
+    page.browser.eval("document.querySelector('.write [name=token]').value = ''");
     page.browser.type_into(".write [name=token]", SECRET);
     page.browser.type_into(".write [name=ttl]", "4h");
     page.browser.type_into(".write [name=reason]", "say \"hi\" \\ there");
@@ -526,7 +534,7 @@ fn the_page_of_serve_shows_the_fleet_and_writes_with_the_tokens_of_the_api() {
     page.wait_for_text("#lists-table", "default");
     page.wait_for_text("#lists-table", "257");
     page.go("#log");
-    page.wait_for_text("#log-facts", "2");
+    page.wait_for_text("#log-facts dd", "2");
     page.wait_for_text("#rejects-summary", "None");
     page.assert_is_clean();
 }
@@ -546,6 +554,66 @@ fn another_log_under_the_same_name_is_not_mixed_with_the_old_one() {
 }
 
 #[test]
+fn a_share_of_the_clients_is_what_the_verdict_of_an_address_says() {
+    let edgefold = Edgefold::sqlite();
+    edgefold.run(&["lists", "set", "canary", "--share", "50%"]);
+    edgefold.run(&["add", "198.0.0.0/24", "--list", "canary"]);
+    let ui = edgefold.ui(&[]);
+    let page = Page::of(&ui, "");
+    for (status, words) in [(1, "refused by list canary"), (0, "passes")] {
+        let is_such = |address: &String| edgefold.outcome(&["check", address]).status == status;
+        let address = (0..=255).map(|last| format!("198.0.0.{last}")).find(is_such).unwrap();
+        page.go(&format!("#map?range={address}"));
+        page.wait_for_text("#here .verdict", words);
+    }
+    page.assert_is_clean();
+}
+
+#[test]
+fn the_page_comes_back_when_edgefold_does_and_says_so_meanwhile() {
+    let edgefold = Edgefold::sqlite().block(&["198.0.0.0/8"]);
+    let ui = edgefold.ui(&[]);
+    let (address, page) = (ui.address.to_string(), Page::of(&ui, ""));
+    page.wait_for_map();
+    drop(ui);
+    page.wait_for_text("#health", "edgefold does not answer");
+    page.browser.eval("document.getElementById('zoom-in').click()");
+    page.wait_for_text("#notice", "edgefold does not answer");
+    let asked = "performance.getEntriesByType('resource').filter((one) => one.name.includes('/ui/tile')).length";
+    let before = page.browser.eval(asked).as_i64().unwrap();
+    edgefold.block(&["10.0.0.0/24"]);
+    let _ui = edgefold.ui(&["--listen", &address]);
+    page.wait_for_text("#health", "live, 2 commands");
+    page.browser.wait_until("nothing is wrong any more", "document.getElementById('notice').hidden");
+    page.wait_for_map();
+    // It asks again now and then, and not as fast as it can.
+    let after = page.browser.eval(asked).as_i64().unwrap();
+    assert!(after - before < 60, "{before} tiles were asked for, then {after}");
+}
+
+#[test]
+fn what_has_the_focus_keeps_it_and_back_goes_back() {
+    let edgefold = Edgefold::sqlite().block(&["198.18.0.0/24"]).block(&["198.51.100.0/24"]);
+    let ui = edgefold.ui(&[]);
+    let page = Page::of(&ui, "");
+    page.wait_for_text("#here .table", "198.51.100.0/24");
+    page.browser.eval("[...document.querySelectorAll('#here .table button')].at(-1).focus()");
+    let focus = page.browser.eval("document.activeElement.textContent");
+    edgefold.block(&["203.0.113.0/24"]);
+    page.wait_for_text("#here .table", "203.0.113.0/24");
+    assert_eq!(page.browser.eval("document.activeElement.textContent"), focus);
+    page.browser.press("Enter");
+    page.wait_for_text("#here h2", focus.as_str().unwrap());
+    page.browser.wait_until("the panel has the focus", "document.activeElement.id === 'here'");
+    page.browser.eval("history.back()");
+    page.wait_for_text("#here h2", "0.0.0.0/0");
+    // What is wrong in an address of the page is left out.
+    page.go("#map?at=yesterday&colour=blue&since=x&range=198.18.0.7");
+    page.wait_for_text("#here .verdict", "refused");
+    page.assert_is_clean();
+}
+
+#[test]
 fn everybody_can_use_it() {
     let edgefold =
         Edgefold::sqlite().block(&["192.0.2.0/24", "--reason", "credential stuffing"]).block(&["2001:db8::/48"]);
@@ -559,10 +627,8 @@ fn everybody_can_use_it() {
             ["#map", "#map?range=192.0.2.7", "#map?range=::/0", "#map?at=2026-11-01T00:00:00.000Z", "#lists", "#log"]
         {
             page.go(place);
-            page.browser.wait_until(
-                "something is shown",
-                "document.querySelector('main:not([hidden])').innerText.length > 100",
-            );
+            let shown = "document.querySelector('#here[data-shown], #lists-table td, #rejects-table td') !== null";
+            page.browser.wait_until("something is shown", shown);
             page.browser.eval(&format!("(() => {{ {axe} ; window.axe = axe; return 1; }})()"));
             let found = page.browser.eval("axe.run().then((found) => found.violations.map((one) => `${one.id}: ${one.nodes.map((node) => node.html).join(' ')}`))");
             assert_eq!(found, json!([]), "{place}, dark: {dark}");

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use axum::extract::connect_info::ConnectInfo;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::{Next, from_fn};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
@@ -29,12 +31,14 @@ mod shipped;
 pub(crate) use metrics::{Metrics, histogram};
 pub(crate) use shipped::Shipped;
 
-use crate::net::bind;
+use crate::net::{Accepted, Limits, Peer, accept, bind};
 use crate::ui::{self, Page};
 use crate::xds::{Fleet, Report};
 
 /// How long the loop that ships may take for one round. A call to an unreachable broker takes up to 10 seconds.
 const STUCK: Duration = Duration::from_secs(60);
+/// How many connections there may be at a time. Each tab of a browser has a few, and so has whoever waits.
+const MOST_CONNECTIONS: Limits = Limits { all: 1_000, from_one_address: 500 };
 /// How long anybody may wait for proxies.
 const MOST_WAIT: Duration = Duration::from_secs(600);
 
@@ -52,15 +56,21 @@ pub(crate) struct Known {
 /// # Errors
 /// The address cannot be listened on.
 pub(crate) fn serve(address: SocketAddr, known: Known, page: Page) -> io::Result<SocketAddr> {
-    let app = Router::new()
-        .route("/metrics", get(metrics_text))
-        .route("/live", get(live))
-        .route("/ready", get(ready))
+    let mut answers = Router::new()
         .route("/check", get(check))
         .route("/lists", get(lists))
         .route("/fleet", get(fleet))
         .route("/wait", get(wait))
-        .route("/events", get(events))
+        .route("/events", get(events));
+    if address.ip().to_canonical().is_loopback() {
+        // On other addresses, programs may use any name.
+        answers = ui::only_for_known_names(answers, &page.hosts);
+    }
+    let app = Router::new()
+        .route("/metrics", get(metrics_text))
+        .route("/live", get(live))
+        .route("/ready", get(ready))
+        .merge(answers)
         .with_state(known)
         .merge(ui::router(page));
     serve_app(address, app)
@@ -78,13 +88,20 @@ fn serve_app(address: SocketAddr, app: Router) -> io::Result<SocketAddr> {
     let (listener, address) = bind(address)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let app = app.fallback(|| async { refused(StatusCode::NOT_FOUND, "docs/admin.md lists what there is") });
+    let app = app.layer(from_fn(answering)).into_make_service_with_connect_info::<Peer>();
     thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            serve_http(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await
+            serve_http(Accepted::new(accept(listener, None, MOST_CONNECTIONS), address), app).await
         })
     })?;
     Ok(address)
+}
+
+/// Keeps a connection open as long as a request on it is being answered.
+async fn answering(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
+    let _in_use = peer.in_use();
+    next.run(request).await
 }
 
 /// What was wrong with a request, in words.
@@ -203,8 +220,13 @@ pub(crate) async fn wait_for(fleet: &Fleet, next_offset: u64, allow_none: bool, 
     (report, is_done)
 }
 
-async fn events(State(known): State<Known>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let events = BroadcastStream::new(known.fleet.events()).map(|event| {
+async fn events(
+    State(known): State<Known>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let in_use = peer.in_use();
+    let events = BroadcastStream::new(known.fleet.events()).map(move |event| {
+        let _goes_on = &in_use;
         Ok(Event::default().data(match event {
             Ok(event) => event,
             Err(BroadcastStreamRecvError::Lagged(missed)) => json!({ "event": "missed", "count": missed }).to_string(),

@@ -9,18 +9,16 @@ use std::thread;
 use std::time::Duration;
 
 use axum::body::{Bytes, to_bytes};
-use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::connect_info::ConnectInfo;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
-use axum::serve::{IncomingStream, Listener};
 use axum::{Router, serve as serve_http};
 use edgefold::{Action, Appended, Command, Error, ListName, Log, MAX_NAMED_LISTS, NewCommand, Record, now, parse_ttl};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -33,7 +31,7 @@ use tokens::Tokens;
 pub use tokens::TokensError;
 
 use crate::admin::{Known, wait_for};
-use crate::net::{Acceptor, Connection, Limits, Peer, TlsError, TlsFiles, accept, bind};
+use crate::net::{Accepted, Acceptor, Limits, Peer, TlsError, TlsFiles, accept, bind};
 
 /// The most bytes of a request.
 const MOST_BYTES: usize = 4 << 20;
@@ -128,45 +126,13 @@ pub(crate) fn serve(config: ApiConfig, log: Arc<dyn Log>, known: Known) -> Resul
     let thread = thread::Builder::new().name("api".to_owned()).spawn(move || {
         let _ended = ended; // Dropped at the end.
         runtime.block_on(async move {
-            let connections = accept(listener, acceptor, MOST_CONNECTIONS);
-            let app = app.into_make_service_with_connect_info::<Peer>();
-            let server = serve_http(Accepted { connections, address }, app);
+            let connections = Accepted::new(accept(listener, acceptor, MOST_CONNECTIONS), address);
+            let server = serve_http(connections, app.into_make_service_with_connect_info::<Peer>());
             server.with_graceful_shutdown(async { drop(is_stopping.await) }).await
         })
     });
     thread.map_err(failed)?;
     Ok(Server { address, commands, stop, stopped })
-}
-
-/// Connections for axum.
-struct Accepted {
-    connections: Receiver<Connection>,
-    address: SocketAddr,
-}
-
-impl Listener for Accepted {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        match self.connections.recv().await {
-            Some(connection) => {
-                let address = connection.peer.address;
-                (connection, address)
-            }
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
-    }
-}
-
-impl Connected<IncomingStream<'_, Accepted>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Accepted>) -> Self {
-        stream.io().peer.clone()
-    }
 }
 
 /// What was wrong with a request.

@@ -128,5 +128,10 @@ pub(crate) fn router(page: Page) -> Router {
     for asset in assets::ASSETS {
         router = router.route(asset.path, get(move |headers| async move { asset.response(&headers) }));
     }
-    router.layer(from_fn_with_state(Arc::new(hosts), origin::guard))
+    only_for_known_names(router, &hosts)
+}
+
+/// Answers only what is asked under an address, `localhost` or one of the names, and not by other sites.
+pub(crate) fn only_for_known_names<S: Clone + Send + Sync + 'static>(router: Router<S>, hosts: &[String]) -> Router<S> {
+    router.layer(from_fn_with_state(Arc::new(hosts.to_vec()), origin::guard))
 }

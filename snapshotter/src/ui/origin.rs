@@ -41,11 +41,11 @@ pub(super) async fn guard(State(names): State<Arc<Vec<String>>>, request: Reques
         refused(
             StatusCode::FORBIDDEN,
             &format!(
-                "the page is not known as {name:?}: use an IP address or localhost, or start edgefold with --page-host {name}"
+                "edgefold is not known as {name:?}: use an IP address or localhost, or start edgefold with --page-host {name}"
             ),
         )
     } else if comes_from_elsewhere && request.uri().path() != "/" {
-        refused(StatusCode::FORBIDDEN, "this is only for the page itself, not for other sites")
+        refused(StatusCode::FORBIDDEN, "this is not for other sites")
     } else {
         next.run(request).await
     };

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::connect_info::ConnectInfo;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query as HttpQuery, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -28,6 +29,7 @@ use crate::addresses::Addresses;
 use crate::admin::refused;
 use crate::answers::explained::{Explained, command_json, effects, lateness};
 use crate::answers::words::verdict_json;
+use crate::net::Peer;
 
 /// How many of the blocks of a list are named.
 const MOST_BLOCKS: usize = 8;
@@ -364,10 +366,14 @@ pub(super) async fn rejects(State(ui): State<Arc<Ui>>, asked: Asked) -> Response
 }
 
 /// Says that something has changed, in the log or in the fleet. What it is, the page asks for.
-pub(super) async fn events(State(ui): State<Arc<Ui>>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+pub(super) async fn events(
+    State(ui): State<Arc<Ui>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let (changes, looker) = ui.present.watch();
+    let in_use = peer.in_use();
     let log = WatchStream::new(changes).map(move |_| {
-        let _goes_on = &looker;
+        let _go_on = (&looker, &in_use);
         "log"
     });
     let fleet: Pin<Box<dyn Stream<Item = &'static str> + Send>> = match &ui.fleet {

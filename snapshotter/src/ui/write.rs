@@ -3,7 +3,7 @@
 //!
 //! The token comes in a header that only scripts of the page itself can send, so no other site can send commands in its place.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::admin::refused;
 use crate::answers::difference::{Known, ListDifference, after, between_folds};
 use crate::answers::guard::{You, affected, check_room, in_vain, objection};
 use crate::api::Commands;
+use crate::net::Peer;
 
 /// How many ranges of a list are named.
 const MOST_NAMED: usize = 16;
@@ -27,7 +28,7 @@ const MOST_NAMED: usize = 16;
 const WAIT: Duration = Duration::from_secs(5);
 
 /// Says what commands would change, and why they are probably a mistake, if they are.
-pub(super) async fn dry_run(State(ui): State<Arc<Ui>>, peer: ConnectInfo<SocketAddr>, request: Request) -> Response {
+pub(super) async fn dry_run(State(ui): State<Arc<Ui>>, peer: ConnectInfo<Peer>, request: Request) -> Response {
     match checked(&ui, peer, request).await {
         Ok((_, _, checked)) => Json(checked.json).into_response(),
         Err(response) => response,
@@ -35,7 +36,7 @@ pub(super) async fn dry_run(State(ui): State<Arc<Ui>>, peer: ConnectInfo<SocketA
 }
 
 /// Appends commands. What is probably a mistake is refused with status 409, unless the query is `force=true`.
-pub(super) async fn commands(State(ui): State<Arc<Ui>>, peer: ConnectInfo<SocketAddr>, request: Request) -> Response {
+pub(super) async fn commands(State(ui): State<Arc<Ui>>, peer: ConnectInfo<Peer>, request: Request) -> Response {
     let is_forced = match request.uri().query() {
         None | Some("") => false,
         Some("force=true") => true,
@@ -62,7 +63,7 @@ struct Checked {
 /// Reads the commands of a request that may append them, and looks at what they would change.
 async fn checked(
     ui: &Arc<Ui>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request,
 ) -> Result<(Arc<Commands>, Vec<NewCommand>, Checked), Response> {
     let commands = match &ui.writing {
@@ -75,12 +76,12 @@ async fn checked(
     let headers = request.headers();
     // A token is enough. This is in case somebody makes a browser send one along.
     if headers.get(ORIGIN).is_some_and(|origin| !is_of(origin.as_bytes(), headers.get(HOST).map(AsRef::as_ref))) {
-        return Err(refused(StatusCode::FORBIDDEN, "this is only for the page itself, not for other sites"));
+        return Err(refused(StatusCode::FORBIDDEN, "this is not for other sites"));
     }
     let token = commands.token(headers)?;
     let new = commands.read(request, &token).await?;
     let (ui, texts): (_, Vec<String>) = (Arc::clone(ui), new.iter().map(|command| command.text.clone()).collect());
-    let looked = tokio::task::spawn_blocking(move || check(&ui, &texts, peer.ip().to_canonical())).await;
+    let looked = tokio::task::spawn_blocking(move || check(&ui, &texts, peer.address.ip().to_canonical())).await;
     let checked = looked.unwrap_or_else(|_panic| Err(StatusCode::INTERNAL_SERVER_ERROR.into_response()))?;
     Ok((commands, new, checked))
 }
