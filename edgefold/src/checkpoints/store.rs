@@ -200,7 +200,7 @@ impl Store {
             .clone()
     }
 
-    /// Adds these segments, and with what comes after them, if they start where what is known ends.
+    /// Adds these segments and what comes after them, if they start where what is known ends.
     pub(super) fn extend(&mut self, segments: Vec<Segment>, open: OpenSegment) {
         for mut segment in segments {
             if segment.from != self.segments_end() {
