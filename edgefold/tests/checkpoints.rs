@@ -311,7 +311,7 @@ proptest! {
             prop_assert!(newest.is_none_or(|fold| fold.position().next_offset <= one.timeline().next_offset));
             accident.iter().for_each(|accident| accident.happen(&case, one));
             // As many single addresses as wide ranges.
-            let (window, address) = (moment % 6, (moment / 6 % 24) as u8);
+            let (window, address) = (moment % 6, u8::try_from(moment / 6 % 24).unwrap());
             let last = if moment.is_multiple_of(2) { address } else { 23 };
             let range = IpRange::new(oracle::address(window, address), oracle::address(window, last)).unwrap();
             case.assert_explains(one, range, moment.is_multiple_of(3).then(|| seconds(995 + *moment as u64 / 7 % 300)));

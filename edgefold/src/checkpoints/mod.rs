@@ -253,7 +253,7 @@ impl Checkpoints {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest fold that is not after `until`. Folds that cannot be read are dropped.
+    /// The newest fold that is not after `until`. Damaged folds are removed.
     fn newest_until(&self, until: NotAfter) -> Option<Fold> {
         loop {
             let (name, stored) = self.lock().newest(until)?;

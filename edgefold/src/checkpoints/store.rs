@@ -117,6 +117,8 @@ impl Store {
         }
     }
 
+    /// Reads the segments up to the first one that is missing. The files of those after it stay: once the missing one is written again,
+    /// they are read.
     fn read(&mut self, folder: &Folder) -> io::Result<()> {
         let listing = folder.list()?;
         self.listed = listing.folds;
