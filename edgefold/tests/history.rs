@@ -343,3 +343,61 @@ fn events_about_many_ranges_count_as_several() {
         assert!(kept <= 4_000, "{kept} ranges");
     }
 }
+
+proptest! {
+    /// One address on three lists, whose events are at most seven that decide.
+    #[test]
+    fn the_events_that_decide_are_always_kept(
+        commands in proptest::collection::vec((0..12_u8, 0..3_usize, 0..4_u64), 0..120),
+        later in 0..20_u64,
+    ) {
+        let range = "10.0.0.7".parse().unwrap();
+        let (mut all, mut last) = (History::new(range), History::new(range).keeping(7));
+        let time = |seconds: u64| LogTime::from_millis(seconds * 1_000).unwrap();
+        let mut now = 1_000;
+        for (offset, (kind, list, later)) in (0..).zip(commands) {
+            now += later;
+            let list = ["default", "feed", "other"][list];
+            let text = match kind {
+                0..4 => format!("ADD 10.0.0.0/24 list={list}"),
+                4 | 5 => format!("ADD 10.0.0.7 list={list} ttl=9s"),
+                6 | 7 => format!("REMOVE 10.0.0.7 list={list}"),
+                8 => "REMOVE 10.0.0.7 list=*".to_owned(),
+                9 => format!("UNLIST {list}"),
+                10 => format!("LIST {list} action=tag"),
+                _ => format!("LIST {list} action=exempt"),
+            };
+            let record = record(offset, &time(now).to_string(), &text);
+            let Ok(effect) = record.effect() else { continue };
+            all.apply(&record, &effect).unwrap();
+            last.apply(&record, &effect).unwrap();
+        }
+        let now = time(now + later);
+        let deciding = |history: &mut History| {
+            history.finish(now);
+            let events = history.decided_by(now).into_iter().map(|index| history.events()[index].clone());
+            events.collect::<Vec<_>>()
+        };
+        prop_assert_eq!(deciding(&mut last), deciding(&mut all));
+        prop_assert!(last.events().len() <= 15 + 3);
+    }
+}
+
+/// Only the list that was removed did what that command says.
+#[test]
+fn what_a_removed_list_did_decides_nothing() {
+    let mut history = History::new("10.0.0.7".parse().unwrap());
+    let texts = [
+        "ADD 10.0.0.7 list=feed",
+        "LIST feed action=tag",
+        "REMOVE 10.0.0.7 list=feed",
+        "UNLIST feed",
+        "ADD 10.0.0.7 list=feed",
+    ];
+    for (offset, text) in (0..).zip(texts) {
+        let record = record(offset, "2016-09-12T15:32:00Z", text);
+        history.apply(&record, &record.effect().unwrap()).unwrap();
+    }
+    let decided = history.decided_by("2016-09-12T15:32:00Z".parse().unwrap());
+    assert_eq!(decided, [history.events().len() - 1]);
+}

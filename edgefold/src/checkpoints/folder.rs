@@ -37,7 +37,7 @@ pub(super) enum FileName {
     Temporary(u64),
 }
 
-/// A temporary file that is older than the newest fold by this much is no longer written.
+/// A temporary file that is older than the newest fold by this much is a leftover: its writer is gone.
 const LONGEST_WRITE: Duration = Duration::from_secs(60 * 60);
 /// Larger files are not read. All folds together are not larger.
 const MOST_BYTES: u64 = 1 << 30;

@@ -197,19 +197,23 @@ impl Checkpoints {
         now: LogTime,
     ) -> Result<Result<Explanation, ManyLists>, Error> {
         self.lock().refresh();
-        let (end, every) = {
-            let store = self.lock();
-            (store.end(), store.limits.every)
+        let known = || {
+            let (mut segments, open) = {
+                let store = self.lock();
+                (store.segments().to_vec(), store.open().clone())
+            };
+            segments.extend(open.so_far().map(Arc::new));
+            let end = segments.last().map_or(Position::default(), |segment| segment.to);
+            (segments, end)
         };
-        if log.commands(end)?.end().saturating_sub(end.next_offset) > every {
+        let every = self.lock().limits.every;
+        let (mut segments, mut end) = known();
+        let mut rest = log.commands(end)?;
+        if rest.end().saturating_sub(end.next_offset) > every {
             self.replay_from(NotAfter::Known, log, Moment::Time(LogTime::LAST))?;
+            (segments, end) = known();
+            rest = log.commands(end)?;
         }
-        let (mut segments, open) = {
-            let store = self.lock();
-            (store.segments().to_vec(), store.open().clone())
-        };
-        segments.extend(open.so_far().map(Arc::new));
-        let end = segments.last().map_or(Position::default(), |segment| segment.to);
 
         let mut scan = Scan::new(|| history.clone(), at, now);
         let mut segments = segments.iter();
@@ -234,7 +238,7 @@ impl Checkpoints {
         }
         if !scan.has_failed() {
             // This also proves that the segments are of this log.
-            read_to_end(&mut *log.commands(end)?, end.next_offset, |record| scan.read(record))?;
+            read_to_end(&mut *rest, end.next_offset, |record| scan.read(record))?;
         }
         Ok(scan.finish())
     }
@@ -249,7 +253,7 @@ impl Checkpoints {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest fold that is not after `until`. Folds that cannot be read are dropped.
+    /// The newest fold that is not after `until`. Damaged folds are removed.
     fn newest_until(&self, until: NotAfter) -> Option<Fold> {
         loop {
             let (name, stored) = self.lock().newest(until)?;

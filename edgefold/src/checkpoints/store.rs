@@ -117,6 +117,8 @@ impl Store {
         }
     }
 
+    /// Reads the segments up to the first one that is missing. The files of those after it stay: once the missing one is written again,
+    /// they are read.
     fn read(&mut self, folder: &Folder) -> io::Result<()> {
         let listing = folder.list()?;
         self.listed = listing.folds;
@@ -200,7 +202,7 @@ impl Store {
             .clone()
     }
 
-    /// Adds these segments, and with what comes after them, if they start where what is known ends.
+    /// Adds these segments and what comes after them, if they start where what is known ends.
     pub(super) fn extend(&mut self, segments: Vec<Segment>, open: OpenSegment) {
         for mut segment in segments {
             if segment.from != self.segments_end() {

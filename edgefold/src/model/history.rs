@@ -285,7 +285,7 @@ impl History {
 
     /// Keeps the last events that may still decide something, and if there is room, the last others.
     fn drop_events(&mut self) {
-        let deciding = self.deciding(self.fold.position().log_time, |_| true);
+        let deciding = self.deciding(self.fold.position().log_time, self.fold.lists().iter().map(List::name).collect());
         let others = (0..self.events.len()).rev().filter(|index| !deciding.contains(index));
         let (mut kept, mut weight) = (BTreeSet::new(), 0_usize);
         for index in deciding.iter().rev().copied().chain(others) {
@@ -306,15 +306,15 @@ impl History {
     /// these are the last event that put it there, or if it is on none, the last one that took it off a list; and what the list was last
     /// told to do.
     pub fn decided_by(&self, time: LogTime) -> Vec<usize> {
-        let only = match self.verdict(time) {
-            Some(Verdict::Deny(by) | Verdict::Exempt(by)) => Some(by.list),
-            _ => None,
+        let lists = match self.verdict(time) {
+            Some(Verdict::Deny(by) | Verdict::Exempt(by)) => vec![by.list],
+            _ => self.lists_at(time).collect(),
         };
-        self.deciding(time, |list| only.is_none_or(|only| only == list)).into_iter().collect()
+        self.deciding(time, lists).into_iter().collect()
     }
 
-    /// As [`History::decided_by`], for the lists that `is_wanted` chooses.
-    fn deciding(&self, time: LogTime, is_wanted: impl Fn(ListName) -> bool) -> BTreeSet<usize> {
+    /// As [`History::decided_by`], for these lists.
+    fn deciding(&self, time: LogTime, lists: Vec<ListName>) -> BTreeSet<usize> {
         let mut decided = BTreeSet::new();
         // The addresses that are on no list.
         let mut free = List::new(ListName::DEFAULT);
@@ -322,7 +322,7 @@ impl History {
         for list in self.fold.lists() {
             list.ranges_at(time).for_each(|range| free.take(range));
         }
-        for name in self.lists_at(time).filter(|name| is_wanted(*name)) {
+        for name in lists {
             let mut open = List::new(name);
             for range in self.fold.list(&name).into_iter().flat_map(|list| list.ranges_at(time)) {
                 open.put(Block { range, until: Until::FOREVER });
@@ -331,7 +331,10 @@ impl History {
             self.decide(open, is_put, &mut decided);
             let says =
                 |event: &Event| event.effects.iter().any(|effect| effect.list == name && effect.what == What::Does);
-            decided.extend(self.events.iter().rposition(says));
+            // Otherwise it was said before the list was removed.
+            if self.fold.list(&name).is_some_and(|list| list.stated_action().is_some()) {
+                decided.extend(self.events.iter().rposition(says));
+            }
         }
         self.decide(free, |effect| matches!(effect.what, What::Taken | What::Ended), &mut decided);
         decided

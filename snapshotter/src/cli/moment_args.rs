@@ -38,7 +38,14 @@ impl MomentArgs {
 
     /// The fold, and the time at which to look at it.
     pub(super) fn load(&self, log: &LogArgs) -> Result<(Fold, LogTime), CliError> {
-        let replay = |moment| Ok::<Fold, CliError>(self.cache.checkpoints(log).replay(&*log.open()?, moment)?);
+        let replay = |moment| {
+            let opened = log.open()?;
+            // One replay gains nothing from checkpoints in memory.
+            Ok::<Fold, CliError>(match self.cache.kept_checkpoints(log) {
+                Some(checkpoints) => checkpoints.replay(&*opened, moment)?,
+                None => edgefold::replay(&*opened, moment)?,
+            })
+        };
         if let Some(offset) = self.until_offset {
             let fold = replay(Moment::Offset(offset))?;
             let time = fold.position().log_time;
