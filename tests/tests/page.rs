@@ -556,7 +556,7 @@ fn another_log_under_the_same_name_is_not_mixed_with_the_old_one() {
 #[test]
 fn a_share_of_the_clients_is_what_the_verdict_of_an_address_says() {
     let edgefold = Edgefold::sqlite();
-    edgefold.run(&["lists", "set", "canary", "--share", "50%"]);
+    edgefold.run(&["lists", "set", "canary", "--action", "deny", "--share", "50%"]);
     edgefold.run(&["add", "198.0.0.0/24", "--list", "canary"]);
     let ui = edgefold.ui(&[]);
     let page = Page::of(&ui, "");
