@@ -708,7 +708,7 @@ fn a_file_under_the_name_of_another_is_not_believed() {
     for at in 0..12 {
         case.command(seconds(1_000 + at), seconds(1_000 + at), &format!("BLACKLIST 10.0.0.{at}"));
     }
-    case.in_folder().replay(&case.log, Moment::Offset(12)).unwrap();
+    case.in_folder().replay(case.log(), Moment::Offset(12)).unwrap();
     let files: Vec<(PathBuf, Vec<u8>)> =
         case.files().into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
     for (one, _) in &files {

@@ -6,7 +6,7 @@
 #![allow(clippy::print_stdout, reason = "the table is the output")]
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Parser;
 use edgefold_tests::{Browser, Edgefold, Ui, eventually};
@@ -45,10 +45,11 @@ fn main() {
             median((0..rounds).map(|_| tile(&ui, zoom, fastrand::u32(..all), fastrand::u32(..all), colour)))
         };
         println!(
-            "| a tile at zoom {zoom}: refused; action; time left | {}; {}; {} |",
+            "| a tile at zoom {zoom}: refused; action; time left; age | {}; {}; {}; {} |",
             row("refused"),
             row("action"),
-            row("left")
+            row("left"),
+            row("age")
         );
     }
     // The whole map, then two steps in: what a browser asks for at once.
@@ -107,7 +108,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 fn fill(edgefold: &Edgefold, ranges: u64) {
     let mut log = Connection::open(edgefold.log().strip_prefix("sqlite:").unwrap()).unwrap();
     let transaction = log.transaction().unwrap();
-    let step = Duration::from_secs(21 * 86_400).as_millis() as u64 / ranges;
+    let step = 21 * 86_400_000 / ranges;
     for offset in 0..ranges {
         // Every so many addresses, in an order that looks random: no two are neighbours.
         let place = (offset.wrapping_mul(2_654_435_761)) % ranges;

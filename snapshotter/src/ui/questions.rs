@@ -307,7 +307,7 @@ pub(super) async fn explain(State(ui): State<Arc<Ui>>, asked: Asked) -> Response
             "dated": explained.dated_words(),
             "dropped": explained.history().dropped(),
             "events": explained.history().events().iter().enumerate().map(event).collect::<Vec<_>>(),
-            "late": explained.explanation.late.len(),
+            "late": explained.explanation.late.len() as u64 + explained.explanation.late_dropped,
             "undo": undo.collect::<Vec<_>>(),
         })))
     })

@@ -82,7 +82,9 @@ async fn checked(
     let new = commands.read(request, &token).await?;
     let (ui, texts): (_, Vec<String>) = (Arc::clone(ui), new.iter().map(|command| command.text.clone()).collect());
     let looked = tokio::task::spawn_blocking(move || check(&ui, &texts, peer.address.ip().to_canonical())).await;
-    let checked = looked.unwrap_or_else(|_panic| Err(StatusCode::INTERNAL_SERVER_ERROR.into_response()))?;
+    let checked =
+        looked.unwrap_or_else(|_panic| Err((StatusCode::INTERNAL_SERVER_ERROR, "a bug of edgefold".to_owned())));
+    let checked = checked.map_err(|(status, error)| refused(status, &format!("{error}; nothing was appended")))?;
     Ok((commands, new, checked))
 }
 
@@ -92,16 +94,15 @@ fn is_of(origin: &[u8], host: Option<&[u8]>) -> bool {
     rest.is_some() && rest == host
 }
 
-fn check(ui: &Ui, texts: &[String], peer: IpAddr) -> Result<Checked, Response> {
+fn check(ui: &Ui, texts: &[String], peer: IpAddr) -> Result<Checked, (StatusCode, String)> {
     let actions: Vec<Action> =
         texts.iter().filter_map(|text| Command::parse(text).ok()).map(|command| command.action).collect();
     let state = ui.present.state();
     if !state.is_complete {
-        return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the log is still being read: nothing was appended"));
+        return Err((StatusCode::SERVICE_UNAVAILABLE, "the log is still being read".to_owned()));
     }
-    check_room(Some(&state.fold), &actions).map_err(|list| {
-        refused(StatusCode::CONFLICT, &format!("list {list} would be one too many: nothing was appended"))
-    })?;
+    check_room(Some(&state.fold), &actions)
+        .map_err(|list| (StatusCode::CONFLICT, format!("list {list} would be one too many")))?;
     let now = now();
     // Only what the commands are about, so that the cost is theirs, however large the lists are.
     let before: Fold = state.fold.within(&affected(&state.fold, &actions));

@@ -93,10 +93,10 @@ fn fill(edgefold: &Edgefold) {
     let transaction = log.transaction().unwrap();
     let count = texts.len() as u64;
     for (offset, text) in (0..).zip(&texts) {
-        // More at some hours than at others.
-        let even = (offset + 1) as f64 / (count + 1) as f64;
-        let at = start
-            + (SPAN as f64 * (even + (even * 180.0).sin() / 220.0 + (even * 29.0).sin() / 40.0).clamp(0.0, 1.0)) as u64;
+        // More on some days than on others, as whole numbers.
+        let even = SPAN * (offset + 1) / (count + 1);
+        let hours = even / 3_600_000 % 48;
+        let at = start + even.saturating_sub(hours.abs_diff(24) * 900_000);
         let insert = "INSERT INTO commands VALUES (?1, ?2, CAST(?3 AS BLOB), CAST(?4 AS BLOB))";
         transaction.execute(insert, rusqlite::params![offset, at, rfc_3339(at), text]).unwrap();
     }

@@ -27,7 +27,7 @@ async function load(place, range, signal) {
     make("h3", {}, "Why"),
     make("p", { className: "headline" }, explained.headline),
     explained.dated !== null && make("p", {}, explained.dated),
-    explained.dropped > 0 && make("p", { className: "quiet" }, `Before these there are ${count(explained.dropped, "more event")}: edgefold explain prints all.`),
+    explained.dropped > 0 && make("p", { className: "quiet" }, `${count(explained.dropped, "more event")} not shown: edgefold explain prints all.`),
     make("ol", { className: "timeline" }, explained.events.map(event)),
     explained.late > 0 && make("p", { className: "quiet" }, `${count(explained.late, "command")} came later, with an earlier time: edgefold explain --at prints them.`),
     explained.undo.length > 0 && make("h3", {}, "To change that"),
