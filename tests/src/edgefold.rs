@@ -214,7 +214,9 @@ impl Edgefold {
         let mut command = Command::new(&self.binary);
         let xds_address_path = files.path().join("xds-address");
         command.env("EDGEFOLD_LOG", &self.log).env("EDGEFOLD_CACHE", self.cache()).arg("serve").args(args);
-        command.args(["--admin", "127.0.0.1:0", "--admin-address-path"]).arg(&admin_address_path);
+        // On another address, so that it never gets the port that a replica which starts again had for its proxies.
+        let admin = if args.contains(&"--xds") { "127.0.0.2:0" } else { "127.0.0.1:0" };
+        command.args(["--admin", admin, "--admin-address-path"]).arg(&admin_address_path);
         if args.contains(&"--xds") {
             command.arg("--xds-address-path").arg(&xds_address_path);
         } else {

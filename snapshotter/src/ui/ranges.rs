@@ -66,9 +66,8 @@ impl<A> Default for Ranges<A> {
 impl<A: Family> Ranges<A> {
     /// The union of ranges in any order, each from a first to a last address. Those that touch become one.
     pub(super) fn union(mut ranges: Vec<(A, A)>) -> Self {
-        if !ranges.is_sorted() {
-            ranges.sort_unstable();
-        }
+        // Mostly a few sorted runs, one for each list or colour, which a stable sort only merges.
+        ranges.sort();
         ranges.dedup_by(|next, before| {
             let touches = before.1.successor().is_none_or(|after| next.0 <= after);
             if touches {

@@ -104,8 +104,9 @@ async function update() {
     document.querySelector('#views a[href="#fleet"]').hidden = !server.status.has_fleet;
     if (before !== null && server.status.next_offset < before.next_offset) forget();
     if (server.status.is_complete) {
-      if (look.view === "map") await showTimeline();
+      // The map first: all else may take longer.
       if (isOpen()) refresh();
+      if (look.view === "map") await showTimeline();
     }
     await show(before === null ? null : look);
     if (server.status.is_complete) document.body.dataset.offset = server.status.next_offset;
@@ -136,6 +137,7 @@ let events = null;
 function listen() {
   events?.close();
   if (document.hidden) return;
+  updated();
   events = new EventSource("/ui/events");
   events.onmessage = ({ data }) => {
     if (data === "log") updated();
