@@ -22,6 +22,10 @@ pub trait MetricsHost {
 
 /// What the filter asks of its host while a plugin is configured.
 pub trait ConfigurationHost: MetricsHost {
+    /// Whether the host configures a *canary* before it configures the workers, as Envoy does with wasm. A host without one configures
+    /// once, for all its threads, and keeps what it has if that is rejected.
+    const HAS_CANARY: bool = true;
+
     /// The name of the plugin.
     fn plugin_name(&self) -> Option<Vec<u8>>;
     /// The plugin's configuration.

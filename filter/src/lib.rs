@@ -3,7 +3,8 @@
 //! - [`decision`] is pure: a snapshot and an address in, a verdict out.
 //! - [`client`] determines the client's address, and [`address`] parses addresses as Envoy and proxies write them.
 //! - [`configuration`] opens the snapshot in a plugin's configuration.
-//! - [`filter`] is what the filter does when its host calls it.
+//! - [`plugin`] is how snapshots arrive, and [`serving`] is what answers requests. Their `metrics` are a file of their own.
+//! - [`filter`] has all plugins of a VM.
 //! - [`host`] has the traits of a host, and `proxy_wasm` (wasm only) is the one that the module is built for. It is the only
 //!   file that speaks proxy-wasm, and the only one with `unsafe`. Another host gets a file beside it.
 //!
@@ -30,5 +31,8 @@ pub mod configuration;
 pub mod decision;
 pub mod filter;
 pub mod host;
+mod metrics;
+pub mod plugin;
 #[cfg(target_arch = "wasm32")]
 mod proxy_wasm;
+pub mod serving;

@@ -403,12 +403,8 @@ fn with_filter<R>(otherwise: R, act: impl FnOnce(&mut Filter) -> R) -> R {
 }
 
 /// What `act` makes of the current request or connection: 0 lets it continue, 1 stops it.
-fn judge(act: impl FnOnce(&Filter) -> Action) -> u32 {
-    let action = with_filter(Action::Stop, |filter| {
-        filter.recover(&ProxyWasm);
-        act(filter)
-    });
-    match action {
+fn judge(act: impl FnOnce(&mut Filter) -> Action) -> u32 {
+    match with_filter(Action::Stop, act) {
         Action::Continue => 0,
         Action::Stop => 1,
     }
