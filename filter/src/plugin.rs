@@ -66,15 +66,16 @@ impl Plugin {
 
     /// The plugin is configured. `false` rejects its configuration, and leaves everything as it was.
     ///
-    /// A host with a canary accepts whatever the canary has accepted: after a rejection by a worker, Envoy would let all requests on it
-    /// pass. So there, what is in force stays in force when the next snapshot is refused, and the configuration is accepted.
+    /// What is accepted may be kept out of force. That is so for an older snapshot: it may be that of another kind of filter with this name,
+    /// which would have none at all after a rejection. And a host with a canary accepts whatever the canary has accepted: after a rejection
+    /// by a worker, Envoy would let all requests on it pass.
     pub fn configure<H: ConfigurationHost>(&mut self, host: &H) -> bool {
         match self.take(host) {
             Ok(()) => true,
             Err(error) => {
                 // A plugin that waits for a base rejects nothing either: only workers wait.
                 let has_some = self.serving.in_force.is_some() || self.waiting.is_some() || self.spare.is_some();
-                let keeps = H::HAS_CANARY && has_some;
+                let keeps = matches!(error, ConfigurationError::Older) || H::HAS_CANARY && has_some;
                 let counter = if keeps { self.metrics.snapshot_kept } else { self.metrics.snapshot_rejected };
                 increment(host, counter);
                 host.log(Level::Error, &format!("edgefold: snapshot refused: {error}"));

@@ -7,7 +7,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use edgefold_snapshot::{ClientAddress, Header, Layers, ListAction, ListSet, Mode, Refusal, Settings, Snapshot};
+use edgefold_snapshot::{
+    ClientAddress, Header, Layers, ListAction, ListSet, Mode, OpenConnections, Refusal, Settings, Snapshot,
+};
 
 use crate::client::client_of_request;
 use crate::decision::{Reason, Verdict, decide, is_stale, reason};
@@ -59,6 +61,14 @@ pub(crate) struct Keys {
 impl Serving {
     /// What a plugin serves that has no snapshot, and no metric for that.
     pub(crate) const NOTHING: Self = Self { in_force: None, unavailable: None };
+
+    /// Whether bytes of what was let pass are to be judged again: [`Self::on_request_data`] and [`Self::on_data`]. So it is as long as
+    /// nothing is in force.
+    #[inline]
+    pub fn rechecks(&self) -> bool {
+        let setting = |in_force: &InForce| in_force.settings().open_connections == OpenConnections::Recheck;
+        self.in_force.as_ref().is_none_or(setting)
+    }
 
     /// The headers of a request have arrived.
     pub fn on_request(&self, host: &impl RequestHost) -> Action {

@@ -23,7 +23,7 @@ use crate::api::{self, ApiConfig, ApiError};
 use crate::keeper::{Keeper, MOST_JITTER, PATIENCE, Role};
 use crate::modules::module_for;
 use crate::retry::Retry;
-use crate::ship::ecds::FailurePolicy;
+use crate::ship::ecds::FilterHost;
 use crate::ship::files::{Files, replace_file};
 use crate::ship::shipper::Shipper;
 use crate::ship::{BaseLimits, Publisher, ShipError, Shipment, Subscriber};
@@ -58,8 +58,8 @@ pub struct ServeConfig {
     pub api: Option<ApiConfig>,
     /// The file that receives the address of that server.
     pub api_address_path: Option<PathBuf>,
-    /// What Envoy does if the filter crashes.
-    pub failure_policy: FailurePolicy,
+    /// What runs the filter in Envoy.
+    pub host: FilterHost,
     /// How long to wait after a shipment before the next.
     pub min_interval: Duration,
     /// Whether to take part in keeping the view of ranges.
@@ -102,11 +102,14 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
         };
         serve_admin(address, config.admin_address_path, known.clone(), page)?;
     }
-    let module = module_for(config.settings.open_connections);
+    let module = module_for(config.host, config.settings.open_connections);
     let mut publisher = Publisher::new(&config.name, config.epoch, config.settings, module);
-    let mut files = Files::new(config.http_file, config.network_file, config.failure_policy)?;
+    let mut files = Files::new(config.http_file, config.network_file, config.host)?;
     if let Some(path) = &config.base_file {
-        files = files.with_base(path.clone(), config.envoy_folder.as_deref(), module)?;
+        files = files.with_base(path.clone())?;
+    }
+    if config.base_file.is_some() || config.host == FilterHost::Native {
+        files = files.with_module(config.envoy_folder.as_deref(), module)?;
     }
     let peers = match &config.xds {
         Some(xds) if !xds.peers.is_empty() => {
@@ -124,7 +127,7 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
     let view = follower.view.take();
     metrics.unusable_views.inc_by(u64::from(view.as_ref().is_none_or(|view| !view.is_usable)));
     // Not earlier: an Envoy that finds nobody here tries another replica.
-    let xds = config.xds.map(|xds| Xds::start(xds, module, config.failure_policy, Arc::clone(&fleet))).transpose()?;
+    let xds = config.xds.map(|xds| Xds::start(xds, module, config.host, Arc::clone(&fleet))).transpose()?;
     let xds_address = xds.as_ref().map(Xds::address);
     let everywhere =
         Everywhere { files, has_files: false, files_retry: Retry::default(), file_failures: 0, xds, shipped, fleet };

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::consumers::Proxy;
-use crate::envoy::{Envoy, EnvoyOptions, FleetOptions};
+use crate::envoy::{EcdsFiles, Envoy, EnvoyOptions, FleetOptions, for_host};
 use crate::eventually;
 #[cfg(feature = "kafka")]
 use crate::kafka::Kafka;
@@ -28,7 +28,30 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 pub struct Edgefold {
     binary: PathBuf,
     log: String,
+    host: Host,
     directory: Arc<TempDir>,
+}
+
+/// What runs the filter that `serve` ships.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Host {
+    /// Envoy's wasm VM.
+    Wasm,
+    /// Envoy itself, as a dynamic module.
+    Native,
+}
+
+/// One test by name for each case and host: `wasm::CASE` and `native::CASE`. A case is a function of the [`Host`].
+#[macro_export]
+macro_rules! over_both_hosts {
+    ($($case:ident),+ $(,)?) => {
+        mod wasm {
+            $(#[test] fn $case() { super::$case($crate::Host::Wasm) })+
+        }
+        mod native {
+            $(#[test] fn $case() { super::$case($crate::Host::Native) })+
+        }
+    };
 }
 
 impl Edgefold {
@@ -47,19 +70,30 @@ impl Edgefold {
     pub fn uninitialized() -> Self {
         let directory = temporary_directory();
         let log = format!("sqlite:{}", directory.path().join("edgefold.db").display());
-        Self { binary: binary(), log, directory: Arc::new(directory) }
+        Self { binary: binary(), log, host: Host::Wasm, directory: Arc::new(directory) }
     }
 
     /// The log at `url`, whether it exists or not.
     pub fn over(url: &str) -> Self {
-        Self { binary: binary(), log: url.to_owned(), directory: Arc::new(temporary_directory()) }
+        Self { binary: binary(), log: url.to_owned(), host: Host::Wasm, directory: Arc::new(temporary_directory()) }
     }
 
     /// The binary of the next version of the grammar, with the same log and another folder. `make test` builds it.
     pub fn next_version(&self) -> Self {
         let binary = self.binary.with_file_name("edgefold-next");
         assert!(binary.is_file(), "{} is missing: the Makefile says how to build it", binary.display());
-        Self { binary, log: self.log.clone(), directory: Arc::new(temporary_directory()) }
+        Self { binary, log: self.log.clone(), host: self.host, directory: Arc::new(temporary_directory()) }
+    }
+
+    /// The same, whose filter runs in this host.
+    #[must_use]
+    pub fn with_host(self, host: Host) -> Self {
+        Self { host, ..self }
+    }
+
+    /// What runs the filter.
+    pub fn host(&self) -> Host {
+        self.host
     }
 
     /// The path of the binary.
@@ -214,6 +248,9 @@ impl Edgefold {
         let mut command = Command::new(&self.binary);
         let xds_address_path = files.path().join("xds-address");
         command.env("EDGEFOLD_LOG", &self.log).env("EDGEFOLD_CACHE", self.cache()).arg("serve").args(args);
+        if self.host == Host::Native {
+            command.args(["--filter", "native"]);
+        }
         // On another address, so that it never gets the port that a replica which starts again had for its proxies.
         let admin = if args.contains(&"--xds") { "127.0.0.2:0" } else { "127.0.0.1:0" };
         command.args(["--admin", admin, "--admin-address-path"]).arg(&admin_address_path);
@@ -272,19 +309,21 @@ impl Edgefold {
     /// Starts Envoy as one of a fleet, and waits until it listens. See [`FleetOptions`].
     #[track_caller]
     pub fn envoy_over_xds(&self, options: FleetOptions<'_>) -> Envoy {
-        Envoy::start_over_xds(&self.directory, options)
+        Envoy::start_over_xds(&self.directory, self.host, options)
     }
 
     /// Starts Envoy with the files that `serve` ships to, and waits until it listens.
     #[track_caller]
     pub fn envoy(&self, options: EnvoyOptions) -> Envoy {
-        Envoy::start(&self.directory, &self.ecds_file(), &self.network_ecds_file(), &self.base_ecds_file(), options)
+        let files =
+            EcdsFiles { http: self.ecds_file(), network: self.network_ecds_file(), base: self.base_ecds_file() };
+        Envoy::start(&self.directory, self.host, &files, options)
     }
 
-    /// Starts Envoy with this configuration (YAML), and waits until it listens.
+    /// Starts Envoy with this configuration (YAML), which is for the wasm filter, and waits until it listens. The filter is that of the host.
     #[track_caller]
     pub fn envoy_with(&self, configuration: &str) -> Envoy {
-        Envoy::start_in(&self.directory, configuration)
+        Envoy::start_in(&self.directory, &for_host(self.host, configuration))
     }
 
     /// Starts nginx, whose files are removed with the folder: see [`Proxy`]. `http` has directives for all of it, `location` for the

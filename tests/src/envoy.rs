@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::edgefold::Host;
 use crate::http::{Client, Upstream};
 use crate::process::Process;
 use crate::{eventually, tool, workspace};
@@ -88,6 +89,39 @@ pub struct FleetOptions<'a> {
     pub tls: Option<&'a Path>,
 }
 
+/// The files that Envoy watches.
+#[derive(Clone, Debug)]
+pub(crate) struct EcdsFiles {
+    /// Those of the HTTP filter, of the network filter, and of the base of both.
+    pub(crate) http: PathBuf,
+    pub(crate) network: PathBuf,
+    pub(crate) base: PathBuf,
+}
+
+/// Gives metrics of dynamic modules the names of the wasm filter's for Prometheus.
+const NAMES_OF_METRICS: &str = "\
+layered_runtime:
+  layers:
+  - name: edgefold
+    static_layer: { envoy.reloadable_features.dynamic_modules_strip_custom_stat_prefix: true }
+";
+
+/// A configuration of Envoy for a host of the filter, made from one for the wasm filter. docs/filter.md tells users what to change.
+pub fn for_host(host: Host, configuration: &str) -> String {
+    match host {
+        Host::Wasm => configuration.to_owned(),
+        Host::Native => {
+            let configuration = configuration
+                .replace("filters.http.wasm.v3.Wasm", "filters.http.dynamic_modules.v3.DynamicModuleFilter")
+                .replace(
+                    "filters.network.wasm.v3.Wasm",
+                    "filters.network.dynamic_modules.v3.DynamicModuleNetworkFilter",
+                );
+            format!("{configuration}\n{NAMES_OF_METRICS}")
+        }
+    }
+}
+
 /// A running Envoy.
 #[derive(Debug)]
 pub struct Envoy {
@@ -110,19 +144,14 @@ impl Envoy {
     /// Starts Envoy with an example, in front of an upstream of its own, and waits until it listens. Its files go to a new
     /// folder in `directory`.
     #[track_caller]
-    pub(crate) fn start(
-        directory: &Arc<TempDir>,
-        ecds_file: &Path,
-        network_ecds_file: &Path,
-        base_ecds_file: &Path,
-        options: EnvoyOptions,
-    ) -> Self {
+    pub(crate) fn start(directory: &Arc<TempDir>, host: Host, ecds: &EcdsFiles, options: EnvoyOptions) -> Self {
         let EnvoyOptions { example, trusted_hops, port, admin_port, edits } = options;
         let files = files_in(directory);
         let upstream = Upstream::start();
         let socket = files.path().join("envoy.sock");
         let path = workspace().join("envoy").join(example.file_name());
         let configuration = std::fs::read_to_string(&path).expect("an example");
+        let configuration = for_host(host, &configuration);
         // Edits are about the listener of clients.
         let (listener, rest) = configuration.split_once("\n  # Carries the base").expect("the listener of the base");
         let (base, clusters) = rest.split_once("\n  clusters:\n").expect("the clusters");
@@ -135,10 +164,10 @@ impl Envoy {
             replace(shipped, here);
         }
         if example != Example::Network {
-            replace("/var/lib/edgefold/edgefold.pb }", &format!("{} }}", ecds_file.display()));
+            replace("/var/lib/edgefold/edgefold.pb }", &format!("{} }}", ecds.http.display()));
         }
         if matches!(example, Example::Network | Example::Both) {
-            replace("/var/lib/edgefold/edgefold-network.pb }", &format!("{} }}", network_ecds_file.display()));
+            replace("/var/lib/edgefold/edgefold-network.pb }", &format!("{} }}", ecds.network.display()));
         }
         // Beside its port, the listener of clients gets a Unix domain socket: a client there has no IP address.
         let and_socket = format!("additional_addresses: [{{ address: {{ pipe: {{ path: {} }} }} }}]", socket.display());
@@ -150,8 +179,8 @@ impl Envoy {
             replace("xff_num_trusted_hops: 0", &format!("xff_num_trusted_hops: {hops}"));
         }
         // Without a base, the example says to leave its listener out.
-        if base_ecds_file.exists() {
-            let base = base.replace("/var/lib/edgefold/edgefold-base.pb", &base_ecds_file.display().to_string());
+        if ecds.base.exists() {
+            let base = base.replace("/var/lib/edgefold/edgefold-base.pb", &ecds.base.display().to_string());
             replace("\n  clusters:\n", &format!("\n  # Carries the base{base}\n  clusters:\n"));
         }
         let envoy = Self::start_with(files.path(), &configuration, 2);
@@ -162,12 +191,12 @@ impl Envoy {
 
     /// Starts Envoy as one of a fleet, in front of an upstream of its own, and waits until it listens.
     #[track_caller]
-    pub(crate) fn start_over_xds(directory: &Arc<TempDir>, options: FleetOptions<'_>) -> Self {
+    pub(crate) fn start_over_xds(directory: &Arc<TempDir>, host: Host, options: FleetOptions<'_>) -> Self {
         let FleetOptions { id, xds, replicas, tls } = options;
         let files = files_in(directory);
         let upstream = Upstream::start();
         let path = workspace().join("envoy/envoy-xds.yaml");
-        let mut configuration = std::fs::read_to_string(&path).expect("the example");
+        let mut configuration = for_host(host, &std::fs::read_to_string(&path).expect("the example"));
         let mut replace = |count: usize, shipped: &str, here: &str| {
             assert_eq!(configuration.matches(shipped).count(), count, "{shipped:?} in {}", path.display());
             configuration = configuration.replace(shipped, here);

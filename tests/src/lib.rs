@@ -36,8 +36,8 @@ mod relay;
 
 pub use crate::browser::Browser;
 pub use crate::consumers::{CLIENT_HEADER, Proxy, in_own_network};
-pub use crate::edgefold::{Edgefold, Outcome, Serve, Ui};
-pub use crate::envoy::{Envoy, EnvoyOptions, Example, FleetOptions, Xds, http_manager};
+pub use crate::edgefold::{Edgefold, Host, Outcome, Serve, Ui};
+pub use crate::envoy::{Envoy, EnvoyOptions, Example, FleetOptions, Xds, for_host, http_manager};
 pub use crate::http::{Answer, Client, Upstream, raw};
 #[cfg(feature = "kafka")]
 pub use crate::kafka::{Kafka, StoppedKafka, TopicRecord, java};

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edgefold_snapshotter::modules::FILTER;
-use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterKind, Resource, snapshot_in};
+use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Resource, snapshot_in};
 use edgefold_snapshotter::ship::files::replace_file;
-use edgefold_tests::{Client, Edgefold, Envoy, EnvoyOptions, Example, eventually, http_manager, raw};
+use edgefold_tests::{
+    Client, Edgefold, Envoy, EnvoyOptions, Example, Host, eventually, http_manager, over_both_hosts, raw,
+};
 
 use crate::json::{Json, with_json};
 
@@ -22,13 +24,13 @@ const NETWORK: EnvoyOptions = EnvoyOptions::NETWORK;
 const BOTH: EnvoyOptions = EnvoyOptions::BOTH;
 
 /// A log in which 10.0.0.0/24, 2001:db8::/32 and the connections of 127.0.0.64/26 are blocked.
-fn blocked() -> Edgefold {
-    Edgefold::sqlite().block(&["10.0.0.0/24", "2001:db8::/32", "127.0.0.64/26"])
+fn blocked(host: Host) -> Edgefold {
+    Edgefold::sqlite().with_host(host).block(&["10.0.0.0/24", "2001:db8::/32", "127.0.0.64/26"])
 }
 
 /// Runs `check` with an Envoy that serves [`blocked`], with these arguments to `serve`.
-fn with(args: &[&str], options: EnvoyOptions, check: impl FnOnce(&Edgefold, &Envoy)) {
-    let edgefold = blocked();
+fn with(host: Host, args: &[&str], options: EnvoyOptions, check: impl FnOnce(&Edgefold, &Envoy)) {
+    let edgefold = blocked(host);
     let _serve = edgefold.serve_both(args);
     check(&edgefold, &edgefold.envoy(options));
 }
@@ -39,17 +41,52 @@ fn files(edgefold: &Edgefold) -> [(FilterKind, PathBuf); 2] {
 }
 
 /// The resource of a filter with these bytes in place of a snapshot.
-fn bad_resource(kind: FilterKind, name: &str, bytes: &[u8]) -> Vec<u8> {
-    let (version, shipment, code) = ("bad", "bad", Code::Inline(FILTER));
-    let (snapshot, failure_policy) = (Bytes::copy_from_slice(bytes), FailurePolicy::Reload);
-    Resource { kind, name, version, shipment, code, snapshot, failure_policy }.encode()
+fn bad_resource(edgefold: &Edgefold, kind: FilterKind, name: &str, bytes: &[u8]) -> Vec<u8> {
+    let (version, shipment, snapshot) = ("bad", "bad", Bytes::copy_from_slice(bytes));
+    let module = edgefold.path("module.so");
+    let (host, code) = match edgefold.host() {
+        Host::Wasm => (FilterHost::Wasm(FailurePolicy::Reload), Code::Inline(FILTER)),
+        Host::Native => {
+            edgefold.run(&["module", "--native", "-o", &module]);
+            (FilterHost::Native, Code::File(&module))
+        }
+    };
+    Resource { kind, name, version, shipment, host, code, snapshot }.encode()
+}
+
+over_both_hosts! {
+    in_shadow_mode_all_pass_and_the_log_says_what_would_be_refused,
+    a_refusal_is_what_the_settings_file_says,
+    a_refusal_may_have_no_body,
+    a_grpc_client_gets_a_grpc_status,
+    the_client_may_be_the_peer_that_opened_the_connection,
+    the_client_may_be_in_a_header_of_trusted_proxies,
+    a_client_on_an_internal_listener_has_no_address,
+    before_the_first_snapshot_the_default_of_the_configuration_applies,
+    a_stale_snapshot_keeps_serving_or_refuses_everything_until_a_fresh_one_comes,
+    the_network_filter_refuses_connections_and_keeps_or_rechecks_open_ones,
+    earlier_settings_apply_again_when_they_come_back,
+    what_somebody_puts_over_a_file_does_not_serve_after_the_repair,
+    the_newest_snapshot_serves_both_filters,
+    a_tunnel_is_kept_or_closed_when_its_client_is_blocked,
+    a_route_can_be_exempt,
+    the_access_log_names_the_range_and_the_metrics_count,
+    no_form_of_a_blocked_address_passes,
+    a_forged_header_does_not_help,
+    no_protocol_bypasses_the_filter,
+    clients_that_connect_upgrade_or_are_redirected_are_looked_up,
+    ipv4_clients_of_a_dual_stack_listener_are_looked_up,
+    the_client_in_the_proxy_protocol_is_looked_up,
+    x_forwarded_for_can_be_forged_unless_envoy_is_configured_as_in_the_examples,
+    behind_proxies_the_header_counts_only_from_the_proxies,
+    a_bad_snapshot_between_good_ones_changes_nothing_for_either_filter,
+    a_snapshot_in_json_serves,
 }
 
 // Settings
 
-#[test]
-fn in_shadow_mode_all_pass_and_the_log_says_what_would_be_refused() {
-    with(&["--mode", "shadow"], BOTH, |_, envoy| {
+fn in_shadow_mode_all_pass_and_the_log_says_what_would_be_refused(host: Host) {
+    with(host, &["--mode", "shadow"], BOTH, |_, envoy| {
         let client = envoy.client("127.0.0.70");
         assert_eq!((client.status_for("10.0.0.7"), client.status_for("10.0.1.7")), (200, 200));
         envoy.wait_for_log_line(
@@ -66,9 +103,8 @@ fn in_shadow_mode_all_pass_and_the_log_says_what_would_be_refused() {
     });
 }
 
-#[test]
-fn a_refusal_is_what_the_settings_file_says() {
-    let edgefold = blocked();
+fn a_refusal_is_what_the_settings_file_says(host: Host) {
+    let edgefold = blocked(host);
     let settings = "status = 429\nbody = \"<p>Später</p>\"\ncontent_type = \"text/html; charset=utf-8\"\n\
                     headers = { retry-after = \"60\", x-why = \"blocked\" }\n";
     let file = edgefold.path("settings.toml");
@@ -82,9 +118,8 @@ fn a_refusal_is_what_the_settings_file_says() {
     assert_eq!((answer.header("retry-after"), answer.header("x-why")), (vec!["60"], vec!["blocked"]));
 }
 
-#[test]
-fn a_refusal_may_have_no_body() {
-    with(&["--status", "302", "--body", "", "--header", "location: /why"], BEHIND_A_PROXY, |_, envoy| {
+fn a_refusal_may_have_no_body(host: Host) {
+    with(host, &["--status", "302", "--body", "", "--header", "location: /why"], BEHIND_A_PROXY, |_, envoy| {
         let request = b"GET / HTTP/1.1\r\nhost: edge\r\nx-forwarded-for: 10.0.0.7\r\nconnection: close\r\n\r\n";
         let answer = raw(envoy.address(), request).to_lowercase();
         assert!(answer.starts_with("http/1.1 302 found\r\n") && answer.contains("\r\nlocation: /why\r\n"), "{answer}");
@@ -92,9 +127,8 @@ fn a_refusal_may_have_no_body() {
     });
 }
 
-#[test]
-fn a_grpc_client_gets_a_grpc_status() {
-    with(&[], BEHIND_A_PROXY, |_, envoy| {
+fn a_grpc_client_gets_a_grpc_status(host: Host) {
+    with(host, &[], BEHIND_A_PROXY, |_, envoy| {
         let grpc = [("x-forwarded-for", "10.0.0.7"), ("content-type", "application/grpc")];
         let answer = Client::http2(envoy.address(), [127, 0, 0, 1].into()).get_with(&grpc);
         assert_eq!((answer.status, answer.header("grpc-status")), (200, vec!["7"]), "PERMISSION_DENIED: {answer:?}");
@@ -114,16 +148,15 @@ const SET_STATE: &str = r#"    - filters:
 "#;
 
 /// The address of the connection is looked up, no matter what X-Forwarded-For says and Envoy believes.
-#[test]
-fn the_client_may_be_the_peer_that_opened_the_connection() {
+fn the_client_may_be_the_peer_that_opened_the_connection(host: Host) {
     let options = EnvoyOptions { edits: &[("    - filters:\n", SET_STATE)], ..BEHIND_A_PROXY };
-    with(&["--client-address", "connection"], options, |_, envoy| {
+    with(host, &["--client-address", "connection"], options, |_, envoy| {
         let (free, client) = (envoy.client("127.0.0.1"), envoy.client("127.0.0.70"));
         assert_eq!((free.status_for("10.0.0.7"), client.status_for("192.0.2.1")), (200, 403));
     });
     // A trusted proxy is recognized by it, even if Envoy believes a header that a client wrote.
     let args = ["--client-address", "header:x-real-ip", "--trusted-proxy", "10.1.0.0/16"];
-    with(&args, options, |_, envoy| {
+    with(host, &args, options, |_, envoy| {
         let forged = [("x-forwarded-for", "10.1.0.5"), ("x-real-ip", "192.0.2.1")];
         assert_eq!(envoy.client("127.0.0.1").get_with(&[("x-forwarded-for", "10.0.0.7"), forged[1]]).status, 403);
         assert_eq!(envoy.client("127.0.0.70").get_with(&[("x-forwarded-for", "10.0.0.7"), forged[1]]).status, 403);
@@ -135,18 +168,17 @@ fn the_client_may_be_the_peer_that_opened_the_connection() {
         );
     });
     // Without the filter state, the client has no address.
-    with(&["--client-address", "connection", "--no-address", "deny"], BEHIND_A_PROXY, |_, envoy| {
+    with(host, &["--client-address", "connection", "--no-address", "deny"], BEHIND_A_PROXY, |_, envoy| {
         assert_eq!(envoy.client("127.0.0.1").get().0, 403);
         assert_eq!(envoy.metric("no_address", "edgefold"), Some(1));
         envoy.wait_for_log_line("403 edgefold_denied[no_address]");
     });
 }
 
-#[test]
-fn the_client_may_be_in_a_header_of_trusted_proxies() {
+fn the_client_may_be_in_a_header_of_trusted_proxies(host: Host) {
     let args =
         ["--client-address", "header:X-Real-IP", "--trusted-hops", "2", "--trusted-proxy", "127.0.0.1-127.0.0.9"];
-    with(&args, HTTP, |_, envoy| {
+    with(host, &args, HTTP, |_, envoy| {
         let (proxy, stranger) = (envoy.client("127.0.0.1"), envoy.client("127.0.0.20"));
         let status = |client: &Client, values: &[&str]| {
             let headers: Vec<_> = values.iter().map(|value| ("x-real-ip", *value)).collect();
@@ -187,10 +219,9 @@ fn the_client_may_be_in_a_header_of_trusted_proxies() {
 }
 
 /// A client of another listener of the same Envoy, such as one that terminates a tunnel.
-#[test]
-fn a_client_on_an_internal_listener_has_no_address() {
+fn a_client_on_an_internal_listener_has_no_address(host: Host) {
     for (policy, status) in [("allow", 200), ("deny", 403)] {
-        let edgefold = blocked().block(&["0.0.0.0/0", "::/0", "--force"]);
+        let edgefold = blocked(host).block(&["0.0.0.0/0", "::/0", "--force"]);
         let _serve = edgefold.serve(&["--no-address", policy]);
         let envoy = edgefold
             .envoy_with(&INTERNAL_LISTENER.replace("HTTP_MANAGER", &http_manager("edgefold", &edgefold.ecds_file())));
@@ -232,8 +263,7 @@ static_resources:
         - endpoint: { address: { envoy_internal_address: { server_listener_name: inner } } }
 "#;
 
-#[test]
-fn before_the_first_snapshot_the_default_of_the_configuration_applies() {
+fn before_the_first_snapshot_the_default_of_the_configuration_applies(host: Host) {
     const REFUSE_HTTP: (&str, &str) = (
         "                \"@type\": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC\n",
         "                \"@type\": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC\n                rules: { action: ALLOW }\n",
@@ -260,9 +290,9 @@ fn before_the_first_snapshot_the_default_of_the_configuration_applies() {
         (EnvoyOptions { edits: &[REFUSE_NETWORK], ..NETWORK }, None),
         (EnvoyOptions { edits: &[NO_NETWORK, NO_NETWORK_WARMING], ..NETWORK }, None),
     ] {
-        let edgefold = blocked();
+        let edgefold = blocked(host);
         for (kind, file) in files(&edgefold) {
-            replace_file(&file, &bad_resource(kind, "edgefold", b"not a snapshot")).unwrap();
+            replace_file(&file, &bad_resource(&edgefold, kind, "edgefold", b"not a snapshot")).unwrap();
         }
         let envoy = edgefold.envoy(options);
         let client = envoy.client("127.0.0.1");
@@ -274,10 +304,9 @@ fn before_the_first_snapshot_the_default_of_the_configuration_applies() {
     }
 }
 
-#[test]
-fn a_stale_snapshot_keeps_serving_or_refuses_everything_until_a_fresh_one_comes() {
+fn a_stale_snapshot_keeps_serving_or_refuses_everything_until_a_fresh_one_comes(host: Host) {
     for (policy, stale) in [("keep", 200), ("deny", 503)] {
-        let edgefold = blocked();
+        let edgefold = blocked(host);
         let args = ["--max-age", "3s", "--when-stale", policy];
         let serve = edgefold.serve(&args);
         let envoy = edgefold.envoy(BEHIND_A_PROXY);
@@ -308,10 +337,9 @@ fn a_stale_snapshot_keeps_serving_or_refuses_everything_until_a_fresh_one_comes(
     }
 }
 
-#[test]
-fn the_network_filter_refuses_connections_and_keeps_or_rechecks_open_ones() {
+fn the_network_filter_refuses_connections_and_keeps_or_rechecks_open_ones(host: Host) {
     for policy in ["keep", "recheck"] {
-        with(&["--open-connections", policy], NETWORK, |edgefold, envoy| {
+        with(host, &["--open-connections", policy], NETWORK, |edgefold, envoy| {
             assert_eq!(envoy.client("127.0.0.70").status(), None);
             envoy.wait_for_log_line("connection of 127.0.0.70 edgefold_denied[default:127.0.0.64-127.0.0.127]");
             assert!(envoy.metric("denied_connections", "edgefold").unwrap() >= 1);
@@ -335,8 +363,8 @@ fn the_network_filter_refuses_connections_and_keeps_or_rechecks_open_ones() {
 fn both_filters_share_a_vm_and_each_sees_its_own_address() {
     let vms = |envoy: &Envoy| envoy.admin("stats?filter=runtime.v8.active");
     let mut vms_of_one = String::new();
-    with(&[], HTTP, |_, envoy| vms_of_one = vms(envoy));
-    with(&[], BOTH, |_, envoy| {
+    with(Host::Wasm, &[], HTTP, |_, envoy| vms_of_one = vms(envoy));
+    with(Host::Wasm, &[], BOTH, |_, envoy| {
         let (free, client) = (envoy.client("127.0.0.1"), envoy.client("127.0.0.70"));
         assert_eq!(client.status(), None);
         assert_eq!((free.status_for("10.0.0.7"), free.status_for("10.0.1.7")), (403, 200));
@@ -346,9 +374,8 @@ fn both_filters_share_a_vm_and_each_sees_its_own_address() {
 }
 
 /// Envoy does not configure a plugin again with a configuration that is still in use: here, by an open connection.
-#[test]
-fn earlier_settings_apply_again_when_they_come_back() {
-    let edgefold = blocked();
+fn earlier_settings_apply_again_when_they_come_back(host: Host) {
+    let edgefold = blocked(host);
     let ship = |args: &[&str]| drop(edgefold.serve_both(args));
     ship(&[]);
     let envoy = edgefold.envoy(NETWORK);
@@ -364,14 +391,13 @@ fn earlier_settings_apply_again_when_they_come_back() {
 }
 
 /// Found by a review: what `serve` wrote again was, as a whole, the configuration of an open connection.
-#[test]
-fn what_somebody_puts_over_a_file_does_not_serve_after_the_repair() {
-    let edgefold = blocked();
+fn what_somebody_puts_over_a_file_does_not_serve_after_the_repair(host: Host) {
+    let edgefold = blocked(host);
     let serve = edgefold.serve_both(&[]);
     let envoy = edgefold.envoy(NETWORK);
     let open = envoy.client("127.0.0.1");
     assert_eq!(open.status(), Some(200));
-    let other = Edgefold::over(edgefold.log());
+    let other = Edgefold::over(edgefold.log()).with_host(host);
     drop(other.serve_both(&["--no-view", "--mode", "shadow"]));
     // The open connection is on one worker. A hundred new ones reach every worker, although not evenly.
     let on_all_workers = |expected| {
@@ -397,9 +423,8 @@ fn what_somebody_puts_over_a_file_does_not_serve_after_the_repair() {
 }
 
 /// Envoy may read one of the two files several times before it reads the other, and somebody may restore an old file.
-#[test]
-fn the_newest_snapshot_serves_both_filters() {
-    let edgefold = blocked();
+fn the_newest_snapshot_serves_both_filters(host: Host) {
+    let edgefold = blocked(host);
     let (http, network) = (edgefold.ecds_file(), edgefold.network_ecds_file());
     let ship = || {
         drop(edgefold.serve_both(&[]));
@@ -426,8 +451,9 @@ fn the_newest_snapshot_serves_both_filters() {
     assert_eq!(kept(), Some(0));
     // It is the workers that keep what they have: a canary has nothing to compare it with.
     replace_file(&http, &http_second).unwrap();
-    // Envoy's main thread has a VM of its own beside those of the two workers.
-    eventually("both workers to refuse the older one", || (kept() >= Some(2)).then_some(()));
+    // Envoy's main thread has a VM of its own beside those of the two workers. A dynamic module is only there once.
+    let all = if host == Host::Wasm { 2 } else { 1 };
+    eventually("both workers to refuse the older one", || (kept() >= Some(all)).then_some(()));
     assert_eq!(statuses(), [403, 403, 403]);
     envoy.wait_for_log_line("snapshot refused: it is older than the one in force");
     // To go back on purpose.
@@ -444,11 +470,10 @@ fn the_newest_snapshot_serves_both_filters() {
 }
 
 /// A tunnel is one request, which was looked up when it began.
-#[test]
-fn a_tunnel_is_kept_or_closed_when_its_client_is_blocked() {
+fn a_tunnel_is_kept_or_closed_when_its_client_is_blocked(host: Host) {
     let options = EnvoyOptions { edits: &[CONNECT_ROUTES, UPGRADES], ..BEHIND_A_PROXY };
     for policy in ["keep", "recheck"] {
-        with(&["--open-connections", policy], options, |edgefold, envoy| {
+        with(host, &["--open-connections", policy], options, |edgefold, envoy| {
             let mut tunnel = TcpStream::connect(envoy.address()).unwrap();
             tunnel.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
             tunnel
@@ -478,13 +503,12 @@ fn a_tunnel_is_kept_or_closed_when_its_client_is_blocked() {
     }
 }
 
-#[test]
-fn a_route_can_be_exempt() {
+fn a_route_can_be_exempt(host: Host) {
     const ROUTES: (&str, &str) = (
         "              - match: { prefix: \"/\" }\n                route: { cluster: upstream }\n",
         "              - match: { path: \"/healthz\" }\n                route: { cluster: upstream }\n                typed_per_filter_config:\n                  edgefold: { \"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true }\n              - match: { prefix: \"/\" }\n                route: { cluster: upstream }\n",
     );
-    with(&[], EnvoyOptions { edits: &[ROUTES], ..BEHIND_A_PROXY }, |_, envoy| {
+    with(host, &[], EnvoyOptions { edits: &[ROUTES], ..BEHIND_A_PROXY }, |_, envoy| {
         let get = |path: &str| {
             let request =
                 format!("GET {path} HTTP/1.1\r\nhost: edge\r\nx-forwarded-for: 10.0.0.7\r\nconnection: close\r\n\r\n");
@@ -497,9 +521,8 @@ fn a_route_can_be_exempt() {
 
 // Logs and metrics
 
-#[test]
-fn the_access_log_names_the_range_and_the_metrics_count() {
-    with(&["--name", "my.list"], BEHIND_A_PROXY_WITH_ANOTHER_NAME, |edgefold, envoy| {
+fn the_access_log_names_the_range_and_the_metrics_count(host: Host) {
+    with(host, &["--name", "my.list"], BEHIND_A_PROXY_WITH_ANOTHER_NAME, |edgefold, envoy| {
         let client = envoy.client("127.0.0.1");
         assert_eq!((client.status_for("10.0.0.7"), client.status_for("2001:db8::7")), (403, 403));
         assert_eq!(client.status_for("192.0.2.1"), 200);
@@ -515,15 +538,15 @@ fn the_access_log_names_the_range_and_the_metrics_count() {
         assert!(counted("as_of_timestamp_seconds") > Some(1_700_000_000));
         assert_eq!(counted("fresh_from_timestamp_seconds"), Some(0), "its age is not limited");
         assert_eq!(counted("snapshot_rejected"), Some(0));
-        replace_file(&edgefold.ecds_file(), &bad_resource(FilterKind::Http, "my.list", b"EDGEFOLD")).unwrap();
-        eventually("the refusal", || counted("snapshot_rejected").filter(|&refused| refused == 1));
-        assert_eq!(client.status_for("10.0.0.7"), 403);
-        assert_eq!(counted("denied"), Some(3), "a reload does not reset the counters");
         let before = envoy.output().matches("edgefold: ").count();
         for _ in 0..20 {
             client.status_for("10.0.0.7");
         }
         assert_eq!(envoy.output().matches("edgefold: ").count(), before, "no line for a request");
+        replace_file(&edgefold.ecds_file(), &bad_resource(edgefold, FilterKind::Http, "my.list", b"EDGEFOLD")).unwrap();
+        eventually("the refusal", || counted("snapshot_rejected").filter(|&refused| refused == 1));
+        assert_eq!(client.status_for("10.0.0.7"), 403);
+        assert_eq!(counted("denied"), Some(23), "a reload does not reset the counters");
     });
 }
 
@@ -532,9 +555,8 @@ const BEHIND_A_PROXY_WITH_ANOTHER_NAME: EnvoyOptions =
 
 // Tricks
 
-#[test]
-fn no_form_of_a_blocked_address_passes() {
-    with(&[], BEHIND_A_PROXY, |_, envoy| {
+fn no_form_of_a_blocked_address_passes(host: Host) {
+    with(host, &[], BEHIND_A_PROXY, |_, envoy| {
         let client = envoy.client("127.0.0.1");
         let status = |values: &[&str]| {
             let headers: Vec<_> = values.iter().map(|value| ("x-forwarded-for", *value)).collect();
@@ -579,9 +601,8 @@ fn no_form_of_a_blocked_address_passes() {
     });
 }
 
-#[test]
-fn a_forged_header_does_not_help() {
-    with(&[], HTTP, |_, envoy| {
+fn a_forged_header_does_not_help(host: Host) {
+    with(host, &[], HTTP, |_, envoy| {
         let (client, free) = (envoy.client("127.0.0.70"), envoy.client("127.0.0.1"));
         for (name, value) in [
             ("x-forwarded-for", "192.0.2.1"),
@@ -604,9 +625,8 @@ fn a_forged_header_does_not_help() {
     });
 }
 
-#[test]
-fn no_protocol_bypasses_the_filter() {
-    with(&[], BEHIND_A_PROXY, |edgefold, envoy| {
+fn no_protocol_bypasses_the_filter(host: Host) {
+    with(host, &[], BEHIND_A_PROXY, |edgefold, envoy| {
         let http2 = Client::http2(envoy.address(), [127, 0, 0, 1].into());
         let http1 = envoy.client("127.0.0.1");
         for client in [&http1, &http2] {
@@ -653,10 +673,9 @@ const UPGRADES: (&str, &str) = (
 );
 
 /// CONNECT and upgrades are allowed here. An internal redirect runs the filters again.
-#[test]
-fn clients_that_connect_upgrade_or_are_redirected_are_looked_up() {
+fn clients_that_connect_upgrade_or_are_redirected_are_looked_up(host: Host) {
     let options = EnvoyOptions { edits: &[CONNECT_ROUTES, UPGRADES], ..BEHIND_A_PROXY };
-    with(&[], options, |edgefold, envoy| {
+    with(host, &[], options, |edgefold, envoy| {
         for (xff, expected) in [("10.0.0.7", " 403 "), ("192.0.2.1", " 200 ")] {
             let request = format!(
                 "CONNECT edge:80 HTTP/1.1\r\nhost: edge:80\r\nx-forwarded-for: {xff}\r\n\r\nGET / HTTP/1.0\r\n\r\n"
@@ -680,15 +699,14 @@ fn clients_that_connect_upgrade_or_are_redirected_are_looked_up() {
 }
 
 /// On a listener for both families, an IPv4 client has an IPv4-mapped IPv6 address.
-#[test]
-fn ipv4_clients_of_a_dual_stack_listener_are_looked_up() {
+fn ipv4_clients_of_a_dual_stack_listener_are_looked_up(host: Host) {
     const DUAL: (&str, &str) = (
         "socket_address: { address: 127.0.0.1, port_value: 10000 }",
         "socket_address: { address: \"::\", port_value: 10000, ipv4_compat: true }",
     );
     for options in [HTTP, NETWORK] {
         let options = EnvoyOptions { edits: &[DUAL], ..options };
-        with(&[], options, |_, envoy| {
+        with(host, &[], options, |_, envoy| {
             let server = (Ipv4Addr::LOCALHOST, envoy.address().port()).into();
             let client = |source: [u8; 4]| Client::new(server, source.into()).status();
             let refused = if options.example == Example::Http { Some(403) } else { None };
@@ -697,8 +715,7 @@ fn ipv4_clients_of_a_dual_stack_listener_are_looked_up() {
     }
 }
 
-#[test]
-fn the_client_in_the_proxy_protocol_is_looked_up() {
+fn the_client_in_the_proxy_protocol_is_looked_up(host: Host) {
     const PROXY_PROTOCOL: (&str, &str) = (
         "    filter_chains:\n",
         "    listener_filters:\n    - name: envoy.filters.listener.proxy_protocol\n      typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol }\n    filter_chains:\n",
@@ -707,7 +724,7 @@ fn the_client_in_the_proxy_protocol_is_looked_up() {
         (EnvoyOptions { edits: &[PROXY_PROTOCOL], ..HTTP }, EnvoyOptions { edits: &[PROXY_PROTOCOL], ..NETWORK });
     let with_state = EnvoyOptions { edits: &[PROXY_PROTOCOL, ("    - filters:\n", SET_STATE)], ..BEHIND_A_PROXY };
     for (args, options) in [(&[][..], http), (&["--client-address", "connection"], with_state), (&[], network)] {
-        with(args, options, |_, envoy| {
+        with(host, args, options, |_, envoy| {
             let answer = |source: &str| {
                 let request = format!(
                     "PROXY TCP4 {source} 127.0.0.1 1000 80\r\nGET / HTTP/1.1\r\nhost: edge\r\nx-forwarded-for: 192.0.2.9\r\nconnection: close\r\n\r\n"
@@ -723,12 +740,11 @@ fn the_client_in_the_proxy_protocol_is_looked_up() {
 }
 
 /// Envoy's own default believes X-Forwarded-For from anybody. The filter cannot know that, so the examples must not leave it out.
-#[test]
-fn x_forwarded_for_can_be_forged_unless_envoy_is_configured_as_in_the_examples() {
+fn x_forwarded_for_can_be_forged_unless_envoy_is_configured_as_in_the_examples(host: Host) {
     const FORGEABLE: (&str, &str) = ("          use_remote_address: true\n", "          use_remote_address: false\n");
     let blocked_client = |options: EnvoyOptions| {
         let mut status = 0;
-        with(&[], options, |_, envoy| status = envoy.client("127.0.0.70").status_for("192.0.2.1"));
+        with(host, &[], options, |_, envoy| status = envoy.client("127.0.0.70").status_for("192.0.2.1"));
         status
     };
     assert_eq!(blocked_client(HTTP), 403);
@@ -736,13 +752,12 @@ fn x_forwarded_for_can_be_forged_unless_envoy_is_configured_as_in_the_examples()
     assert_eq!(blocked_client(BEHIND_A_PROXY), 200, "xff_num_trusted_hops believes whoever connects");
 }
 
-#[test]
-fn behind_proxies_the_header_counts_only_from_the_proxies() {
+fn behind_proxies_the_header_counts_only_from_the_proxies(host: Host) {
     // The proxies are 127.0.0.1 to 127.0.0.15 here, and a chain of them may end in one that has an IPv6 address.
     const PROXIES: (&str, &str) =
         ("{ address_prefix: 10.1.0.0, prefix_len: 16 }", "{ address_prefix: 127.0.0.0, prefix_len: 28 }");
     let options = EnvoyOptions { example: Example::BehindProxies, edits: &[PROXIES], ..HTTP };
-    with(&[], options, |_, envoy| {
+    with(host, &[], options, |_, envoy| {
         let status = |peer: &str, values: &[&str]| {
             let headers: Vec<_> = values.iter().map(|value| ("x-forwarded-for", *value)).collect();
             envoy.client(peer).get_with(&headers).status
@@ -772,9 +787,8 @@ fn behind_proxies_the_header_counts_only_from_the_proxies() {
 
 // Bad snapshots, and other ways to deliver one
 
-#[test]
-fn a_bad_snapshot_between_good_ones_changes_nothing_for_either_filter() {
-    with(&[], BOTH, |edgefold, envoy| {
+fn a_bad_snapshot_between_good_ones_changes_nothing_for_either_filter(host: Host) {
+    with(host, &[], BOTH, |edgefold, envoy| {
         let free = envoy.client("127.0.0.1");
         let serves = || (free.status_for("10.0.0.7"), free.status_for("10.0.1.7"), envoy.client("127.0.0.70").status());
         let refused = || envoy.metric("snapshot_rejected", "edgefold").unwrap();
@@ -784,7 +798,7 @@ fn a_bad_snapshot_between_good_ones_changes_nothing_for_either_filter() {
             let middle = bad.len() / 2;
             bad[middle] ^= 1;
             let before = refused();
-            replace_file(&file, &bad_resource(kind, "edgefold", &bad)).unwrap();
+            replace_file(&file, &bad_resource(edgefold, kind, "edgefold", &bad)).unwrap();
             eventually("the refusal", || (refused() > before).then_some(()));
             assert_eq!(serves(), (403, 200, None), "{kind:?}");
         }
@@ -795,9 +809,8 @@ fn a_bad_snapshot_between_good_ones_changes_nothing_for_either_filter() {
     });
 }
 
-#[test]
-fn a_snapshot_in_json_serves() {
-    let edgefold = blocked();
+fn a_snapshot_in_json_serves(host: Host) {
+    let edgefold = blocked(host);
     drop(edgefold.serve(&[]));
     let file = edgefold.ecds_file();
     let shipped = std::fs::read(&file).unwrap();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use edgefold_tests::{Answer, Client, Edgefold, Envoy, eventually};
+use edgefold_tests::{Answer, Client, Edgefold, Envoy, Host, eventually, for_host, over_both_hosts};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 /// The addresses of a client that is blocked from the start, of one that is not, and of one that can [move](Mover).
@@ -45,7 +45,8 @@ impl Http3 {
         let server = SERVER.replace("NETWORK_FILTERS", network_filters).replace("HTTP_FILTERS", http_filters);
         let server = server.replace("CERTIFICATE", &certificate).replace("KEY", &key);
         let server = server.replace("HTTP_PB", &edgefold.path("edgefold.pb"));
-        let server = start("server", &server.replace("NETWORK_PB", &edgefold.path("edgefold-network.pb")));
+        let server = server.replace("NETWORK_PB", &edgefold.path("edgefold-network.pb"));
+        let server = start("server", &for_host(edgefold.host(), &server));
         let mover = Mover::start(server.address(), MOVING);
         let cluster = CLUSTER.replace("CERTIFICATE", &certificate).replace("HOST", HOST);
         let clusters = [(BLOCKED, server.address()), (FREE, server.address()), (MOVING, mover.address())];
@@ -129,9 +130,15 @@ fn forward(from: &UdpSocket, to: impl Fn() -> Option<Arc<UdpSocket>>) {
     }
 }
 
-#[test]
-fn a_blocked_client_is_refused_over_http3_and_changes_reach_open_connections() {
-    let edgefold = Edgefold::sqlite().block(&["127.0.0.64/26"]);
+over_both_hosts! {
+    a_blocked_client_is_refused_over_http3_and_changes_reach_open_connections,
+    the_address_of_a_quic_connection_can_be_looked_up,
+    the_network_filter_refuses_quic_connections_and_never_rechecks_open_ones,
+    a_quic_connection_that_moves_is_looked_up_by_the_address_that_opened_it,
+}
+
+fn a_blocked_client_is_refused_over_http3_and_changes_reach_open_connections(host: Host) {
+    let edgefold = Edgefold::sqlite().with_host(host).block(&["127.0.0.64/26"]);
     let _serve = edgefold.serve(&[]);
     let http3 = Http3::start(&edgefold, "", HTTP_FILTER);
     let refused = http3.get(BLOCKED);
@@ -145,19 +152,17 @@ fn a_blocked_client_is_refused_over_http3_and_changes_reach_open_connections() {
     assert_eq!(http3.connections(), "http.ingress.downstream_cx_http3_total: 2", "each client still has its first one");
 }
 
-#[test]
-fn the_address_of_a_quic_connection_can_be_looked_up() {
-    let edgefold = Edgefold::sqlite().block(&["127.0.0.64/26"]);
+fn the_address_of_a_quic_connection_can_be_looked_up(host: Host) {
+    let edgefold = Edgefold::sqlite().with_host(host).block(&["127.0.0.64/26"]);
     let _serve = edgefold.serve(&["--client-address", "connection", "--no-address", "deny"]);
     let http3 = Http3::start(&edgefold, SET_STATE, HTTP_FILTER);
     assert_eq!((http3.status(BLOCKED), http3.status(FREE)), (403, 200));
 }
 
 /// Envoy calls a network filter when a QUIC connection opens, and never for the bytes that arrive.
-#[test]
-fn the_network_filter_refuses_quic_connections_and_never_rechecks_open_ones() {
+fn the_network_filter_refuses_quic_connections_and_never_rechecks_open_ones(host: Host) {
     for policy in ["keep", "recheck"] {
-        let edgefold = Edgefold::sqlite().block(&["127.0.0.64/26"]);
+        let edgefold = Edgefold::sqlite().with_host(host).block(&["127.0.0.64/26"]);
         let _serve = edgefold.serve_both(&["--open-connections", policy]);
         let http3 = Http3::start(&edgefold, NETWORK_FILTER, "");
         assert_eq!((http3.status(BLOCKED), http3.status(FREE)), (503, 200), "{policy}");
@@ -170,10 +175,9 @@ fn the_network_filter_refuses_quic_connections_and_never_rechecks_open_ones() {
 }
 
 /// Envoy follows a connection that moves (RFC 9000, section 9), but keeps the address that it was opened from.
-#[test]
-fn a_quic_connection_that_moves_is_looked_up_by_the_address_that_opened_it() {
+fn a_quic_connection_that_moves_is_looked_up_by_the_address_that_opened_it(host: Host) {
     for (client_address, network_filters) in [("envoy", ""), ("connection", SET_STATE)] {
-        let edgefold = Edgefold::sqlite().block(&["127.0.0.64/26"]);
+        let edgefold = Edgefold::sqlite().with_host(host).block(&["127.0.0.64/26"]);
         let _serve = edgefold.serve(&["--client-address", client_address]);
         let http3 = Http3::start(&edgefold, network_filters, HTTP_FILTER);
         assert_eq!(http3.status(MOVING), 200);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use edgefold::Share;
-use edgefold_tests::{Edgefold, Envoy, EnvoyOptions, eventually, raw, seed};
+use edgefold_tests::{Edgefold, Envoy, EnvoyOptions, Host, eventually, over_both_hosts, raw, seed};
 use fastrand::Rng;
 
 use crate::commands::append;
@@ -38,9 +38,19 @@ fn tags(envoy: &Envoy, client: &str) -> Option<String> {
     Some(found.first().copied().unwrap_or_default().to_owned())
 }
 
-#[test]
-fn each_list_does_what_its_command_says_and_changes_at_the_next_one() {
-    let edgefold = Edgefold::sqlite();
+over_both_hosts! {
+    each_list_does_what_its_command_says_and_changes_at_the_next_one,
+    a_list_that_tags_does_not_change_the_route_of_other_requests,
+    shadow_mode_turns_every_list_to_shadow,
+    without_a_list_that_tags_the_header_is_left_alone_and_another_can_be_chosen,
+    the_network_filter_honours_exempt_deny_and_shadow,
+    as_many_lists_as_a_log_can_have_all_work,
+    a_share_of_clients_is_refused_everywhere_alike,
+    an_envoy_and_the_fold_agree_with_the_naive_oracle_on_random_logs,
+}
+
+fn each_list_does_what_its_command_says_and_changes_at_the_next_one(host: Host) {
+    let edgefold = Edgefold::sqlite().with_host(host);
     run(
         &edgefold,
         &[
@@ -102,9 +112,8 @@ const OTHER_ROUTE: (&str, &str) = (
 );
 
 /// Found by a review: Envoy chooses the route again when a filter changes a header. So only requests that need it are changed.
-#[test]
-fn a_list_that_tags_does_not_change_the_route_of_other_requests() {
-    let edgefold = Edgefold::sqlite();
+fn a_list_that_tags_does_not_change_the_route_of_other_requests(host: Host) {
+    let edgefold = Edgefold::sqlite().with_host(host);
     run(&edgefold, &[&["lists", "set", "cloud", "--action", "tag"], &["add", "10.0.0.0/24", "--list", "cloud"]]);
     let _serve = edgefold.serve(&[]);
     let envoy = edgefold.envoy(EnvoyOptions { edits: &[SET_HEADER, OTHER_ROUTE], ..BEHIND_A_PROXY });
@@ -117,9 +126,8 @@ fn a_list_that_tags_does_not_change_the_route_of_other_requests() {
 }
 
 /// The kill switch.
-#[test]
-fn shadow_mode_turns_every_list_to_shadow() {
-    let edgefold = Edgefold::sqlite();
+fn shadow_mode_turns_every_list_to_shadow(host: Host) {
+    let edgefold = Edgefold::sqlite().with_host(host);
     run(
         &edgefold,
         &[
@@ -139,9 +147,8 @@ fn shadow_mode_turns_every_list_to_shadow() {
     );
 }
 
-#[test]
-fn without_a_list_that_tags_the_header_is_left_alone_and_another_can_be_chosen() {
-    let edgefold = Edgefold::sqlite();
+fn without_a_list_that_tags_the_header_is_left_alone_and_another_can_be_chosen(host: Host) {
+    let edgefold = Edgefold::sqlite().with_host(host);
     let serve = edgefold.serve(&[]);
     let envoy = edgefold.envoy(BEHIND_A_PROXY);
     let sent = |name: &str| {
@@ -156,9 +163,8 @@ fn without_a_list_that_tags_the_header_is_left_alone_and_another_can_be_chosen()
     assert!(sent("x-edgefold-lists"));
 }
 
-#[test]
-fn the_network_filter_honours_exempt_deny_and_shadow() {
-    let edgefold = Edgefold::sqlite();
+fn the_network_filter_honours_exempt_deny_and_shadow(host: Host) {
+    let edgefold = Edgefold::sqlite().with_host(host);
     run(
         &edgefold,
         &[
@@ -186,9 +192,8 @@ fn the_network_filter_honours_exempt_deny_and_shadow() {
     assert_eq!(envoy.list_metric("tagged", "cloud"), Some(0), "a connection has no headers");
 }
 
-#[test]
-fn as_many_lists_as_a_log_can_have_all_work() {
-    let edgefold = Edgefold::sqlite();
+fn as_many_lists_as_a_log_can_have_all_work(host: Host) {
+    let edgefold = Edgefold::sqlite().with_host(host);
     let commands =
         (0..64).map(|at| format!("ADD 10.0.{at}.1 list=l{at:02}")).chain(["ADD 10.0.64.1 list=more".to_owned()]);
     append(&edgefold, commands);
@@ -206,12 +211,11 @@ fn as_many_lists_as_a_log_can_have_all_work() {
 }
 
 /// The same clients on every worker, and on a replica that has replayed the log by itself.
-#[test]
-fn a_share_of_clients_is_refused_everywhere_alike() {
-    let edgefold = Edgefold::sqlite();
+fn a_share_of_clients_is_refused_everywhere_alike(host: Host) {
+    let edgefold = Edgefold::sqlite().with_host(host);
     run(&edgefold, &[&["lists", "set", "default", "--action", "deny", "--share", "30%"], &["block", "10.0.0.0/8"]]);
     let _serve = edgefold.serve(&[]);
-    let replica = Edgefold::over(edgefold.log());
+    let replica = Edgefold::over(edgefold.log()).with_host(host);
     let _serve_of_the_replica = replica.serve(&["--no-view"]);
     let envoys = [edgefold.envoy(BEHIND_A_PROXY), edgefold.envoy(BEHIND_A_PROXY), replica.envoy(BEHIND_A_PROXY)];
     // Each connection goes to one of two workers.
@@ -310,11 +314,10 @@ impl Oracle {
 
 /// Random logs: the naive oracle, the native fold, and a real Envoy agree. An exempt address passes whatever is added afterwards, and
 /// after restarts of the snapshotter.
-#[test]
-fn an_envoy_and_the_fold_agree_with_the_naive_oracle_on_random_logs() {
+fn an_envoy_and_the_fold_agree_with_the_naive_oracle_on_random_logs(host: Host) {
     let seed = seed();
     let mut random = Rng::with_seed(seed);
-    let edgefold = Edgefold::sqlite();
+    let edgefold = Edgefold::sqlite().with_host(host);
     let mut oracle = Oracle::default();
     let append = |text: String| append(&edgefold, [text]);
     append("LIST exceptions action=exempt".to_owned());

@@ -7,7 +7,7 @@ mod load;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 
-use edgefold_tests::{Client, Edgefold, Envoy, EnvoyOptions, Example, Serve, eventually, seed};
+use edgefold_tests::{Client, Edgefold, Envoy, EnvoyOptions, Example, Host, Serve, eventually, over_both_hosts, seed};
 use fastrand::Rng;
 
 use crate::commands::{MANY, append, large, singles};
@@ -25,11 +25,17 @@ fn size(path: &std::path::Path) -> u64 {
     std::fs::metadata(path).unwrap().len()
 }
 
-#[test]
-fn each_example_takes_a_change_over_a_base_that_stays() {
+over_both_hosts! {
+    each_example_takes_a_change_over_a_base_that_stays,
+    a_list_that_grows_and_shrinks_changes_its_form_and_no_request_fails,
+    after_any_accident_envoy_enforces_what_the_log_says,
+    a_kill_at_any_moment_leaves_files_that_envoy_can_serve,
+}
+
+fn each_example_takes_a_change_over_a_base_that_stays(host: Host) {
     const BEHIND_PROXIES: EnvoyOptions = EnvoyOptions { example: Example::BehindProxies, ..EnvoyOptions::HTTP };
     for options in [EnvoyOptions::HTTP, BEHIND_PROXIES, EnvoyOptions::NETWORK, EnvoyOptions::BOTH] {
-        let edgefold = large().block(&["127.0.0.64/26"]);
+        let edgefold = large().with_host(host).block(&["127.0.0.64/26"]);
         let serve = edgefold.serve_both(&[]);
         let envoy = edgefold.envoy(options);
         let passes = |client: &str| envoy.client(client).status() == Some(200);
@@ -50,9 +56,8 @@ fn each_example_takes_a_change_over_a_base_that_stays() {
     }
 }
 
-#[test]
-fn a_list_that_grows_and_shrinks_changes_its_form_and_no_request_fails() {
-    let edgefold = Edgefold::sqlite().block(&["10.0.0.1"]);
+fn a_list_that_grows_and_shrinks_changes_its_form_and_no_request_fails(host: Host) {
+    let edgefold = Edgefold::sqlite().with_host(host).block(&["10.0.0.1"]);
     let serve = edgefold.serve(&[]);
     let envoy = edgefold.envoy(EnvoyOptions::BEHIND_A_PROXY);
     let is_overlay = || edgefold.inspect(edgefold.ecds_file())["role"] == "overlay";
@@ -88,11 +93,11 @@ struct Random {
 }
 
 impl Random {
-    fn new() -> Self {
+    fn new(host: Host) -> Self {
         let (blocked, feed) = (BTreeSet::new(), BTreeSet::new());
         Self {
             random: Rng::with_seed(seed()),
-            edgefold: large(),
+            edgefold: large().with_host(host),
             blocked,
             feed,
             action: "deny",
@@ -149,9 +154,8 @@ impl Random {
     }
 }
 
-#[test]
-fn after_any_accident_envoy_enforces_what_the_log_says() {
-    let mut world = Random::new();
+fn after_any_accident_envoy_enforces_what_the_log_says(host: Host) {
+    let mut world = Random::new(host);
     let mut serve: Option<Serve> = Some(world.edgefold.serve(&[]));
     let mut envoy = world.edgefold.envoy(EnvoyOptions::BEHIND_A_PROXY);
     for _ in 0..25 {
@@ -167,7 +171,8 @@ fn after_any_accident_envoy_enforces_what_the_log_says() {
             4 => std::fs::write(world.edgefold.base_ecds_file(), b"something else").unwrap(),
             5 => {
                 let module = std::fs::read_dir(world.edgefold.path("")).unwrap().flatten();
-                let mut module = module.filter(|entry| entry.file_name().to_string_lossy().ends_with(".wasm"));
+                let mut module =
+                    module.filter(|entry| entry.file_name().to_string_lossy().starts_with("edgefold-filter-"));
                 std::fs::remove_file(module.next().unwrap().path()).unwrap();
             }
             _ => {}
@@ -180,9 +185,8 @@ fn after_any_accident_envoy_enforces_what_the_log_says() {
     }
 }
 
-#[test]
-fn a_kill_at_any_moment_leaves_files_that_envoy_can_serve() {
-    let mut world = Random::new();
+fn a_kill_at_any_moment_leaves_files_that_envoy_can_serve(host: Host) {
+    let mut world = Random::new(host);
     let mut bases = 0;
     for round in 0..12 {
         let serve = world.edgefold.serve(&[]);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use edgefold_snapshot::OpenConnections;
 use edgefold_snapshotter::modules;
-use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterKind, Resource};
+use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Resource};
 
 use crate::list::List;
 use crate::{resources, sdk_filter};
@@ -86,14 +86,15 @@ fn encode(kind: FilterKind, open_connections: OpenConnections, list: &List, vers
 
 fn resource(kind: FilterKind, open_connections: OpenConnections, snapshot: Vec<u8>, version: u32) -> Vec<u8> {
     let (version, snapshot) = (&version.to_string(), snapshot.into());
+    let host = FilterHost::Wasm(FailurePolicy::Closed);
     Resource {
         kind,
         name: resources::NAME,
         version,
         shipment: version,
-        code: Code::Inline(modules::module_for(open_connections)),
+        host,
+        code: Code::Inline(modules::module_for(host, open_connections)),
         snapshot,
-        failure_policy: FailurePolicy::Closed,
     }
     .encode()
 }

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use edgefold_snapshot::OpenConnections;
 
 use super::CliError;
-use crate::modules::module_for;
+use crate::modules::{FILTER, NATIVE_FILTER, RECHECK_FILTER};
 use crate::ship::files::replace_file;
 
 const EXAMPLES: &str = "\
 Examples:
-  edgefold module -o edgefold.wasm";
+  edgefold module -o edgefold.wasm
+  edgefold module --native -o edgefold-filter.so";
 
-/// Write the filter's wasm module to a file, for hosts that do not get it from `serve`
+/// Write the filter's module to a file, for hosts that do not get it from `serve`
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ModuleArgs {
@@ -24,12 +24,23 @@ pub(super) struct ModuleArgs {
     /// Write the module that --open-connections recheck needs
     #[arg(long)]
     recheck: bool,
+    /// Write the dynamic module that --filter native needs, for the kind of machine that this edgefold runs on
+    #[arg(long, conflicts_with = "recheck")]
+    native: bool,
 }
 
 impl ModuleArgs {
     pub(super) fn run(&self) -> Result<ExitCode, CliError> {
-        let open_connections = if self.recheck { OpenConnections::Recheck } else { OpenConnections::Keep };
-        replace_file(&self.output, module_for(open_connections)).map_err(CliError::file(&self.output))?;
+        let module = match (self.native, self.recheck) {
+            (true, _) if NATIVE_FILTER.is_empty() => {
+                let what = "--native: this edgefold was not built for Linux, so it has no dynamic module";
+                return Err(CliError::Usage(what.to_owned()));
+            }
+            (true, _) => NATIVE_FILTER,
+            (false, true) => RECHECK_FILTER,
+            (false, false) => FILTER,
+        };
+        replace_file(&self.output, module).map_err(CliError::file(&self.output))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,19 +1,24 @@
 //! The ECDS resource: how Envoy gets the filter and its snapshot.
 
+use std::fmt::Debug;
+
 use bytes::Bytes;
 use edgefold_snapshot::Named;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use self::api::{
-    Any, AsyncDataSource, BytesValue, DataSource, DiscoveryResponse, HttpUri, PluginConfig, RemoteDataSource,
-    Specifier, TypedExtensionConfig, VmConfig, Wasm,
+    Any, AsyncDataSource, BytesValue, DataSource, DiscoveryResponse, DynamicModuleConfig, DynamicModuleFilter, HttpUri,
+    PluginConfig, RawAny, RawExtension, RawResponse, RemoteDataSource, Specifier, TypedExtensionConfig, VmConfig, Wasm,
 };
 
 /// The type of each resource.
 pub const EXTENSION_CONFIG: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
-const HTTP_FILTER: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
-const NETWORK_FILTER: &str = "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm";
+const HTTP_WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+const NETWORK_WASM: &str = "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm";
+const HTTP_NATIVE: &str = "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter";
+const NETWORK_NATIVE: &str =
+    "type.googleapis.com/envoy.extensions.filters.network.dynamic_modules.v3.DynamicModuleNetworkFilter";
 const BYTES_VALUE: &str = "type.googleapis.com/google.protobuf.BytesValue";
 
 /// What a resource is in Envoy.
@@ -31,10 +36,12 @@ impl FilterKind {
     /// All kinds, in the order of their numbers.
     pub const ALL: [Self; 3] = [Self::Http, Self::Network, Self::Base];
 
-    fn type_url(self) -> &'static str {
-        match self {
-            Self::Http | Self::Base => HTTP_FILTER,
-            Self::Network => NETWORK_FILTER,
+    fn type_url(self, host: FilterHost) -> &'static str {
+        match (self, host) {
+            (Self::Http | Self::Base, FilterHost::Wasm(_)) => HTTP_WASM,
+            (Self::Network, FilterHost::Wasm(_)) => NETWORK_WASM,
+            (Self::Http | Self::Base, FilterHost::Native) => HTTP_NATIVE,
+            (Self::Network, FilterHost::Native) => NETWORK_NATIVE,
         }
     }
 
@@ -58,10 +65,19 @@ impl FilterKind {
     }
 }
 
-/// How Envoy gets the wasm module.
+/// What runs the filter in Envoy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FilterHost {
+    /// Envoy's wasm VM.
+    Wasm(FailurePolicy),
+    /// Envoy itself, which loads the filter as a dynamic module. There is no VM that could crash.
+    Native,
+}
+
+/// How Envoy gets the module.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Code<'a> {
-    /// In the resource.
+    /// In the resource. Envoy takes no dynamic module that way.
     Inline(&'static [u8]),
     /// From the file with this path, as Envoy sees it.
     File(&'a str),
@@ -80,7 +96,10 @@ pub enum Code<'a> {
 /// How long Envoy may take to fetch the module.
 const FETCH_TIMEOUT_SECONDS: i64 = 10;
 
-/// What Envoy does if the filter crashes: `envoy.extensions.wasm.v3.FailurePolicy`.
+/// What the metrics of a dynamic module begin with. They have the names of the wasm filter's, so dashboards and `stats_tags` fit both.
+const METRICS_NAMESPACE: &str = "wasmcustom";
+
+/// What Envoy does if the wasm filter crashes: `envoy.extensions.wasm.v3.FailurePolicy`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FailurePolicy {
     /// Restart the filter, and answer 503 while that fails.
@@ -108,20 +127,27 @@ pub struct Resource<'a> {
     /// Must be unique for each shipment. Envoy does not configure a plugin again with a configuration that is, as a whole, one
     /// that is still in use, for instance by an open stream. Then whatever came in between would keep serving.
     pub shipment: &'a str,
-    /// The filter's wasm module. All kinds of a filter have the same, so that they share a VM and its tables.
+    /// What runs the filter.
+    pub host: FilterHost,
+    /// The filter's module. All kinds of a filter have the same, so that they share a VM and its tables.
     pub code: Code<'a>,
     /// The snapshot. Envoy unwraps it, so the filter gets exactly these bytes.
     pub snapshot: Bytes,
-    /// What Envoy does if the filter crashes.
-    pub failure_policy: FailurePolicy,
 }
 
 impl Resource<'_> {
     /// The encoded `DiscoveryResponse` with this resource. The snapshot and the module are copied once, into the result.
     pub fn encode(&self) -> Vec<u8> {
+        match self.host {
+            FilterHost::Wasm(failure_policy) => self.response(self.wasm(failure_policy)),
+            FilterHost::Native => self.response(self.native()),
+        }
+    }
+
+    fn response<M: Message + Default + Debug>(&self, filter: M) -> Vec<u8> {
         DiscoveryResponse {
             version_info: self.version.to_owned(),
-            resources: vec![self.any()],
+            resources: vec![Any::new(EXTENSION_CONFIG, self.extension(Some(Any::new(self.type_url(), filter))))],
             type_url: EXTENSION_CONFIG.to_owned(),
         }
         .encode_to_vec()
@@ -129,39 +155,45 @@ impl Resource<'_> {
 
     /// The encoded `google.protobuf.Any` with this resource, in parts: it has no version. The snapshot and the module are not copied.
     pub fn encode_parts(&self) -> Vec<Bytes> {
-        let mut extension = self.any().value.unwrap_or_default();
-        let mut filter = extension.typed_config.take().unwrap_or_default();
-        let mut plugin = filter.value.take().unwrap_or_default().config.unwrap_or_default();
-        let mut vm = plugin.vm_config.take().unwrap_or_default();
-        plugin.configuration = None;
-        let code = match (self.code, vm.code.take()) {
-            (Code::Inline(module), _) => field(1, field(2, vec![Bytes::from_static(module)])),
-            (_, code) => vec![code.unwrap_or_default().encode_to_vec().into()],
-        };
         // Fields may come in any order, so those that are in parts come last.
-        let vm = [vec![vm.encode_to_vec().into()], field(3, code)].concat();
         let configuration = any_in_parts(BYTES_VALUE, field(1, vec![self.snapshot.clone()]));
-        let plugin = [vec![plugin.encode_to_vec().into()], field(3, vm), field(4, configuration)].concat();
-        let filter = any_in_parts(self.kind.type_url(), field(1, plugin));
-        let extension = [vec![extension.encode_to_vec().into()], field(2, filter)].concat();
-        joined(any_in_parts(EXTENSION_CONFIG, extension))
-    }
-
-    fn any(&self) -> Any<TypedExtensionConfig> {
-        let local = |specifier| AsyncDataSource {
-            local: Some(DataSource { specifier: Some(specifier) }),
-            ..AsyncDataSource::default()
-        };
-        let code = match self.code {
-            Code::Inline(module) => local(Specifier::InlineBytes(Bytes::from_static(module))),
-            Code::File(path) => local(Specifier::Filename(path.to_owned())),
-            Code::Remote { uri, cluster, sha256 } => {
-                let timeout = Some(api::Duration { seconds: FETCH_TIMEOUT_SECONDS });
-                let http_uri = Some(HttpUri { uri: uri.to_owned(), cluster: cluster.to_owned(), timeout });
-                let remote = Some(RemoteDataSource { http_uri, sha256: sha256.to_owned() });
-                AsyncDataSource { remote, ..AsyncDataSource::default() }
+        let filter = match self.host {
+            FilterHost::Wasm(failure_policy) => {
+                let mut plugin = self.wasm(failure_policy).config.unwrap_or_default();
+                let mut vm = plugin.vm_config.take().unwrap_or_default();
+                plugin.configuration = None;
+                let code = match (self.code, vm.code.take()) {
+                    (Code::Inline(module), _) => field(1, field(2, vec![Bytes::from_static(module)])),
+                    (_, code) => vec![code.unwrap_or_default().encode_to_vec().into()],
+                };
+                let vm = [vec![vm.encode_to_vec().into()], field(3, code)].concat();
+                field(1, [vec![plugin.encode_to_vec().into()], field(3, vm), field(4, configuration)].concat())
+            }
+            FilterHost::Native => {
+                let filter = DynamicModuleFilter { filter_config: None, ..self.native() };
+                [vec![filter.encode_to_vec().into()], field(3, configuration)].concat()
             }
         };
+        let extension = self.extension::<Wasm>(None).encode_to_vec().into();
+        let filter = any_in_parts(self.type_url(), filter);
+        joined(any_in_parts(EXTENSION_CONFIG, [vec![extension], field(2, filter)].concat()))
+    }
+
+    fn type_url(&self) -> &'static str {
+        self.kind.type_url(self.host)
+    }
+
+    fn extension<M: Message + Default + Debug>(&self, typed_config: Option<Any<M>>) -> TypedExtensionConfig<M> {
+        TypedExtensionConfig { name: self.kind.resource_name(self.name), typed_config }
+    }
+
+    /// Tells kinds and shipments apart.
+    fn id(&self) -> String {
+        format!("{} {}", self.kind.word(), self.shipment)
+    }
+
+    fn wasm(&self, failure_policy: FailurePolicy) -> Wasm {
+        let code = self.data_source();
         let vm = VmConfig {
             // Plugins with the same VM id and code share one VM on each worker: those of one name. The filter could tell
             // several lists in one VM apart, at the cost of one more call for each request.
@@ -173,14 +205,52 @@ impl Resource<'_> {
         let plugin = PluginConfig {
             // Not that of the resource: the filter serves what has one name.
             name: self.name.to_owned(),
-            root_id: format!("{} {}", self.kind.word(), self.shipment),
+            root_id: self.id(),
             vm_config: Some(vm),
-            configuration: Some(Any::new(BYTES_VALUE, BytesValue { value: self.snapshot.clone() })),
-            failure_policy: self.failure_policy as i32,
+            configuration: Some(self.configuration()),
+            failure_policy: failure_policy as i32,
         };
-        let filter = Any::new(self.kind.type_url(), Wasm { config: Some(plugin) });
-        let name = self.kind.resource_name(self.name);
-        Any::new(EXTENSION_CONFIG, TypedExtensionConfig { name, typed_config: Some(filter) })
+        Wasm { config: Some(plugin) }
+    }
+
+    fn native(&self) -> DynamicModuleFilter {
+        let module = self.data_source();
+        let dynamic_module_config = DynamicModuleConfig {
+            // Envoy finds the module by `module`, and only without that by its name.
+            name: self.id(),
+            // It has state of the process, and a worker may still be in it.
+            do_not_close: true,
+            metrics_namespace: METRICS_NAMESPACE.to_owned(),
+            nack_on_cache_miss: module.remote.is_some(),
+            module: Some(module),
+        };
+        DynamicModuleFilter {
+            dynamic_module_config: Some(dynamic_module_config),
+            // As above: not that of the resource.
+            filter_name: self.name.to_owned(),
+            filter_config: Some(self.configuration()),
+        }
+    }
+
+    fn configuration(&self) -> Any<BytesValue> {
+        Any::new(BYTES_VALUE, BytesValue { value: self.snapshot.clone() })
+    }
+
+    fn data_source(&self) -> AsyncDataSource {
+        let local = |specifier| AsyncDataSource {
+            local: Some(DataSource { specifier: Some(specifier) }),
+            ..AsyncDataSource::default()
+        };
+        match self.code {
+            Code::Inline(module) => local(Specifier::InlineBytes(Bytes::from_static(module))),
+            Code::File(path) => local(Specifier::Filename(path.to_owned())),
+            Code::Remote { uri, cluster, sha256 } => {
+                let timeout = Some(api::Duration { seconds: FETCH_TIMEOUT_SECONDS });
+                let http_uri = Some(HttpUri { uri: uri.to_owned(), cluster: cluster.to_owned(), timeout });
+                let remote = Some(RemoteDataSource { http_uri, sha256: sha256.to_owned() });
+                AsyncDataSource { remote, ..AsyncDataSource::default() }
+            }
+        }
     }
 }
 
@@ -221,7 +291,7 @@ pub fn joined(parts: Vec<Bytes>) -> Vec<Bytes> {
 
 /// The snapshot in an encoded `DiscoveryResponse`; `None` if the bytes are something else.
 pub fn snapshot_in(response: &Bytes) -> Option<Bytes> {
-    Some(plugin_in(response)?.configuration?.value?.value)
+    Some(filter_in(response)?.1?.value?.value)
 }
 
 /// Whether bytes that cannot be decoded look as if they had been an encoded `DiscoveryResponse`.
@@ -238,16 +308,24 @@ pub fn is_like_a_resource(bytes: &[u8]) -> bool {
 
 /// The shipment of an encoded `DiscoveryResponse`; `None` if the bytes are something else.
 pub fn shipment_in(response: &Bytes) -> Option<String> {
-    plugin_in(response)?.root_id.split_once(' ').map(|(_kind, shipment)| shipment.to_owned())
+    filter_in(response)?.0.split_once(' ').map(|(_kind, shipment)| shipment.to_owned())
 }
 
-fn plugin_in(response: &Bytes) -> Option<PluginConfig> {
-    let response = DiscoveryResponse::decode(response.clone()).ok()?;
-    let filter = response.resources.into_iter().next()?.value?.typed_config?;
-    if ![HTTP_FILTER, NETWORK_FILTER].contains(&filter.type_url.as_str()) {
-        return None;
+/// The [id](Resource::id) and the configuration of a filter for whichever host.
+fn filter_in(response: &Bytes) -> Option<(String, Option<Any<BytesValue>>)> {
+    let resource = RawResponse::decode(response.clone()).ok()?.resources.into_iter().next()?;
+    let RawAny { type_url, value: filter } = RawExtension::decode(resource.value).ok()?.typed_config?;
+    match type_url.as_str() {
+        HTTP_WASM | NETWORK_WASM => {
+            let plugin = Wasm::decode(filter).ok()?.config?;
+            Some((plugin.root_id, plugin.configuration))
+        }
+        HTTP_NATIVE | NETWORK_NATIVE => {
+            let filter = DynamicModuleFilter::decode(filter).ok()?;
+            Some((filter.dynamic_module_config?.name, filter.filter_config))
+        }
+        _ => None,
     }
-    filter.value?.config
 }
 
 /// The few messages of the Envoy API that are shipped, with the fields that are set. To compile the whole API takes a minute
@@ -274,22 +352,70 @@ mod api {
         }
     }
 
+    /// An [`Any`] whose content has any type.
     #[derive(Clone, Message)]
-    pub(super) struct DiscoveryResponse {
+    pub(super) struct RawAny {
+        #[prost(string, tag = "1")]
+        pub(super) type_url: String,
+        #[prost(bytes = "bytes", tag = "2")]
+        pub(super) value: Bytes,
+    }
+
+    /// A [`DiscoveryResponse`] with resources of any type.
+    #[derive(Clone, Message)]
+    pub(super) struct RawResponse {
+        #[prost(message, repeated, tag = "2")]
+        pub(super) resources: Vec<RawAny>,
+    }
+
+    /// A [`TypedExtensionConfig`] of any type.
+    #[derive(Clone, Message)]
+    pub(super) struct RawExtension {
+        #[prost(message, optional, tag = "2")]
+        pub(super) typed_config: Option<RawAny>,
+    }
+
+    #[derive(Clone, Message)]
+    pub(super) struct DiscoveryResponse<M: Message + Default + Debug> {
         #[prost(string, tag = "1")]
         pub(super) version_info: String,
         #[prost(message, repeated, tag = "2")]
-        pub(super) resources: Vec<Any<TypedExtensionConfig>>,
+        pub(super) resources: Vec<Any<TypedExtensionConfig<M>>>,
         #[prost(string, tag = "4")]
         pub(super) type_url: String,
     }
 
     #[derive(Clone, Message)]
-    pub(super) struct TypedExtensionConfig {
+    pub(super) struct TypedExtensionConfig<M: Message + Default + Debug> {
         #[prost(string, tag = "1")]
         pub(super) name: String,
         #[prost(message, optional, tag = "2")]
-        pub(super) typed_config: Option<Any<Wasm>>,
+        pub(super) typed_config: Option<Any<M>>,
+    }
+
+    /// The configuration of the HTTP filter, and that of the network filter, as dynamic modules.
+    #[derive(Clone, Message)]
+    pub(super) struct DynamicModuleFilter {
+        #[prost(message, optional, tag = "1")]
+        pub(super) dynamic_module_config: Option<DynamicModuleConfig>,
+        #[prost(string, tag = "2")]
+        pub(super) filter_name: String,
+        #[prost(message, optional, tag = "3")]
+        pub(super) filter_config: Option<Any<BytesValue>>,
+    }
+
+    #[derive(Clone, Message)]
+    pub(super) struct DynamicModuleConfig {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(bool, tag = "3")]
+        pub(super) do_not_close: bool,
+        #[prost(string, tag = "5")]
+        pub(super) metrics_namespace: String,
+        #[prost(message, optional, tag = "6")]
+        pub(super) module: Option<AsyncDataSource>,
+        #[prost(bool, tag = "7")]
+        pub(super) nack_on_cache_miss: bool,
     }
 
     /// The configuration of the HTTP filter, and that of the network filter.
@@ -380,22 +506,30 @@ mod api {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use envoy_types::pb::envoy::config::core::v3 as core;
+    use envoy_types::pb::envoy::extensions::dynamic_modules::v3::DynamicModuleConfig;
+    use envoy_types::pb::envoy::extensions::filters::http::dynamic_modules::v3::DynamicModuleFilter as HttpNative;
     use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm as HttpWasm;
+    use envoy_types::pb::envoy::extensions::filters::network::dynamic_modules::v3::DynamicModuleNetworkFilter as NetworkNative;
     use envoy_types::pb::envoy::extensions::filters::network::wasm::v3::Wasm as NetworkWasm;
     use envoy_types::pb::envoy::extensions::wasm::v3 as wasm;
     use envoy_types::pb::envoy::service::discovery::v3 as discovery;
     use envoy_types::pb::google::protobuf::{Any, Duration};
+    use prost::Message;
 
-    use super::*;
+    use super::{
+        BYTES_VALUE, Code, EXTENSION_CONFIG, FailurePolicy, FilterHost, FilterKind, HTTP_NATIVE, HTTP_WASM,
+        NETWORK_NATIVE, NETWORK_WASM, Resource, shipment_in, snapshot_in,
+    };
 
-    fn resource(kind: FilterKind, code: Code<'static>, failure_policy: FailurePolicy) -> Resource<'static> {
+    fn resource(kind: FilterKind, code: Code<'static>, host: FilterHost) -> Resource<'static> {
         let snapshot = Bytes::from_static(b"snapshot");
-        Resource { kind, name: "my.list", version: "7", shipment: "a b", code, snapshot, failure_policy }
+        Resource { kind, name: "my.list", version: "7", shipment: "a b", host, code, snapshot }
     }
 
-    /// The same resource by the whole Envoy API.
-    fn by_the_whole_api(kind: FilterKind, code: Code<'_>, failure_policy: wasm::FailurePolicy) -> Vec<u8> {
+    /// Where the module is, by the whole Envoy API.
+    fn module_by_the_whole_api(code: Code<'_>) -> core::AsyncDataSource {
         let local = |specifier| {
             let local = core::DataSource { specifier: Some(specifier), ..Default::default() };
             core::async_data_source::Specifier::Local(local)
@@ -416,10 +550,20 @@ mod tests {
                 })
             }
         };
+        core::AsyncDataSource { specifier: Some(specifier) }
+    }
+
+    /// The snapshot, by the whole Envoy API.
+    fn configuration_by_the_whole_api() -> Any {
+        Any { type_url: BYTES_VALUE.to_owned(), value: b"snapshot".to_vec().encode_to_vec() }
+    }
+
+    /// The wasm filter, by the whole Envoy API.
+    fn wasm_by_the_whole_api(kind: FilterKind, code: Code<'_>, failure_policy: wasm::FailurePolicy) -> Any {
         let vm = wasm::VmConfig {
             vm_id: "my.list".to_owned(),
             runtime: "envoy.wasm.runtime.v8".to_owned(),
-            code: Some(core::AsyncDataSource { specifier: Some(specifier) }),
+            code: Some(module_by_the_whole_api(code)),
             nack_on_code_cache_miss: matches!(code, Code::Remote { .. }),
             ..Default::default()
         };
@@ -427,15 +571,46 @@ mod tests {
             name: "my.list".to_owned(),
             root_id: format!("{} a b", format!("{kind:?}").to_lowercase()),
             vm: Some(wasm::plugin_config::Vm::VmConfig(vm)),
-            configuration: Some(Any { type_url: BYTES_VALUE.to_owned(), value: b"snapshot".to_vec().encode_to_vec() }),
+            configuration: Some(configuration_by_the_whole_api()),
             failure_policy: failure_policy.into(),
             ..Default::default()
         };
-        let value = match kind {
-            FilterKind::Http | FilterKind::Base => HttpWasm { config: Some(plugin) }.encode_to_vec(),
-            FilterKind::Network => NetworkWasm { config: Some(plugin) }.encode_to_vec(),
+        match kind {
+            FilterKind::Http | FilterKind::Base => any(HTTP_WASM, &HttpWasm { config: Some(plugin) }),
+            FilterKind::Network => any(NETWORK_WASM, &NetworkWasm { config: Some(plugin) }),
+        }
+    }
+
+    /// The dynamic module, by the whole Envoy API.
+    fn native_by_the_whole_api(kind: FilterKind, code: Code<'_>) -> Any {
+        let config = DynamicModuleConfig {
+            name: format!("{} a b", format!("{kind:?}").to_lowercase()),
+            do_not_close: true,
+            metrics_namespace: "wasmcustom".to_owned(),
+            module: Some(module_by_the_whole_api(code)),
+            nack_on_cache_miss: matches!(code, Code::Remote { .. }),
+            ..Default::default()
         };
-        let filter = Any { type_url: kind.type_url().to_owned(), value };
+        let (dynamic_module_config, filter_name) = (Some(config), "my.list".to_owned());
+        let filter_config = Some(configuration_by_the_whole_api());
+        let terminal_filter = false;
+        match kind {
+            FilterKind::Http | FilterKind::Base => {
+                any(HTTP_NATIVE, &HttpNative { dynamic_module_config, filter_name, filter_config, terminal_filter })
+            }
+            FilterKind::Network => any(
+                NETWORK_NATIVE,
+                &NetworkNative { dynamic_module_config, filter_name, filter_config, terminal_filter },
+            ),
+        }
+    }
+
+    fn any(type_url: &str, message: &impl Message) -> Any {
+        Any { type_url: type_url.to_owned(), value: message.encode_to_vec() }
+    }
+
+    /// The resource with this filter, by the whole Envoy API.
+    fn by_the_whole_api(kind: FilterKind, filter: Any) -> Vec<u8> {
         let name = match kind {
             FilterKind::Http => "my.list",
             FilterKind::Network => "my.list-network",
@@ -451,17 +626,22 @@ mod tests {
         .encode_to_vec()
     }
 
-    /// What is in a resource, by the whole Envoy API: the names of the resource and the type, and the plugin.
-    fn plugin_of(any: &Any) -> (String, String, wasm::PluginConfig) {
+    /// What is in a resource, by the whole Envoy API: the names of the resource and the type, and the filter.
+    fn filter_of(any: &Any) -> (String, String, String) {
         assert_eq!(any.type_url, EXTENSION_CONFIG);
         let core::TypedExtensionConfig { name, typed_config } = Message::decode(&any.value[..]).unwrap();
         let Any { type_url, value } = typed_config.unwrap();
-        // The two filters have the same fields.
-        (name, type_url, HttpWasm::decode(&value[..]).unwrap().config.unwrap())
+        // The HTTP filter and the network filter have the same fields.
+        let filter = if type_url.ends_with(".Wasm") {
+            format!("{:?}", HttpWasm::decode(&value[..]).unwrap())
+        } else {
+            format!("{:?}", HttpNative::decode(&value[..]).unwrap())
+        };
+        (name, type_url, filter)
     }
 
-    fn plugin_of_response(response: &Bytes) -> (String, String, wasm::PluginConfig) {
-        plugin_of(&discovery::DiscoveryResponse::decode(response.clone()).unwrap().resources[0])
+    fn filter_of_response(response: &Bytes) -> (String, String, String) {
+        filter_of(&discovery::DiscoveryResponse::decode(response.clone()).unwrap().resources[0])
     }
 
     #[test]
@@ -471,7 +651,7 @@ mod tests {
         let resource = Resource {
             snapshot: snapshot.clone(),
             code: Code::Inline(module),
-            ..resource(FilterKind::Http, Code::Inline(b""), FailurePolicy::Reload)
+            ..resource(FilterKind::Http, Code::Inline(b""), FilterHost::Wasm(FailurePolicy::Reload))
         };
         let parts = resource.encode_parts();
         let pointers: Vec<_> = parts.iter().map(|part| part.as_ptr()).collect();
@@ -484,15 +664,20 @@ mod tests {
         let codes = [Code::Inline(b"module"), Code::File("/folder/module.wasm"), remote];
         let kinds = [FilterKind::Http, FilterKind::Network, FilterKind::Base];
         for (kind, code) in kinds.into_iter().flat_map(|kind| codes.map(|code| (kind, code))) {
-            for (policy, theirs) in [
+            let by_policy = [
                 (FailurePolicy::Reload, wasm::FailurePolicy::FailReload),
                 (FailurePolicy::Closed, wasm::FailurePolicy::FailClosed),
                 (FailurePolicy::Open, wasm::FailurePolicy::FailOpen),
-            ] {
-                let response = Bytes::from(resource(kind, code, policy).encode());
-                assert_eq!(response, by_the_whole_api(kind, code, theirs));
-                let parts = resource(kind, code, policy).encode_parts().concat();
-                assert_eq!(plugin_of(&Any::decode(&parts[..]).unwrap()), plugin_of_response(&response));
+            ];
+            let by_policy =
+                by_policy.map(|(policy, theirs)| (FilterHost::Wasm(policy), wasm_by_the_whole_api(kind, code, theirs)));
+            for (host, theirs) in
+                by_policy.into_iter().chain([(FilterHost::Native, native_by_the_whole_api(kind, code))])
+            {
+                let response = Bytes::from(resource(kind, code, host).encode());
+                assert_eq!(response, by_the_whole_api(kind, theirs));
+                let parts = resource(kind, code, host).encode_parts().concat();
+                assert_eq!(filter_of(&Any::decode(&parts[..]).unwrap()), filter_of_response(&response));
                 assert_eq!(snapshot_in(&response).as_deref(), Some(&b"snapshot"[..]));
                 assert_eq!(shipment_in(&response).as_deref(), Some("a b"));
             }

@@ -12,14 +12,14 @@ use edgefold_snapshot::{MAX_SNAPSHOT_BYTES, Role, Snapshot};
 use tempfile::NamedTempFile;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::ecds::{Code, FailurePolicy, FilterKind, Resource, shipment_in, snapshot_in};
+use super::ecds::{Code, FilterHost, FilterKind, Resource, shipment_in, snapshot_in};
 use super::{ShipError, Shipment, Subscriber, cut};
 
 /// The files with the resources of one filter.
 #[derive(Debug)]
 pub struct Files {
     places: Vec<Place>,
-    failure_policy: FailurePolicy,
+    host: FilterHost,
     /// The path of the file with the module, as Envoy sees it; `None` if each resource has the module in it.
     module_path: Option<String>,
     /// How many repairs were tried, for their ids.
@@ -67,32 +67,36 @@ impl Files {
     ///
     /// # Errors
     /// [`ShipError::Locked`] if another process ships to one of them, [`ShipError::NoFolder`], and [`ShipError::File`].
-    pub fn new(
-        http: Option<PathBuf>,
-        network: Option<PathBuf>,
-        failure_policy: FailurePolicy,
-    ) -> Result<Self, ShipError> {
+    pub fn new(http: Option<PathBuf>, network: Option<PathBuf>, host: FilterHost) -> Result<Self, ShipError> {
         let network = network.map(|path| Place::open(FilterKind::Network, path));
         let http = http.map(|path| Place::open(FilterKind::Http, path));
         let places = network.into_iter().chain(http).collect::<Result<_, _>>()?;
-        Ok(Self { places, failure_policy, module_path: None, repairs: 0 })
+        Ok(Self { places, host, module_path: None, repairs: 0 })
     }
 
-    /// Ships the base of the filters to a file of its own, and `module` to one beside it, whose name tells versions apart. Envoy finds the
-    /// folder of the two at `envoy_folder`, if not at the same path.
+    /// Ships the base of the filters to a file of its own.
     ///
     /// # Errors
     /// Those of [`Files::new`].
-    pub fn with_base(
-        mut self,
-        path: PathBuf,
-        envoy_folder: Option<&str>,
-        module: &'static [u8],
-    ) -> Result<Self, ShipError> {
-        let base = Place::open(FilterKind::Base, path)?;
-        let failed = base.failed();
-        let name = format!("edgefold-filter-{:016x}.wasm", xxh3_64(module));
-        let here = folder(&base.path).canonicalize().and_then(|here| {
+    pub fn with_base(mut self, path: PathBuf) -> Result<Self, ShipError> {
+        self.places.insert(0, Place::open(FilterKind::Base, path)?);
+        Ok(self)
+    }
+
+    /// Ships `module` to a file beside the others, whose name tells versions apart, rather than in each resource. It is beside the base, if
+    /// there is one. Envoy finds that folder at `envoy_folder`, if not at the same path.
+    ///
+    /// # Errors
+    /// [`ShipError::File`] if the folder cannot be found.
+    pub fn with_module(mut self, envoy_folder: Option<&str>, module: &'static [u8]) -> Result<Self, ShipError> {
+        let Some(beside) = self.places.first() else { return Ok(self) };
+        let failed = beside.failed();
+        let extension = match self.host {
+            FilterHost::Wasm(_) => "wasm",
+            FilterHost::Native => "so",
+        };
+        let name = format!("edgefold-filter-{:016x}.{extension}", xxh3_64(module));
+        let here = folder(&beside.path).canonicalize().and_then(|here| {
             let is_text = || {
                 io::Error::new(io::ErrorKind::InvalidInput, "the path of the folder is not UTF-8, which Envoy needs")
             };
@@ -103,10 +107,10 @@ impl Files {
             None => here.map_err(failed)?,
         };
         self.module_path = Some(format!("{}/{name}", here.trim_end_matches('/')));
-        let path = folder(&base.path).join(name);
+        let path = folder(&beside.path).join(name);
         remove_temporary(&path);
         let module = Place { content: Content::Module, path, left: None, id: String::new(), _lock: None };
-        self.places.splice(0..0, [module, base]);
+        self.places.insert(0, module);
         Ok(self)
     }
 
@@ -149,8 +153,8 @@ impl Files {
             Some(path) => Code::File(path),
             None => Code::Inline(shipment.module),
         };
-        let (name, failure_policy) = (&shipment.name, self.failure_policy);
-        Resource { kind, name, version, shipment: id, code, snapshot, failure_policy }.encode()
+        let (name, host) = (&shipment.name, self.host);
+        Resource { kind, name, version, shipment: id, host, code, snapshot }.encode()
     }
 
     /// Whether the place holds what it should have, under any id.
@@ -307,6 +311,7 @@ fn temporary_prefix(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::ship::ecds::FailurePolicy;
     use edgefold::{Edits, Fold, LogTime};
     use edgefold_snapshot::Settings;
 
@@ -343,17 +348,17 @@ mod tests {
     fn a_restart_does_not_write_what_is_there_already() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("edgefold.pb");
-        let deliver = |millis, failure_policy| {
-            let mut files = Files::new(Some(path.clone()), None, failure_policy).unwrap();
+        let deliver = |millis, host| {
+            let mut files = Files::new(Some(path.clone()), None, host).unwrap();
             files.deliver(&shipment(millis)).unwrap();
             assert!(!files.repair(&shipment(millis)).unwrap());
             shipment_in(&fs::read(&path).unwrap().into()).unwrap()
         };
-        assert_eq!(deliver(1, FailurePolicy::Reload), "1");
-        assert_eq!(deliver(2, FailurePolicy::Reload), "1", "the same state");
-        assert_eq!(deliver(3, FailurePolicy::Closed), "3", "another resource");
+        assert_eq!(deliver(1, FilterHost::Wasm(FailurePolicy::Reload)), "1");
+        assert_eq!(deliver(2, FilterHost::Wasm(FailurePolicy::Reload)), "1", "the same state");
+        assert_eq!(deliver(3, FilterHost::Wasm(FailurePolicy::Closed)), "3", "another resource");
         fs::write(&path, b"damaged").unwrap();
-        assert_eq!(deliver(4, FailurePolicy::Closed), "4");
+        assert_eq!(deliver(4, FilterHost::Wasm(FailurePolicy::Closed)), "4");
     }
 
     /// Found by a trial: a file that was deleted stayed so until the next command, and an Envoy that restarted then let everything
@@ -362,7 +367,8 @@ mod tests {
     fn a_file_that_somebody_else_deletes_or_overwrites_is_written_again() {
         let directory = tempfile::tempdir().unwrap();
         let [http, network] = ["http.pb", "network.pb"].map(|name| directory.path().join(name));
-        let mut files = Files::new(Some(http.clone()), Some(network.clone()), FailurePolicy::Reload).unwrap();
+        let mut files =
+            Files::new(Some(http.clone()), Some(network.clone()), FilterHost::Wasm(FailurePolicy::Reload)).unwrap();
         let shipment = shipment(1);
         files.deliver(&shipment).unwrap();
         let read = |path| Bytes::from(fs::read(path).unwrap());
@@ -392,7 +398,8 @@ mod tests {
             }
         }
         drop(files);
-        let mut restarted = Files::new(Some(http.clone()), Some(network.clone()), FailurePolicy::Reload).unwrap();
+        let mut restarted =
+            Files::new(Some(http.clone()), Some(network.clone()), FilterHost::Wasm(FailurePolicy::Reload)).unwrap();
         let shipment = self::shipment(2);
         restarted.deliver(&shipment).unwrap();
         fs::remove_file(&http).unwrap();
@@ -406,7 +413,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [http, network] = [directory.path().join("http.pb"), directory.path().join("other/network.pb")];
         fs::create_dir(network.parent().unwrap()).unwrap();
-        let mut files = Files::new(Some(http.clone()), Some(network.clone()), FailurePolicy::Reload).unwrap();
+        let mut files =
+            Files::new(Some(http.clone()), Some(network.clone()), FilterHost::Wasm(FailurePolicy::Reload)).unwrap();
         files.deliver(&shipment(1)).unwrap();
         let before = [&http, &network].map(|path| fs::read(path).unwrap());
         // Nothing can be written beside the second one.
@@ -436,8 +444,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [http, base] = ["http.pb", "base.pb"].map(|name| directory.path().join(name));
         let open = |envoy_folder: Option<&str>| {
-            let files = Files::new(Some(http.clone()), None, FailurePolicy::Reload).unwrap();
-            files.with_base(base.clone(), envoy_folder, b"module").unwrap()
+            let files = Files::new(Some(http.clone()), None, FilterHost::Wasm(FailurePolicy::Reload)).unwrap();
+            files.with_base(base.clone()).and_then(|files| files.with_module(envoy_folder, b"module")).unwrap()
         };
         let mut files = open(None);
         assert!(files.found_base().is_none());
@@ -474,8 +482,8 @@ mod tests {
     fn if_the_module_is_removed_everything_that_names_it_is_shipped_again() {
         let directory = tempfile::tempdir().unwrap();
         let [http, base] = ["http.pb", "base.pb"].map(|name| directory.path().join(name));
-        let files = Files::new(Some(http.clone()), None, FailurePolicy::Reload).unwrap();
-        let mut files = files.with_base(base.clone(), None, b"module").unwrap();
+        let files = Files::new(Some(http.clone()), None, FilterHost::Wasm(FailurePolicy::Reload)).unwrap();
+        let mut files = files.with_base(base.clone()).and_then(|files| files.with_module(None, b"module")).unwrap();
         let shipment = pair(1, None);
         files.deliver(&shipment).unwrap();
         let ids = || [&http, &base].map(|path| shipment_in(&resource(path)).unwrap());
@@ -499,8 +507,10 @@ mod tests {
     fn a_base_is_written_before_an_overlay_over_it_and_after_a_whole_snapshot() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let files = Files::new(Some(path("http.pb")), Some(path("network.pb")), FailurePolicy::Reload).unwrap();
-        let files = files.with_base(path("base.pb"), None, b"module").unwrap();
+        let files =
+            Files::new(Some(path("http.pb")), Some(path("network.pb")), FilterHost::Wasm(FailurePolicy::Reload))
+                .unwrap();
+        let files = files.with_base(path("base.pb")).and_then(|files| files.with_module(None, b"module")).unwrap();
         let order = |shipment: &Shipment| -> Vec<Content> {
             files.in_order(shipment).into_iter().map(|at| files.places[at].content).collect()
         };
@@ -514,14 +524,14 @@ mod tests {
     fn of_two_processes_the_second_is_refused_and_what_a_killed_one_left_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("edgefold.pb");
-        let open = || Files::new(Some(path.clone()), None, FailurePolicy::Reload);
+        let open = || Files::new(Some(path.clone()), None, FilterHost::Wasm(FailurePolicy::Reload));
         let left = stage(&path, b"half").unwrap().into_temp_path().keep().unwrap();
         let mut first = open().unwrap();
         assert!(!left.exists());
         let error = open().unwrap_err();
         assert!(matches!(&error, ShipError::Locked { path: locked } if *locked == path), "{error}");
         let missing = directory.path().join("missing/edgefold.pb");
-        let error = Files::new(Some(missing), None, FailurePolicy::Reload).unwrap_err();
+        let error = Files::new(Some(missing), None, FilterHost::Wasm(FailurePolicy::Reload)).unwrap_err();
         assert!(error.to_string().ends_with("/missing: the folder does not exist: create it first"), "{error}");
         first.deliver(&shipment(1)).unwrap();
         drop(first);

@@ -31,7 +31,7 @@ use resources::{Common, Resources};
 use stream::Shared;
 
 use crate::net::{TlsError, TlsFiles, bind};
-use crate::ship::ecds::{FailurePolicy, FilterKind};
+use crate::ship::ecds::{FilterHost, FilterKind};
 use crate::ship::{ShipError, Shipment, Subscriber};
 
 /// How long streams have to end when the process does.
@@ -83,7 +83,7 @@ impl Xds {
     pub(crate) fn start(
         config: XdsConfig,
         module: &'static [u8],
-        failure_policy: FailurePolicy,
+        host: FilterHost,
         fleet: Arc<Fleet>,
     ) -> Result<Self, XdsError> {
         let failed = |source| XdsError::Listen { address: config.address, source };
@@ -95,7 +95,7 @@ impl Xds {
         let sha256: String = Sha256::digest(module).iter().map(|byte| format!("{byte:02x}")).collect();
         let path = format!("/edgefold-filter-{sha256}.wasm");
         let uri = format!("http://edgefold{path}");
-        let common = Arc::new(Common { failure_policy, module: config.module, sha256, uri });
+        let common = Arc::new(Common { host, module: config.module, sha256, uri });
         let (resources, for_streams) = watch::channel(None);
         let (stop, is_stopping) = watch::channel(false);
         let process = format!("{:016x}", fastrand::u64(..));

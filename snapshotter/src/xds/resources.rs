@@ -6,10 +6,10 @@ use bytes::Bytes;
 use edgefold_snapshot::Fingerprint;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::ship::ecds::{Code, FailurePolicy, FilterKind, Resource};
+use crate::ship::ecds::{Code, FilterHost, FilterKind, Resource};
 use crate::ship::{Shipment, cut};
 
-/// How Envoy gets the wasm module over gRPC.
+/// How Envoy gets the module over gRPC. A dynamic module only comes from a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Module {
     /// From the server of the resources, by its SHA-256. Envoy refuses a resource whose module it has to fetch first, and one that starts opens
@@ -27,7 +27,7 @@ pub enum Module {
 /// What resources have in common, whatever is shipped.
 #[derive(Clone, Debug)]
 pub(super) struct Common {
-    pub(super) failure_policy: FailurePolicy,
+    pub(super) host: FilterHost,
     pub(super) module: Module,
     /// The SHA-256 of the module in hexadecimal.
     pub(super) sha256: String,
@@ -111,7 +111,7 @@ impl Offer {
         add(&snapshot);
         add(self.name.as_bytes());
         add(self.common.sha256.as_bytes());
-        add(format!("{:?} {:?} {}", self.common.module, self.common.failure_policy, self.common.uri).as_bytes());
+        add(format!("{:?} {:?} {}", self.common.module, self.common.host, self.common.uri).as_bytes());
         hash.digest()
     }
 
@@ -130,7 +130,7 @@ impl Offer {
     /// The encoded `Any` in parts, of which the snapshot and the module are shared by all. `id` must never come again: Envoy remembers the
     /// bytes that it refused last, and if it gets the same again, it accepts them and does nothing with them.
     pub(super) fn encode(&self, form: Form, id: &str) -> Vec<Bytes> {
-        let Common { failure_policy, module, sha256, uri } = &*self.common;
+        let Common { host, module, sha256, uri } = &*self.common;
         let code = match module {
             _ if form == Form::Inline => Code::Inline(self.shipment.module),
             Module::Remote { cluster } => Code::Remote { uri, cluster, sha256 },
@@ -142,9 +142,9 @@ impl Offer {
             name: &self.shipment.name,
             version: &self.version,
             shipment: id,
+            host: *host,
             code,
             snapshot: self.snapshot(),
-            failure_policy: *failure_policy,
         };
         resource.encode_parts()
     }

@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::extensions::filters::http::dynamic_modules::v3::DynamicModuleFilter;
 use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use envoy_types::pb::google::protobuf::{Any, Struct, Value, value};
@@ -31,9 +32,15 @@ pub(crate) fn with_json(shipped: &[u8], json: Json, snapshot: &[u8]) -> Vec<u8> 
     let mut response = DiscoveryResponse::decode(shipped).unwrap();
     let mut extension = TypedExtensionConfig::decode(&*response.resources[0].value).unwrap();
     let filter = extension.typed_config.as_mut().unwrap();
-    let mut wasm = Wasm::decode(&*filter.value).unwrap();
-    wasm.config.as_mut().unwrap().configuration = Some(configuration);
-    filter.value = wasm.encode_to_vec();
+    if filter.type_url.ends_with(".Wasm") {
+        let mut wasm = Wasm::decode(&*filter.value).unwrap();
+        wasm.config.as_mut().unwrap().configuration = Some(configuration);
+        filter.value = wasm.encode_to_vec();
+    } else {
+        let mut native = DynamicModuleFilter::decode(&*filter.value).unwrap();
+        native.filter_config = Some(configuration);
+        filter.value = native.encode_to_vec();
+    }
     response.resources[0].value = extension.encode_to_vec();
     response.encode_to_vec()
 }

@@ -1,0 +1,183 @@
+//! The filter as a dynamic module: its ABI, and what a panic in Envoy's process does.
+#![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
+
+mod commands;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use edgefold_snapshotter::modules::NATIVE_FILTER;
+use edgefold_snapshotter::ship::ecds::{Code, FilterHost, FilterKind, Resource, snapshot_in};
+use edgefold_snapshotter::ship::files::replace_file;
+use edgefold_tests::{Edgefold, EnvoyOptions, FleetOptions, Host, Xds, eventually, raw, tool, workspace};
+
+use object::elf::{DF_1_NOW, DT_FLAGS_1};
+use object::read::elf::{Dyn, ElfFile64, FileHeader};
+use object::{Endianness, Object, ObjectSymbol};
+
+use crate::commands::{MANY, append, singles};
+
+/// The names of the callbacks that a shared object or program imports, or exports.
+fn names(elf: &ElfFile64<'_>, prefix: &str, is_export: bool) -> BTreeSet<String> {
+    let symbols = elf.dynamic_symbols().filter(|symbol| symbol.is_definition() == is_export);
+    symbols.filter_map(|symbol| Some(symbol.name().ok()?.to_owned())).filter(|name| name.starts_with(prefix)).collect()
+}
+
+/// All names with this prefix in the strings of a program.
+fn mentioned(program: &[u8], prefix: &str) -> BTreeSet<String> {
+    let strings = program.split(|&byte| byte == 0).filter_map(|text| str::from_utf8(text).ok());
+    let is_name = |text: &&str| text.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase());
+    strings.filter(|text| text.starts_with(prefix)).filter(is_name).map(str::to_owned).collect()
+}
+
+fn envoy() -> Vec<u8> {
+    std::fs::read(tool("bin/envoy")).unwrap()
+}
+
+#[test]
+fn envoy_has_each_callback_that_the_module_imports_and_refuses_the_module_if_not() {
+    let (module, envoy) = (ElfFile64::<Endianness>::parse(NATIVE_FILTER).unwrap(), envoy());
+    let prefix = "envoy_dynamic_module_callback_";
+    let imported = names(&module, prefix, false);
+    let exported = names(&ElfFile64::parse(&*envoy).unwrap(), prefix, true);
+    assert!(imported.len() > 20 && exported.len() > 100, "{imported:?}");
+    assert_eq!(imported.difference(&exported).collect::<Vec<_>>(), Vec::<&String>::new());
+    // Bound when it is loaded: a callback that Envoy lacks must not be noticed when a request needs it.
+    let endian = Endianness::Little;
+    let (header, data) = (module.elf_header(), NATIVE_FILTER);
+    let (dynamic, _) = header.sections(endian, data).unwrap().dynamic(endian, data).unwrap().unwrap();
+    let flags = dynamic.iter().find(|entry| entry.tag(endian) == DT_FLAGS_1).unwrap();
+    assert_ne!(flags.val(endian) & u64::from(DF_1_NOW), 0);
+}
+
+#[test]
+fn the_module_has_each_hook_that_envoy_asks_for() {
+    // Envoy does without those of a configuration, and without this one.
+    let is_optional = |name: &str| {
+        name.contains("_http_filter_config_") && !name.ends_with("_config_new") && !name.ends_with("_config_destroy")
+            || name.ends_with("_http_filter_local_reply")
+            || name.ends_with("_network_filter_http_callout_done")
+            || name.ends_with("_network_filter_config_scheduled")
+            || name.ends_with("_network_filter_scheduled")
+            || name.contains("_network_filter_") && name.ends_with("_watermark")
+    };
+    let (module, envoy) = (ElfFile64::<Endianness>::parse(NATIVE_FILTER).unwrap(), envoy());
+    let all = |prefix: &str| (names(&module, prefix, true), mentioned(&envoy, prefix));
+    for prefix in [
+        "envoy_dynamic_module_on_http_filter_",
+        "envoy_dynamic_module_on_network_filter_",
+        "envoy_dynamic_module_on_program_",
+    ] {
+        let (exported, asked_for) = all(prefix);
+        assert!(!asked_for.is_empty(), "{prefix}");
+        let missing: Vec<_> = asked_for.difference(&exported).filter(|name| !is_optional(name)).collect();
+        assert_eq!(missing, Vec::<&String>::new());
+        let unknown: Vec<_> = exported.difference(&asked_for).collect();
+        assert_eq!(unknown, Vec::<&String>::new(), "Envoy never calls these");
+    }
+}
+
+#[test]
+fn the_command_writes_the_module_that_is_shipped() {
+    let edgefold = Edgefold::uninitialized();
+    let path = edgefold.path("filter.so");
+    edgefold.run(&["module", "--native", "-o", &path]);
+    assert!(std::fs::read(path).unwrap() == NATIVE_FILTER);
+}
+
+/// The module with a panic in it, which the shipped one does not have.
+fn module_that_panics(directory: &Path) -> PathBuf {
+    let target = workspace().join("target/native-that-panics");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.current_dir(workspace()).args(["build", "--quiet", "--locked", "--lib"]);
+    cargo.args(["--package", "edgefold-filter-native", "--features", "injected-panic", "--target-dir"]).arg(&target);
+    assert!(cargo.status().unwrap().success(), "the module with a panic does not build");
+    let module = directory.join("panics.so");
+    std::fs::copy(target.join("debug/libedgefold_filter_native.so"), &module).unwrap();
+    module
+}
+
+/// 192.0.2.66 makes the module panic. Nobody may get past it by that, and nobody else may notice.
+#[test]
+fn a_panic_refuses_its_request_and_envoy_goes_on() {
+    let edgefold = Edgefold::sqlite().with_host(Host::Native).block(&["10.0.0.0/24"]);
+    let serve = edgefold.serve_both(&[]);
+    let files = [(FilterKind::Http, edgefold.ecds_file()), (FilterKind::Network, edgefold.network_ecds_file())];
+    let module = module_that_panics(edgefold.ecds_file().parent().unwrap());
+    drop(serve);
+    for (kind, file) in &files {
+        let snapshot = snapshot_in(&std::fs::read(file).unwrap().into()).unwrap();
+        let (name, version, shipment, code) = ("edgefold", "panics", "panics", Code::File(module.to_str().unwrap()));
+        let resource = Resource { kind: *kind, name, version, shipment, host: FilterHost::Native, code, snapshot };
+        replace_file(file, &resource.encode()).unwrap();
+    }
+    let envoy = edgefold.envoy(EnvoyOptions::BEHIND_A_PROXY);
+    let client = envoy.client("127.0.0.1");
+    for _ in 0..20 {
+        let statuses = ["192.0.2.66", "10.0.0.7", "192.0.2.1"].map(|source| client.status_for(source));
+        assert_eq!(statuses, [503, 403, 200]);
+    }
+    envoy.wait_for_log_line("503 edgefold_denied[panic]");
+    let lines = envoy.output().matches("edgefold: panicked at ").count();
+    assert_eq!(lines, 10, "what requests do must not fill the log");
+    // A body, which is looked at while it comes, and a connection.
+    assert_eq!(client.post(vec![b'x'; 100_000], "192.0.2.66"), 503);
+    drop(envoy);
+    const PROXY_PROTOCOL: (&str, &str) = (
+        "    filter_chains:\n",
+        "    listener_filters:\n    - name: envoy.filters.listener.proxy_protocol\n      typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol }\n    filter_chains:\n",
+    );
+    let envoy = edgefold.envoy(EnvoyOptions { edits: &[PROXY_PROTOCOL], ..EnvoyOptions::NETWORK });
+    let answer = |source: &str| {
+        let request = format!(
+            "PROXY TCP4 {source} 127.0.0.1 1000 80\r\nGET / HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n\r\n"
+        );
+        raw(envoy.address(), request.as_bytes())
+    };
+    for _ in 0..5 {
+        assert_eq!(answer("192.0.2.66"), "");
+        assert!(answer("192.0.2.1").contains(" 200 "));
+    }
+}
+
+/// Over gRPC, the module is on Envoy's host already.
+#[test]
+fn a_fleet_gets_a_base_and_overlays_over_grpc() {
+    let edgefold = Edgefold::sqlite().with_host(Host::Native);
+    let module = edgefold.path("edgefold-filter.so");
+    edgefold.run(&["module", "--native", "-o", &module]);
+    append(&edgefold, singles("BLACKLIST", 0, MANY));
+    let serve = edgefold.serve_xds(&["--xds-module", &module]);
+    let replicas = [serve.xds_address()];
+    let envoy =
+        edgefold.envoy_over_xds(FleetOptions { id: "edge-1", xds: Xds::DeltaAds, replicas: &replicas, tls: None });
+    let client = envoy.client("127.0.0.1");
+    assert_eq!((client.status_for("20.0.0.3"), client.status_for("192.0.2.1")), (403, 200));
+    edgefold.block(&["192.0.2.1"]);
+    client.wait_for_status("192.0.2.1", 403);
+    assert_eq!(serve.metric("edgefold_bases_shipped_total"), Some(1), "what came was an overlay");
+}
+
+/// A snapshot of a later version of the format is refused by name, and what serves stays.
+#[test]
+fn a_snapshot_of_a_newer_format_is_refused() {
+    let edgefold = Edgefold::sqlite().with_host(Host::Native).block(&["10.0.0.0/24"]);
+    drop(edgefold.serve(&[]));
+    let file = edgefold.ecds_file();
+    let shipped = std::fs::read(&file).unwrap();
+    let envoy = edgefold.envoy(EnvoyOptions::BEHIND_A_PROXY);
+    let client = envoy.client("127.0.0.1");
+    assert_eq!((client.status_for("10.0.0.7"), client.status_for("10.0.1.7")), (403, 200));
+    let mut newer = snapshot_in(&shipped.into()).unwrap().to_vec();
+    newer[8] += 1;
+    let module = std::fs::read_dir(file.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let module = module.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "so")).unwrap();
+    let (version, code) = ("newer", Code::File(module.to_str().unwrap()));
+    let (kind, name, shipment, host) = (FilterKind::Http, "edgefold", "newer", FilterHost::Native);
+    let resource = Resource { kind, name, version, shipment, host, code, snapshot: newer.into() };
+    replace_file(&file, &resource.encode()).unwrap();
+    eventually("the refusal", || (envoy.metric("snapshot_rejected", "edgefold")? == 1).then_some(()));
+    envoy.wait_for_log_line("snapshot refused: ");
+    assert_eq!((client.status_for("10.0.0.7"), client.status_for("10.0.1.7")), (403, 200));
+}
