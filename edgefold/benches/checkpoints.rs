@@ -1,7 +1,8 @@
 //! Measures how soon a moment of a long log is there, from checkpoints and without: `cargo bench --package edgefold --bench checkpoints`.
 //! It writes some gigabytes to the folder for temporary files (`TMPDIR`).
 //!
-//! The arguments after `--` are the number of commands, by default 10 million, and URLs of further logs, which must be empty.
+//! The arguments after `--` are the number of commands, by default 10 million, and URLs of logs, which must be empty, to measure instead of
+//! those in SQLite.
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic, like a test")]
 #![allow(clippy::print_stdout, reason = "the tables are the output")]
 
@@ -25,13 +26,14 @@ fn main() {
     let commands = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(10_000_000);
     let folder = tempfile::tempdir().unwrap();
     println!("| log | what | seconds | of CPU |\n|---|---|--:|--:|");
-    for (name, ttl) in [("forever", false), ("with ttl", true)] {
+    let urls: Vec<&String> = arguments.iter().filter(|argument| argument.contains(":/")).collect();
+    for url in &urls {
+        measure(url, url, commands, false, folder.path());
+    }
+    for (name, ttl) in [("forever", false), ("with ttl", true)].into_iter().filter(|_| urls.is_empty()) {
         let url = format!("sqlite:{}", folder.path().join("log.db").display());
         measure(name, &url, commands, ttl, folder.path());
         std::fs::remove_file(folder.path().join("log.db")).unwrap();
-    }
-    for url in arguments.iter().filter(|argument| argument.contains(":/")) {
-        measure(url, url, commands, false, folder.path());
     }
 }
 

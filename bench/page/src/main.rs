@@ -15,6 +15,8 @@ use rusqlite::Connection;
 
 /// Bytes of a tile.
 const TILE: usize = 2 * 256 * 256;
+/// What the colours can stand for.
+const COLOURINGS: [&str; 5] = ["refused", "list", "action", "left", "age"];
 const MINUTE: u64 = 60_000;
 /// When the first command was: 2026-11-01T00:00:00Z.
 const START: u64 = 1_793_491_200_000;
@@ -34,34 +36,22 @@ fn main() {
     fill(&edgefold, ranges);
     let started = Instant::now();
     let ui = edgefold.ui(&[]);
-    let question = |question: &str| Client::new().get(format!("http://{}/ui/{question}", ui.address)).send().unwrap();
+    let client = Client::new();
+    let question = |question: &str| client.get(format!("http://{}/ui/{question}", ui.address)).send().unwrap();
     eventually("the log", || question("area?range=10.0.0.0/8").status().is_success().then_some(()));
     println!("| {ranges} ranges | ms |\n|---|--:|");
     println!("| reading the log, once | {} |", started.elapsed().as_millis());
 
+    // A zoom step asks for all tiles at once: the whole map, and then two steps in. Further in, for some of them.
+    println!("| zoom | tiles | {} |", COLOURINGS.join(" | "));
     for zoom in 0..=8 {
         let all = 1_u32 << zoom;
-        let row = |colour: &str| {
-            median((0..rounds).map(|_| tile(&ui, zoom, fastrand::u32(..all), fastrand::u32(..all), colour)))
+        let step = |colour: &str| match zoom {
+            0..3 => (0..all * all).map(|place| tile(&ui, &client, zoom, place % all, place / all, colour)).sum::<f64>(),
+            _ => tile(&ui, &client, zoom, fastrand::u32(..all), fastrand::u32(..all), colour),
         };
-        println!(
-            "| a tile at zoom {zoom}: refused; action; time left; age | {}; {}; {}; {} |",
-            row("refused"),
-            row("action"),
-            row("left"),
-            row("age")
-        );
-    }
-    // The whole map, then two steps in: what a browser asks for at once.
-    for zoom in 0..3 {
-        let all = 1_u32 << zoom;
-        let view = || {
-            (0..all)
-                .flat_map(|y| (0..all).map(move |x| (x, y)))
-                .map(|(x, y)| tile(&ui, zoom, x, y, "refused"))
-                .sum::<f64>()
-        };
-        println!("| all {} tiles of zoom {zoom} | {:.1} |", all * all, median((0..rounds).map(|_| view())));
+        let row = COLOURINGS.map(|colour| format!("{:.1}", median((0..rounds).map(|_| step(colour)))));
+        println!("| {zoom} | {} | {} |", if zoom < 3 { all * all } else { 1 }, row.join(" | "));
     }
     let at = |minutes: u64| format!("2026-11-{:02}T12:{:02}:00Z", 2 + minutes / 60 % 20, minutes % 60);
     let past = (0..rounds as u64).map(|round| {
@@ -87,9 +77,9 @@ fn main() {
 }
 
 /// How long a tile takes, in milliseconds.
-fn tile(ui: &Ui, zoom: u8, x: u32, y: u32, colour: &str) -> f64 {
+fn tile(ui: &Ui, client: &Client, zoom: u8, x: u32, y: u32, colour: &str) -> f64 {
     let url = format!("http://{}/ui/tile?zoom={zoom}&x={x}&y={y}&colour={colour}", ui.address);
-    millis(|| assert_eq!(Client::new().get(url).send().unwrap().bytes().unwrap().len(), TILE))
+    millis(|| assert_eq!(client.get(url).send().unwrap().bytes().unwrap().len(), TILE))
 }
 
 fn millis(work: impl FnOnce()) -> f64 {

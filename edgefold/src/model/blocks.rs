@@ -238,14 +238,13 @@ where
         // A binary search would wait for one cache miss after the other. Here they overlap.
         let index = blocks.iter().filter(|block| block.range.last() < from).count();
         let mut span = Span { chunk, index, end_chunk: chunk, end_index: index };
-        // One by one, because most commands touch only a block or two.
-        while let Some(blocks) = self.chunks.get(span.end_chunk) {
-            span.end_index += blocks[span.end_index..].iter().take_while(|block| block.range.first() <= to).count();
-            if span.end_index < blocks.len() || self.firsts.get(span.end_chunk + 1).is_none_or(|first| *first > to) {
-                break;
-            }
+        // Of a chunk that another one within the range follows, all blocks are in it.
+        while self.firsts.get(span.end_chunk + 1).is_some_and(|first| *first <= to) {
             (span.end_chunk, span.end_index) = (span.end_chunk + 1, 0);
         }
+        // One by one, because most commands touch only a block or two.
+        let blocks = self.chunks.get(span.end_chunk).map_or(&[][..], Vec::as_slice);
+        span.end_index += blocks[span.end_index..].iter().take_while(|block| block.range.first() <= to).count();
         span
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use edgefold::{AddressRange, Fold, List, ListAction, ListKind, ListName, LogTime, Share, Until};
 
-use super::ranges::{Family, Ranges};
-use super::tile::Layer;
+use super::ranges::{Family, Ranges, stretches};
+use super::tile::{Layer, Layers};
 
 /// What the colours stand for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -66,16 +66,16 @@ impl Look<'_> {
     }
 
     /// The layers of one colouring. For [`Colouring::Age`] there is [`by_age`].
-    pub(super) fn layers(&self, colouring: Colouring, bounds: AddressRange<Ipv4Addr>) -> Vec<Layer> {
+    pub(super) fn layers(&self, colouring: Colouring, bounds: AddressRange<Ipv4Addr>) -> Layers {
         match colouring {
-            Colouring::Refused | Colouring::Age => vec![Layer { colour: 0, ranges: self.refused(bounds) }],
+            Colouring::Refused | Colouring::Age => Layers::disjoint([self.refused(bounds)]),
             Colouring::List => {
                 let lists = (0..).zip(self.fold.lists());
                 let layer = |(colour, list): (u8, &List)| {
                     let name = list.name();
                     Layer { colour, ranges: self.on(|list| list.name() == name, bounds) }
                 };
-                lists.map(layer).collect()
+                Layers::Overlapping(lists.map(layer).collect())
             }
             Colouring::Action => self.by_action(bounds),
             Colouring::Left => self.by_time_left(bounds),
@@ -83,34 +83,35 @@ impl Look<'_> {
     }
 
     /// What has come since `before`, in colour 0, and what has gone, in colour 1.
-    pub(super) fn changes(&self, before: &Look<'_>, bounds: AddressRange<Ipv4Addr>) -> Vec<Layer> {
+    pub(super) fn changes(&self, before: &Look<'_>, bounds: AddressRange<Ipv4Addr>) -> Layers {
         let (old, new) = (before.refused(bounds), self.refused(bounds));
-        vec![Layer { colour: 0, ranges: new.clone().without(&old) }, Layer { colour: 1, ranges: old.without(&new) }]
+        Layers::disjoint([new.clone().without(&old), old.without(&new)])
     }
 
-    fn by_action(&self, bounds: AddressRange<Ipv4Addr>) -> Vec<Layer> {
+    fn by_action(&self, bounds: AddressRange<Ipv4Addr>) -> Layers {
         let of = |kind: ListKind| self.on(|list| list.action().kind() == kind, bounds);
         let refused = self.on(refuses, bounds).without(&self.exempt(bounds));
         let layers = [refused, of(ListKind::Exempt), of(ListKind::Shadow), of(ListKind::Tag)];
-        (0..).zip(layers).map(|(colour, ranges)| Layer { colour, ranges }).collect()
+        Layers::Overlapping((0..).zip(layers).map(|(colour, ranges)| Layer { colour, ranges }).collect())
     }
 
-    fn by_time_left(&self, bounds: AddressRange<Ipv4Addr>) -> Vec<Layer> {
-        let mut ranges: [Vec<_>; FOREVER as usize + 1] = Default::default();
+    fn by_time_left(&self, bounds: AddressRange<Ipv4Addr>) -> Layers {
+        let mut ends: [Vec<_>; FOREVER as usize + 1] = Default::default();
         for list in self.lists().filter(|list| self.only.is_some() || refuses(list)) {
-            for (range, until) in blocks(list, bounds).filter(|(_, until)| until.holds_at(self.time)) {
-                ranges[usize::from(self.colour_of_end(until))].push(range);
-            }
+            list.v4_blocks_in(bounds).filter(|block| block.until.holds_at(self.time)).for_each(|block| {
+                ends[usize::from(self.colour_of_end(block.until))].push((block.range.first(), block.range.last()));
+            });
         }
-        let mut done = self.exempt(bounds);
-        let mut layers = Vec::new();
+        let [hour, day, week, month, longer, forever] = ends.map(|ranges| Ranges::union(ranges).cut(bounds));
         // The longest first: an address that two lists refuse is refused for as long as the later of them says.
-        for (colour, ranges) in (0..=FOREVER).rev().zip(ranges.into_iter().rev()) {
-            let ranges = Ranges::union(ranges).without(&done);
-            done = Ranges::union(done.iter().chain(ranges.iter()).collect());
-            layers.push(Layer { colour, ranges });
-        }
-        layers
+        let sets = [&self.exempt(bounds), &forever, &longer, &month, &week, &day, &hour];
+        let mut layers: [Ranges<Ipv4Addr>; FOREVER as usize + 1] = Default::default();
+        stretches(sets, |is_in, first, last| match is_in.iter().position(|is_in| *is_in) {
+            None | Some(0) => {}
+            Some(set) => layers[set - 1].push(first, last),
+        });
+        let layers = (0..=FOREVER).rev().zip(layers);
+        Layers::Disjoint(layers.map(|(colour, ranges)| Layer { colour, ranges }).collect())
     }
 
     fn colour_of_end(&self, until: Until) -> u8 {
@@ -129,11 +130,11 @@ impl Look<'_> {
 
     /// What is on the lists that are `wanted`.
     fn on<A: Family>(&self, wanted: impl Fn(&List) -> bool, bounds: AddressRange<A>) -> Ranges<A> {
-        let mut ranges = Vec::new();
-        for list in self.lists().filter(|list| wanted(list)) {
-            ranges.extend(blocks(list, bounds).filter(|(_, until)| until.holds_at(self.time)).map(|(range, _)| range));
-        }
-        Ranges::union(ranges)
+        let on = |list| {
+            let blocks = A::blocks(list, bounds).filter(|block| block.until.holds_at(self.time));
+            Ranges::sorted(blocks.map(|block| (block.range.first(), block.range.last())))
+        };
+        Ranges::any(self.lists().filter(|list| wanted(list)).map(on).collect()).cut(bounds)
     }
 
     fn lists(&self) -> impl Iterator<Item = &List> {
@@ -143,15 +144,16 @@ impl Look<'_> {
 
 /// [`Colouring::Age`]: what is refused, and what was refused as long ago as each of [`SPANS`]. Whoever was let pass in between is as old as
 /// the last block.
-pub(super) fn by_age(refused: Ranges<Ipv4Addr>, then: [Ranges<Ipv4Addr>; SPANS.len()]) -> Vec<Layer> {
-    let mut older = refused;
-    let mut layers = Vec::new();
-    for (colour, then) in (0..).zip(then) {
-        layers.push(Layer { colour, ranges: older.clone().without(&then) });
-        older = older.common(&then);
-    }
-    layers.push(Layer { colour: SPANS_COUNT, ranges: older });
-    layers
+pub(super) fn by_age(refused: &Ranges<Ipv4Addr>, then: &[Ranges<Ipv4Addr>; SPANS.len()]) -> Layers {
+    let [hour, day, week, month] = then;
+    let mut layers: [Ranges<Ipv4Addr>; SPANS.len() + 1] = Default::default();
+    stretches([refused, hour, day, week, month], |was_in, first, last| {
+        let since = was_in.iter().take_while(|was_in| **was_in).count();
+        if let Some(layer) = since.checked_sub(1) {
+            layers[layer].push(first, last);
+        }
+    });
+    Layers::disjoint(layers)
 }
 
 /// The colour of what does not end, in [`Colouring::Left`].
@@ -160,13 +162,6 @@ const FOREVER: u8 = SPANS_COUNT + 1;
 /// Whether the list refuses at least some clients.
 fn refuses(list: &List) -> bool {
     matches!(list.action(), ListAction::Deny { share, .. } if *share != Share::NONE)
-}
-
-/// The blocks of a list within `bounds`, cut to them: the first and the last address, and the end.
-fn blocks<A: Family>(list: &List, bounds: AddressRange<A>) -> impl Iterator<Item = ((A, A), Until)> {
-    A::blocks(list, bounds).map(move |block| {
-        ((block.range.first().max(bounds.first()), block.range.last().min(bounds.last())), block.until)
-    })
 }
 
 #[cfg(test)]
@@ -211,16 +206,19 @@ mod tests {
         fold.apply(&record, &mut Edits::default()).unwrap();
     }
 
+    /// Some of the 64 addresses: blocks go beyond.
     fn bounds() -> AddressRange<Ipv4Addr> {
-        AddressRange::new(Ipv4Addr::new(10, 0, 0, 0), Ipv4Addr::new(10, 0, 0, 63)).unwrap()
+        AddressRange::new(Ipv4Addr::new(10, 0, 0, 8), Ipv4Addr::new(10, 0, 0, 55)).unwrap()
     }
 
     fn addresses() -> impl Iterator<Item = Ipv4Addr> {
-        (0..64).map(|at| Ipv4Addr::new(10, 0, 0, at))
+        (8..56).map(|at| Ipv4Addr::new(10, 0, 0, at))
     }
 
     /// The colours of an address: one at most, but for layers that can overlap.
-    fn colours(layers: &[Layer], address: Ipv4Addr) -> Vec<u8> {
+    fn colours(layers: &Layers, address: Ipv4Addr) -> Vec<u8> {
+        let mut ends = layers.iter().flat_map(|layer| layer.ranges.iter()).flat_map(|(first, last)| [first, last]);
+        assert!(ends.all(|end| bounds().contains(end)), "cut to the bounds");
         let has = |layer: &&Layer| layer.ranges.iter().any(|(first, last)| (first..=last).contains(&address));
         layers.iter().filter(has).map(|layer| layer.colour).collect()
     }
@@ -274,7 +272,7 @@ mod tests {
             let is_refused =
                 |look: &Look<'_>, address: Ipv4Addr| look.fold.verdict(address.into(), look.time).denied().is_some();
             let then = [hour, day, week, month].map(|look| look.refused(bounds()));
-            let (ages, changes) = (by_age(now.refused(bounds()), then), now.changes(&hour, bounds()));
+            let (ages, changes) = (by_age(&now.refused(bounds()), &then), now.changes(&hour, bounds()));
             for address in addresses() {
                 let youngest = [hour, day, week, month].iter().position(|look| !is_refused(look, address));
                 let expected = is_refused(&now, address).then(|| youngest.map_or(4, |at| u8::try_from(at).unwrap()));

@@ -23,7 +23,7 @@ use super::layers::{Colouring, Look, SPANS, by_age};
 use super::networks::{Row, rows};
 use super::query::{At, Query, Why};
 use super::ranges::{Family, Ranges, ip_range};
-use super::tile::{Layer, MOST_ZOOM, Tile};
+use super::tile::{Layers, MOST_ZOOM, Tile};
 use super::{Ui, Writing};
 use crate::addresses::Addresses;
 use crate::admin::refused;
@@ -171,7 +171,7 @@ fn compare<T>(
     ui.look(before, only, |before| ui.look(after, only, |after| answer(before, after)))?
 }
 
-fn age_layers(ui: &Ui, at: At, query: &Query, bounds: AddressRange<Ipv4Addr>) -> Result<Vec<Layer>, Why> {
+fn age_layers(ui: &Ui, at: At, query: &Query, bounds: AddressRange<Ipv4Addr>) -> Result<Layers, Why> {
     let only = query.list()?;
     let (time, refused) = ui.look(at, only, |look| (look.time, look.refused(bounds)))?;
     // To the minute, so that all tiles are of the same moments.
@@ -182,7 +182,7 @@ fn age_layers(ui: &Ui, at: At, query: &Query, bounds: AddressRange<Ipv4Addr>) ->
         ui.look(At::Then(LogTime::from_millis(millis).unwrap_or_default()), only, |look| look.refused(bounds))
     };
     let [hour, day, week, month] = SPANS;
-    Ok(by_age(refused, [then(hour)?, then(day)?, then(week)?, then(month)?]))
+    Ok(by_age(&refused, &[then(hour)?, then(day)?, then(week)?, then(month)?]))
 }
 
 /// What is on the lists in a range: in all, on each list, and by network.

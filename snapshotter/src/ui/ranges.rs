@@ -1,6 +1,7 @@
 //! Sets of addresses as sorted ranges, for one look at a part of the lists.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{array, slice};
 
 use edgefold::{AddressRange, Block, IpRange, List};
 use edgefold_table::Address;
@@ -68,14 +69,41 @@ impl<A: Family> Ranges<A> {
     pub(super) fn union(mut ranges: Vec<(A, A)>) -> Self {
         // Mostly a few sorted runs, one for each list or colour, which a stable sort only merges.
         ranges.sort();
-        ranges.dedup_by(|next, before| {
-            let touches = before.1.successor().is_none_or(|after| next.0 <= after);
-            if touches {
-                before.1 = before.1.max(next.1);
-            }
-            touches
-        });
+        ranges.dedup_by(|next, before| joins(before, *next));
         Self(ranges)
+    }
+
+    /// The union of ranges that are sorted by their first addresses.
+    pub(super) fn sorted(ranges: impl Iterator<Item = (A, A)>) -> Self {
+        let mut all = Self::default();
+        ranges.for_each(|(first, last)| all.push(first, last));
+        all
+    }
+
+    /// What is in any of them.
+    pub(super) fn any(mut sets: Vec<Self>) -> Self {
+        match sets.pop() {
+            Some(set) if sets.is_empty() => set,
+            last => Self::union(sets.iter().chain(&last).flat_map(Self::iter).collect()),
+        }
+    }
+
+    /// Cuts ranges that all have an address in `bounds` to it: only the first and the last can go beyond.
+    pub(super) fn cut(mut self, bounds: AddressRange<A>) -> Self {
+        if let Some(range) = self.0.first_mut() {
+            range.0 = range.0.max(bounds.first());
+        }
+        if let Some(range) = self.0.last_mut() {
+            range.1 = range.1.min(bounds.last());
+        }
+        self
+    }
+
+    /// Adds a range that does not start before any of them.
+    pub(super) fn push(&mut self, first: A, last: A) {
+        if !self.0.last_mut().is_some_and(|before| joins(before, (first, last))) {
+            self.0.push((first, last));
+        }
     }
 
     /// All ranges, in order: their first and last addresses.
@@ -92,17 +120,6 @@ impl<A: Family> Ranges<A> {
     pub(super) fn addresses(&self) -> u128 {
         let of = |(first, last): (A, A)| (last.number() - first.number()).saturating_add(1);
         self.iter().map(of).fold(0, u128::saturating_add)
-    }
-
-    /// What is in both.
-    pub(super) fn common(&self, other: &Self) -> Self {
-        let (mut common, mut rest) = (Vec::new(), other.0.as_slice());
-        for &(first, last) in &self.0 {
-            rest = after(rest, first);
-            let meets = rest.iter().take_while(|range| range.0 <= last);
-            common.extend(meets.map(|range| (range.0.max(first), range.1.min(last))));
-        }
-        Self(common)
     }
 
     /// What is not in `other`.
@@ -126,6 +143,44 @@ impl<A: Family> Ranges<A> {
             }
         }
         Self(left)
+    }
+}
+
+/// Takes `next` into `before`, which does not start after it, if they overlap or touch.
+fn joins<A: Family>(before: &mut (A, A), next: (A, A)) -> bool {
+    let touches = before.1.successor().is_none_or(|after| next.0 <= after);
+    if touches {
+        before.1 = before.1.max(next.1);
+    }
+    touches
+}
+
+/// Walks some sets at once: visits each stretch of addresses that are in the same of them, in order, with whether they are in each set.
+/// What is in none of them is left out.
+pub(super) fn stretches<const SETS: usize>(
+    sets: [&Ranges<Ipv4Addr>; SETS],
+    mut visit: impl FnMut([bool; SETS], Ipv4Addr, Ipv4Addr),
+) {
+    // As numbers that go beyond the last address. Without a range, a set has one that is out of reach.
+    let next = |ranges: &mut slice::Iter<'_, (Ipv4Addr, Ipv4Addr)>| {
+        ranges.next().map_or((u64::MAX, u64::MAX), |range| (range.0.to_bits().into(), range.1.to_bits().into()))
+    };
+    let mut rest = sets.map(|set| set.0.iter());
+    let mut ranges: [(u64, u64); SETS] = array::from_fn(|set| next(&mut rest[set]));
+    let mut from = 0;
+    loop {
+        let first = ranges.iter().fold(u64::MAX, |first, range| first.min(range.0.max(from)));
+        // Up to where one of them ends, or before where one starts.
+        let end = |range: &(u64, u64)| if range.0 > first { range.0 - 1 } else { range.1 };
+        let last = ranges.iter().fold(u64::MAX, |last, range| last.min(end(range)));
+        let (Ok(first_address), Ok(last_address)) = (u32::try_from(first), u32::try_from(last)) else { return };
+        visit(ranges.map(|range| range.0 <= first), first_address.into(), last_address.into());
+        for (range, rest) in ranges.iter_mut().zip(&mut rest) {
+            if range.1 == last {
+                *range = next(rest);
+            }
+        }
+        from = last + 1;
     }
 }
 
@@ -176,8 +231,29 @@ mod tests {
                 let ((one, naive), (other, naive_other)) = (random(base), random(base));
                 assert_eq!(addresses(&one), naive, "seed {seed}");
                 assert_eq!(one.addresses(), naive.len() as u128, "seed {seed}");
-                assert_eq!(addresses(&one.common(&other)), &naive & &naive_other, "seed {seed}");
+                assert_eq!(
+                    addresses(&Ranges::any(vec![one.clone(), other.clone()])),
+                    &naive | &naive_other,
+                    "seed {seed}"
+                );
                 assert_eq!(addresses(&one.clone().without(&other)), &naive - &naive_other, "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_walk_visits_the_addresses_of_each_set_in_order() {
+        for seed in 0..2_000 {
+            fastrand::seed(seed);
+            for base in SPACES {
+                let sets: [Pair; 3] = array::from_fn(|_| random(base));
+                let mut visited = Vec::new();
+                stretches(sets.each_ref().map(|(set, _)| set), |is_in, first, last| {
+                    visited.extend((first.to_bits()..=last.to_bits()).map(|address| (address, is_in)));
+                });
+                let all = sets.iter().flat_map(|(_, naive)| naive).collect::<BTreeSet<_>>();
+                let expected = all.into_iter().map(|at| (*at, sets.each_ref().map(|(_, naive)| naive.contains(at))));
+                assert_eq!(visited, expected.collect::<Vec<_>>(), "seed {seed}");
             }
         }
     }

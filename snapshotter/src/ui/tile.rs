@@ -33,6 +33,28 @@ pub(super) struct Layer {
     pub(super) ranges: Ranges<Ipv4Addr>,
 }
 
+/// What is drawn.
+#[derive(Clone, Debug)]
+pub(super) enum Layers {
+    /// No address is in two of them.
+    Disjoint(Vec<Layer>),
+    /// An address may be in several.
+    Overlapping(Vec<Layer>),
+}
+
+impl Layers {
+    /// Layers that have no address in common, in the colours from 0 on.
+    pub(super) fn disjoint(layers: impl IntoIterator<Item = Ranges<Ipv4Addr>>) -> Self {
+        Self::Disjoint((0..).zip(layers).map(|(colour, ranges)| Layer { colour, ranges }).collect())
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Layer> {
+        let (Self::Disjoint(layers) | Self::Overlapping(layers)) = self;
+        layers.iter().filter(|layer| layer.ranges.len() > 0)
+    }
+}
+
 impl Tile {
     /// The tile at `x` and `y`, counted in tiles from the left and from the top; `None` if there is none.
     pub(super) fn new(zoom: u8, x: u32, y: u32) -> Option<Self> {
@@ -55,39 +77,37 @@ impl Tile {
 
     /// Two bytes for each cell, row by row: how much of it is in any layer, from 0 for nothing and 1 for next to nothing to 255 for all of
     /// it; and the colour of the layer that most of that is in. If two have as much, it is that of the first.
-    pub(super) fn paint(self, layers: &[Layer]) -> Vec<u8> {
+    pub(super) fn paint(self, layers: &Layers) -> Vec<u8> {
         let first = self.bounds.first().to_bits();
-        let shift = u32::from(MOST_ZOOM - self.zoom);
-        let size = 1_u64 << (2 * shift);
-        let mut most = vec![0_u32; CELLS];
-        let mut colours = vec![0_u8; CELLS];
+        let bits = u32::from(2 * (MOST_ZOOM - self.zoom));
+        let (mut most, mut colours) = (vec![0_u32; CELLS], vec![0_u8; CELLS]);
+        // How much is in any layer.
+        let mut all = vec![0_u32; CELLS];
         let mut counts = vec![0_u32; CELLS];
-        for layer in layers {
+        for layer in layers.iter() {
             counts.fill(0);
-            count(&layer.ranges, first, 2 * shift, &mut counts);
-            for ((most, colour), count) in most.iter_mut().zip(&mut colours).zip(&counts) {
-                if count > most {
-                    (*most, *colour) = (*count, layer.colour);
+            count(&layer.ranges, first, bits, &mut counts);
+            for (at, count) in counts.iter().enumerate() {
+                all[at] += count;
+                if *count > most[at] {
+                    (most[at], colours[at]) = (*count, layer.colour);
                 }
             }
         }
-        let in_any = match layers {
-            [] | [_] => most,
-            layers => {
-                let all = layers.iter().flat_map(|layer| layer.ranges.iter()).collect();
-                counts.fill(0);
-                count(&Ranges::union(all), first, 2 * shift, &mut counts);
-                counts
-            }
-        };
-        let mut cells = vec![0; 2 * CELLS];
-        for (at, (in_any, colour)) in
-            (0_u64..).zip(in_any.into_iter().zip(colours)).filter(|(_, (in_any, _))| *in_any > 0)
+        if let Layers::Overlapping(_) = layers
+            && layers.iter().nth(1).is_some()
         {
-            let (x, y) = h2xy::<u32>(u64::from(first) + at * size, ORDER);
-            let (column, row) = ((x >> shift) % SIDE, (y >> shift) % SIDE);
-            let cell = 2 * (row * SIDE + column) as usize;
-            cells[cell] = share(u64::from(in_any), size);
+            // What is in several layers counts once.
+            all.fill(0);
+            let ranges = layers.iter().flat_map(|layer| layer.ranges.iter()).collect();
+            count(&Ranges::union(ranges), first, bits, &mut all);
+        }
+        let mut cells = vec![0; 2 * CELLS];
+        let first_cell = u64::from(first >> bits);
+        for (at, (count, colour)) in (0_u64..).zip(all.into_iter().zip(colours)).filter(|(_, (count, _))| *count > 0) {
+            let (x, y) = h2xy::<u32>(first_cell + at, MOST_ZOOM + self.zoom);
+            let cell = 2 * (y % SIDE * SIDE + x % SIDE) as usize;
+            cells[cell] = share(u64::from(count), 1 << bits);
             cells[cell + 1] = colour;
         }
         cells
@@ -164,7 +184,7 @@ mod tests {
                 assert!(bounds.contains(ip), "seed {seed}, zoom {zoom}");
                 assert_eq!(u64::from(bounds.last().to_bits() - bounds.first().to_bits()) + 1, 1 << (2 * shift));
                 let ranges = Ranges::union(vec![(ip, ip)]);
-                let cells = tile.paint(&[Layer { colour: 7, ranges }]);
+                let cells = tile.paint(&Layers::Disjoint(vec![Layer { colour: 7, ranges }]));
                 let painted: Vec<usize> = (0..CELLS).filter(|cell| cells[2 * cell] > 0).collect();
                 let (column, row) = ((x >> cell_shift) % SIDE, (y >> cell_shift) % SIDE);
                 assert_eq!(painted, [(row * SIDE + column) as usize], "seed {seed}, zoom {zoom}");
@@ -181,20 +201,59 @@ mod tests {
             (cells[cell], cells[cell + 1])
         };
         let whole = tile(0, 0, 0);
-        let cells = whole.paint(&[
+        let cells = whole.paint(&Layers::Overlapping(vec![
             layer(1, "10.0.0.0/15"),
             layer(2, "10.1.0.0/17"),
             layer(3, "10.2.0.0/17"),
             layer(4, "10.3.0.1/32"),
-        ]);
+        ]));
         assert_eq!(at(&cells, "10.0.0.0"), (255, 1));
         assert_eq!(at(&cells, "10.1.0.0"), (255, 1), "in two layers it counts once");
         assert_eq!(at(&cells, "10.2.0.0"), (127, 3));
         assert_eq!(at(&cells, "10.3.0.0"), (1, 4));
         assert_eq!(at(&cells, "10.4.0.0"), (0, 0));
-        let all = whole.paint(&[layer(1, "0.0.0.0/0")]);
+        let all = whole.paint(&Layers::Overlapping(vec![layer(1, "0.0.0.0/0")]));
         assert!(all.chunks(2).all(|cell| cell == [255, 1]));
-        assert!(whole.paint(&[]).iter().all(|byte| *byte == 0));
+        assert!(whole.paint(&Layers::Overlapping(vec![])).iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn the_cells_are_those_of_single_addresses() {
+        // Cells of four addresses.
+        let zoom = MOST_ZOOM - 1;
+        for seed in 0..40 {
+            fastrand::seed(seed);
+            let tile = tile(zoom, fastrand::u32(..1 << zoom), fastrand::u32(..1 << zoom));
+            let (first, size) = (tile.bounds().first().to_bits(), 4 * u32::try_from(CELLS).unwrap());
+            // For each address, which layers it is in.
+            let mut addresses = vec![[false; 3]; size as usize];
+            let is_disjoint = fastrand::bool();
+            for _ in 0..2_000 {
+                let (from, layer) = (fastrand::u32(..size), fastrand::usize(..3));
+                let length = if fastrand::u8(..100) == 0 { 5_000 } else { 6 };
+                let to = fastrand::u32(from..size.min(from + length));
+                for is_in in &mut addresses[from as usize..=to as usize] {
+                    *is_in = if is_disjoint { [false; 3] } else { *is_in };
+                    is_in[layer] = true;
+                }
+            }
+            let layer = |colour: u8| {
+                let is_in = |at: &u32| addresses[*at as usize][usize::from(colour)];
+                let single = (0..size).filter(is_in).map(|at| Ipv4Addr::from_bits(first + at));
+                Layer { colour, ranges: Ranges::union(single.map(|address| (address, address)).collect()) }
+            };
+            let layers = (0..3).map(layer).collect();
+            let cells = tile.paint(&if is_disjoint { Layers::Disjoint(layers) } else { Layers::Overlapping(layers) });
+            for (at, cell) in (0..).zip(addresses.chunks(4)) {
+                let (x, y) = place(first + 4 * at, 32);
+                let painted = 2 * ((y >> 1) % SIDE * SIDE + (x >> 1) % SIDE) as usize;
+                let counts = [0, 1, 2].map(|layer| cell.iter().filter(|is_in| is_in[layer]).count());
+                let in_any = cell.iter().filter(|is_in| is_in.contains(&true)).count();
+                let most = (0..3).rev().max_by_key(|layer| counts[*layer]).filter(|_| in_any > 0).unwrap_or(0);
+                let expected = [[0, 1, 85, 170, 255][in_any], u8::try_from(most).unwrap()];
+                assert_eq!(cells[painted..painted + 2], expected, "seed {seed}, cell {at}");
+            }
+        }
     }
 
     #[test]
