@@ -1,4 +1,4 @@
-//! Builds both variants of the filter for wasm and embeds them, so that one `cargo build` makes everything that is shipped.
+//! Builds all variants of the filter for wasm and embeds them, so that one `cargo build` makes everything that is shipped.
 #![expect(clippy::unwrap_used, reason = "Cargo sets these variables for every build script")]
 
 use std::env;
@@ -30,7 +30,8 @@ fn main() {
 
 fn build_filter(workspace: &Path) -> Result<(), String> {
     build_module(workspace, "edgefold_filter.wasm", &[])?;
-    build_module(workspace, "edgefold_filter_recheck.wasm", &["--features", "recheck"])
+    build_module(workspace, "edgefold_filter_recheck.wasm", &["--features", "recheck"])?;
+    build_module(workspace, "edgefold_filter_portable.wasm", &["--features", "portable"])
 }
 
 fn build_module(workspace: &Path, name: &str, features: &[&str]) -> Result<(), String> {

@@ -2,13 +2,14 @@
 //!
 //! - [`decision`] is pure: a snapshot and an address in, a verdict out.
 //! - [`client`] determines the client's address, and [`address`] parses addresses as Envoy and proxies write them.
-//! - [`configuration`] opens the snapshot in a plugin's configuration.
+//! - [`configuration`] finds the snapshot in a plugin's configuration, and `configuration_text` one that is bare base64.
 //! - [`filter`] is what the filter does when its host calls it.
-//! - [`host`] has the traits of a host, and `proxy_wasm` (wasm only) is the one that the module is built for. It is the only
-//!   file that speaks proxy-wasm, and the only one with `unsafe`. Another host gets a file beside it.
+//! - [`host`] has the traits of a host, and each host a file (wasm only): `proxy_wasm` is Envoy, for the lean modules, and `portable`
+//!   (a feature) is every other host. They call the host through `abi`, and pass it headers by `header_map`. These files are the only
+//!   ones with `unsafe`.
 //!
-//! On wasm there is no standard library: its panics alone would be a fifth of the module.
-#![cfg_attr(target_arch = "wasm32", no_std)]
+//! On wasm the lean modules have no standard library: its panics alone would be a fifth of the module.
+#![cfg_attr(all(target_arch = "wasm32", not(feature = "portable")), no_std)]
 #![cfg_attr(
     not(test),
     deny(
@@ -24,11 +25,19 @@
 
 extern crate alloc;
 
+#[cfg(target_arch = "wasm32")]
+mod abi;
 pub mod address;
 pub mod client;
 pub mod configuration;
+#[cfg(any(test, all(target_arch = "wasm32", feature = "portable")))]
+mod configuration_text;
 pub mod decision;
 pub mod filter;
-pub mod host;
 #[cfg(target_arch = "wasm32")]
+mod header_map;
+pub mod host;
+#[cfg(all(target_arch = "wasm32", feature = "portable"))]
+mod portable;
+#[cfg(all(target_arch = "wasm32", not(feature = "portable")))]
 mod proxy_wasm;
