@@ -2,19 +2,23 @@
 
 use alloc::vec::Vec;
 
-use crate::configuration::decode;
+use crate::configuration::{ConfigurationError, decode};
 
 /// What the base64 of a snapshot begins with: that of its magic, without the character that the byte after it is also part of.
 const MAGIC: &[u8] = b"RURHRUZPTE";
+/// A configuration that is refused with the reason that it is not base64.
+const NOT_BASE64: &[u8] = b"{\"snapshot\":\"?\"}";
 
 /// Returns the snapshot if `configuration` is its base64, perhaps with white space around it, and any other configuration as it is.
-/// What base64 that is damaged decodes to is a damaged snapshot.
+/// Instead of damaged base64 it returns what is refused with that reason.
 pub(crate) fn snapshot_or(mut configuration: Vec<u8>) -> Vec<u8> {
     let without_end = configuration.trim_ascii_end().len();
     let start = configuration.len().saturating_sub(configuration.trim_ascii_start().len());
     if configuration.get(start..).is_some_and(|text| text.starts_with(MAGIC)) {
         configuration.truncate(without_end);
-        let _is_base64 = decode(&mut configuration, start).is_ok();
+        if let Err(ConfigurationError::Base64) = decode(&mut configuration, start) {
+            return NOT_BASE64.to_vec();
+        }
     }
     configuration
 }
@@ -22,6 +26,7 @@ pub(crate) fn snapshot_or(mut configuration: Vec<u8>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::configuration::snapshot_in;
     use alloc::string::{String, ToString};
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
@@ -56,15 +61,17 @@ mod tests {
     }
 
     #[test]
-    fn damaged_base64_is_a_damaged_snapshot() {
+    fn damaged_base64_is_refused_with_the_reason() {
         let text = STANDARD.encode(snapshot("x".repeat(6_000)));
+        let opened = |text: &[u8]| Ok::<_, ConfigurationError>(Snapshot::open(snapshot_in(snapshot_or(text.into()))?)?);
         for length in MAGIC.len()..text.len() {
-            let opened = Snapshot::open(snapshot_or(text[..length].into()));
-            assert!(opened.is_err(), "{length}");
+            let error = opened(&text.as_bytes()[..length]).unwrap_err().to_string();
+            let reason = if length % 4 == 0 { "truncated" } else { "is not base64" };
+            assert!(error.contains(reason), "{length}: {error}");
         }
         let mut damaged = text.into_bytes();
         damaged[5_000] = b'?';
-        let error = Snapshot::open(snapshot_or(damaged)).unwrap_err().to_string();
-        assert!(error.contains("damaged or truncated"), "{error}");
+        let error = opened(&damaged).unwrap_err().to_string();
+        assert!(error.contains("is not base64"), "{error}");
     }
 }
