@@ -51,7 +51,8 @@ test: tools
 lint: targets need-perl .tools/bin/cargo-deny alone
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
-	cargo clippy --package edgefold-filter --package edgefold-bench-sdk-filter --target wasm32-wasip1 -- --deny warnings
+	for features in "" recheck portable; do \
+	  cargo clippy --package edgefold-filter --target wasm32-wasip1 --features "$$features" -- --deny warnings; done
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
 	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo deny --log-level error check bans licenses sources
 

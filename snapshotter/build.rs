@@ -33,6 +33,7 @@ fn main() {
 fn build_filter(workspace: &Path) -> Result<(), String> {
     build_wasm(workspace, "edgefold_filter.wasm", &[])?;
     build_wasm(workspace, "edgefold_filter_recheck.wasm", &["--features", "recheck"])?;
+    build_wasm(workspace, "edgefold_filter_portable.wasm", &["--features", "portable"])?;
     build_native(workspace)
 }
 

@@ -34,7 +34,7 @@ fn place_of(last: &[u8], bytes: &[u8]) -> usize {
 
 /// Replaces `bytes` by what their base64 from `start` on decodes to. In place, and with the limit of a snapshot for the base64 itself:
 /// beside the snapshot in force, a VM has no memory for more, and would trap if it had to allocate it.
-fn decode(bytes: &mut Vec<u8>, start: usize) -> Result<(), ConfigurationError> {
+pub(crate) fn decode(bytes: &mut Vec<u8>, start: usize) -> Result<(), ConfigurationError> {
     if bytes.len() > MAX_SNAPSHOT_BYTES {
         return Err(OpenError::TooLong.into());
     }

@@ -8,6 +8,8 @@ use crate::ship::ecds::FilterHost;
 pub static FILTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgefold_filter.wasm"));
 /// The filter for wasm that also looks a connection's address up whenever bytes come from it.
 pub static RECHECK_FILTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgefold_filter_recheck.wasm"));
+/// The filter for hosts other than Envoy, written with the `proxy-wasm` crate.
+pub static PORTABLE_FILTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgefold_filter_portable.wasm"));
 /// The filter as a dynamic module, for the kind of machine that this was built for. It is empty where Envoy takes none: those are for
 /// Linux.
 pub static NATIVE_FILTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgefold_filter_native.so"));
@@ -36,5 +38,11 @@ mod tests {
     #[test]
     fn the_dynamic_module_is_a_shared_object_of_less_than_1_mib() {
         assert!(NATIVE_FILTER.starts_with(b"\x7fELF") && NATIVE_FILTER.len() < 1 << 20, "{}", NATIVE_FILTER.len());
+    }
+
+    #[test]
+    fn the_portable_one_is_a_wasm_module_of_less_than_256_kib() {
+        assert!(PORTABLE_FILTER.starts_with(b"\0asm"));
+        assert!(PORTABLE_FILTER.len() < 256 << 10, "{} bytes", PORTABLE_FILTER.len());
     }
 }

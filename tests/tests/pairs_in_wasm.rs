@@ -1,6 +1,8 @@
-//! Bases and overlays in the built module, in any order: what it answers is always the state at the generation that it says it
+//! Bases and overlays in the built modules, in any order: what it answers is always the state at the generation that it says it
 //! enforces.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap in a helper is a failed test")]
+
+mod worlds;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,11 +10,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use edgefold::{Edits, Fold, LogTime, Record};
 use edgefold_snapshot::{Role, Settings, Snapshot};
-use edgefold_snapshotter::modules::FILTER;
 use edgefold_snapshotter::ship::{BaseLimits, Publisher, Rebase, Shipment};
 use edgefold_tests::seed;
 use edgefold_wasm_host::{Host, Response};
 use fastrand::Rng;
+
+use crate::worlds::{World, worlds};
+
+worlds! {
+    everywhere {}
+    in_envoy {
+        whatever_arrives_in_whatever_order_the_answers_are_those_of_one_generation,
+    }
+}
 
 const WORKERS: usize = 2;
 const HOSTS: u8 = 20;
@@ -110,6 +120,7 @@ fn address(host: u8) -> String {
 
 /// One Envoy.
 struct Envoy {
+    world: World,
     workers: Vec<Worker>,
     shared: BTreeMap<String, Vec<u8>>,
 }
@@ -123,13 +134,13 @@ struct Worker {
 }
 
 impl Envoy {
-    fn new() -> Self {
-        Self { workers: (0..WORKERS).map(|_| Worker::new()).collect(), shared: BTreeMap::new() }
+    fn new(world: World) -> Self {
+        Self { world, workers: (0..WORKERS).map(|_| Worker::new(world)).collect(), shared: BTreeMap::new() }
     }
 
     /// An update. The canary sees it first, and some workers may never see it.
     fn update(&mut self, configuration: &[u8], lost_on: Option<usize>) {
-        let mut canary = Host::start(FILTER);
+        let mut canary = self.world.start();
         canary.state().shared = self.shared.clone();
         assert!(canary.configure(configuration), "the bytes are valid: {:?}", canary.log());
         self.shared = std::mem::take(&mut canary.state().shared);
@@ -140,14 +151,14 @@ impl Envoy {
 
     /// The VM of a worker has crashed. Envoy starts another, and configures the plugin whose request comes next: never that of the base.
     fn crash(&mut self, at: usize, filter: &[u8]) {
-        self.workers[at] = Worker::new();
+        self.workers[at] = Worker::new(self.world);
         assert!(self.workers[at].configure(filter, &self.shared), "{:?}", self.workers[at].host.log());
     }
 }
 
 impl Worker {
-    fn new() -> Self {
-        Self { host: Host::start(FILTER), generation: None, told: 0 }
+    fn new(world: World) -> Self {
+        Self { host: world.start(), generation: None, told: 0 }
     }
 
     fn configure(&mut self, configuration: &[u8], shared: &BTreeMap<String, Vec<u8>>) -> bool {
@@ -191,13 +202,12 @@ struct Met {
     recovered: u32,
 }
 
-#[test]
-fn whatever_arrives_in_whatever_order_the_answers_are_those_of_one_generation() {
+fn whatever_arrives_in_whatever_order_the_answers_are_those_of_one_generation(world: World) {
     let mut random = Rng::with_seed(seed());
     let mut met = Met::default();
     for _ in 0..150 {
         let mut serve = Serve::new([0, 100, 180][random.usize(..3)]);
-        let mut envoy = Envoy::new();
+        let mut envoy = Envoy::new(world);
         for _ in 0..60 {
             (0..random.u8(..4)).for_each(|_| serve.command(&mut random));
             let shipment = serve.publish();
@@ -226,7 +236,7 @@ fn whatever_arrives_in_whatever_order_the_answers_are_those_of_one_generation() 
                 // Only the canary.
                 14 => envoy.update(&newest(&serve.filters), Some(0).filter(|_| random.bool())),
                 15 => serve.restart(),
-                16 => envoy = Envoy::new(),
+                16 => envoy = Envoy::new(world),
                 17 => {
                     let at = random.usize(..WORKERS);
                     envoy.crash(at, &newest(&serve.filters));

@@ -8,12 +8,12 @@ use edgefold_snapshotter::modules;
 use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Resource};
 
 use crate::list::List;
-use crate::{resources, sdk_filter};
+use crate::resources;
 
 pub(crate) const EMPTY: &str = "empty chain";
 /// The contenders that the others are compared with.
 pub(crate) const NATIVE: &str = "RBAC, IP matcher, 1k";
-pub(crate) const SDK: &str = "plain SDK filter, 1k";
+pub(crate) const PORTABLE: &str = "portable module, 1k";
 
 /// A contender.
 pub(crate) struct Contender {
@@ -137,7 +137,6 @@ pub(crate) fn soaked() -> Contender {
 
 /// The contenders whose cost is measured. `modules` are the additional ones from the command line.
 pub(crate) fn all(modules: &[PathBuf]) -> Vec<Contender> {
-    let sdk_filter = module(fs::read(sdk_filter::build()).unwrap());
     let further = modules.iter().map(|path| {
         let name = format!("{}, 1k", path.file_stem().unwrap().display());
         contender(&name, 1_000, Some(module(fs::read(path).unwrap())), true)
@@ -157,7 +156,7 @@ pub(crate) fn all(modules: &[PathBuf]) -> Vec<Contender> {
         contender("edgefold, 8 lists of 100k", 800_000, Some(edgefold_lists(8)), false),
         contender("edgefold, network, 1k", 1_000, Some(edgefold_network(OpenConnections::Keep)), false),
         contender("edgefold, network, recheck, 1k", 1_000, Some(edgefold_network(OpenConnections::Recheck)), false),
-        contender(SDK, 1_000, Some(sdk_filter), true),
+        contender(PORTABLE, 1_000, Some(module(modules::PORTABLE_FILTER.to_vec())), true),
         contender(NATIVE, 1_000, Some(rbac_matcher()), true),
         contender("RBAC, IP matcher, 100k", 100_000, Some(rbac_matcher()), false),
         // These are almost 262,144 CIDR blocks, the limit of its trie.

@@ -40,7 +40,6 @@ mod reload;
 mod report;
 mod resources;
 mod running;
-mod sdk_filter;
 
 use std::env;
 use std::path::{self, PathBuf};

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::change::{Changes, Pinned, Stream};
-use crate::contenders::{EMPTY, NATIVE, SDK};
+use crate::contenders::{EMPTY, NATIVE, PORTABLE};
 use crate::cost::{Cost, quantile, quartiles};
 use crate::plots::{self, Bar};
 use crate::reload::{Reloads, Soak};
@@ -12,11 +12,11 @@ use crate::reload::{Reloads, Soak};
 pub(crate) fn print_cost(costs: &[Cost]) {
     let of = |name| costs.iter().find(|cost| cost.contender == name);
     let empty = of(EMPTY).unwrap();
-    let [native, sdk] = [NATIVE, SDK].map(|name| Some(of(name)?.quietly_over(empty)));
+    let [native, portable] = [NATIVE, PORTABLE].map(|name| Some(of(name)?.quietly_over(empty)));
     let times = |over: f64, other: Option<f64>| other.map_or("–".into(), |other| format!("{:.2}", over / other));
     println!(
         "\n| allowed | µs per request | over the empty chain | quartiles | over the empty chain, quiet | \
-         multiple of `{NATIVE}`, quiet | multiple of `{SDK}`, quiet |"
+         multiple of `{NATIVE}`, quiet | multiple of `{PORTABLE}`, quiet |"
     );
     println!("|---|--:|--:|--:|--:|--:|--:|");
     for cost in costs {
@@ -26,8 +26,8 @@ pub(crate) fn print_cost(costs: &[Cost]) {
             continue;
         }
         let ([low, over, high], quiet) = (cost.over(empty), cost.quietly_over(empty));
-        let (native, sdk) = (times(quiet, native), times(quiet, sdk));
-        println!("| {name} | {micros:.2} | {over:.2} | {low:.2} to {high:.2} | {quiet:.2} | {native} | {sdk} |");
+        let (native, portable) = (times(quiet, native), times(quiet, portable));
+        println!("| {name} | {micros:.2} | {over:.2} | {low:.2} to {high:.2} | {quiet:.2} | {native} | {portable} |");
     }
     println!("\n| denied | µs per request | quartiles |\n|---|--:|--:|");
     for cost in costs.iter().filter(|cost| !cost.denied.is_empty()) {

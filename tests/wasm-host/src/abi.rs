@@ -2,14 +2,17 @@
 //!
 //! <https://github.com/proxy-wasm/spec/tree/main/abi-versions/v0.2.1>
 
-use wasmtime::{Caller, Engine, Linker, Memory};
+use wasmtime::{Caller, Engine, Linker, Memory, Module};
 
 use crate::{Response, State};
 
 // Statuses.
-const OK: u32 = 0;
-const NOT_FOUND: u32 = 1;
+pub(crate) const OK: u32 = 0;
+pub(crate) const NOT_FOUND: u32 = 1;
+pub(crate) const BAD_ARGUMENT: u32 = 2;
 const INVALID_MEMORY_ACCESS: u32 = 6;
+pub(crate) const INTERNAL_FAILURE: u32 = 10;
+pub(crate) const UNIMPLEMENTED: u32 = 12;
 /// The buffer with the configuration.
 const PLUGIN_CONFIGURATION: u32 = 7;
 /// `proxy_map_type_t`.
@@ -23,9 +26,44 @@ pub(crate) const CONTINUE: u32 = 0;
 /// The action of one that the filter has answered or closed.
 pub(crate) const STOP: u32 = 1;
 
-/// Everything that a module can import.
-pub(crate) fn linker(engine: &Engine) -> Linker<State> {
+/// What a module imports only because the `proxy-wasm` crate and std do, and must not call. All hosts have it.
+const NEVER_CALLED: [&str; 22] = [
+    "fd_write",
+    "proc_exit",
+    "proxy_call_foreign_function",
+    "proxy_continue_stream",
+    "proxy_dequeue_shared_queue",
+    "proxy_done",
+    "proxy_enqueue_shared_queue",
+    "proxy_get_header_map_pairs",
+    "proxy_get_status",
+    "proxy_grpc_call",
+    "proxy_grpc_cancel",
+    "proxy_grpc_close",
+    "proxy_grpc_send",
+    "proxy_grpc_stream",
+    "proxy_http_call",
+    "proxy_register_shared_queue",
+    "proxy_replace_header_map_value",
+    "proxy_resolve_shared_queue",
+    "proxy_set_buffer_bytes",
+    "proxy_set_effective_context",
+    "proxy_set_header_map_pairs",
+    "proxy_set_tick_period_milliseconds",
+];
+
+/// Everything that this module can import.
+pub(crate) fn linker(engine: &Engine, module: &Module) -> Linker<State> {
     let mut linker = Linker::new(engine);
+    for import in module.imports() {
+        if let (true, Some(ty)) = (NEVER_CALLED.contains(&import.name()), import.ty().func()) {
+            let name = import.name().to_owned();
+            let call = move |_: Caller<'_, State>, _: &[_], _: &mut [_]| panic!("{name} must not be called");
+            linker.func_new(import.module(), import.name(), ty.clone(), call).unwrap();
+        }
+    }
+    linker.func_wrap("wasi_snapshot_preview1", "environ_sizes_get", environ_sizes_get).unwrap();
+    linker.func_wrap("wasi_snapshot_preview1", "environ_get", |_: u32, _: u32| OK).unwrap();
     linker.func_wrap("env", "proxy_log", proxy_log).unwrap();
     linker.func_wrap("env", "proxy_get_buffer_bytes", proxy_get_buffer_bytes).unwrap();
     linker.func_wrap("env", "proxy_get_property", proxy_get_property).unwrap();
@@ -34,6 +72,7 @@ pub(crate) fn linker(engine: &Engine) -> Linker<State> {
     linker.func_wrap("env", "proxy_set_shared_data", proxy_set_shared_data).unwrap();
     linker.func_wrap("env", "proxy_send_local_response", proxy_send_local_response).unwrap();
     linker.func_wrap("env", "proxy_remove_header_map_value", proxy_remove_header_map_value).unwrap();
+    linker.func_wrap("env", "proxy_get_header_map_value", proxy_get_header_map_value).unwrap();
     linker.func_wrap("env", "proxy_add_header_map_value", proxy_add_header_map_value).unwrap();
     linker.func_wrap("env", "proxy_close_stream", proxy_close_stream).unwrap();
     linker.func_wrap("env", "proxy_define_metric", proxy_define_metric).unwrap();
@@ -43,10 +82,20 @@ pub(crate) fn linker(engine: &Engine) -> Linker<State> {
     linker
 }
 
-/// Records the call. Returns the status of a call that the test wants to fail.
+/// Records the call. Returns the status of a call that the test wants to fail, or that the host does not implement.
 fn refused(caller: &mut Caller<'_, State>, call: &'static str) -> Option<u32> {
-    caller.data_mut().calls.push(call.to_owned());
-    caller.data().refused_calls.get(call).copied()
+    let state = caller.data_mut();
+    assert!(!state.is_initializing, "nginx has no instance yet for {call}");
+    state.calls.push(call.to_owned());
+    state.refused_calls.get(call).copied().or_else(|| state.rules.answer(call))
+}
+
+/// There are no environment variables.
+fn environ_sizes_get(mut caller: Caller<'_, State>, count: u32, bytes: u32) -> u32 {
+    for address in [count, bytes] {
+        memory(&mut caller).write(&mut caller, address as usize, &[0; 4]).unwrap();
+    }
+    OK
 }
 
 fn proxy_log(mut caller: Caller<'_, State>, _level: u32, message: u32, message_bytes: u32) -> u32 {
@@ -79,18 +128,12 @@ fn proxy_get_property(mut caller: Caller<'_, State>, path: u32, path_bytes: u32,
     if let Some(status) = refused(&mut caller, "proxy_get_property") {
         return status;
     }
-    let path = read_text(&mut caller, path, path_bytes).replace('\0', ".");
+    let path = read_text(&mut caller, path, path_bytes);
     let state = caller.data();
-    let Some(value) = state.attributes.get(&path).cloned().or_else(|| header(state, &path)) else { return NOT_FOUND };
-    pass(&mut caller, &value, data, size)
-}
-
-/// The values of a header, if that is what `path` is about, as Envoy joins them.
-fn header(state: &State, path: &str) -> Option<Vec<u8>> {
-    let wanted = path.strip_prefix("request.headers.")?;
-    let values = state.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| &**value);
-    let values: Vec<&str> = values.collect();
-    (!values.is_empty()).then(|| values.join(",").into_bytes())
+    match state.rules.property(state, &path.replace('\0', "."), path.contains('\0')) {
+        Ok(value) => pass(&mut caller, &value, data, size),
+        Err(status) => status,
+    }
 }
 
 fn proxy_set_property(mut caller: Caller<'_, State>, path: u32, path_bytes: u32, value: u32, value_bytes: u32) -> u32 {
@@ -146,6 +189,24 @@ fn proxy_remove_header_map_value(mut caller: Caller<'_, State>, map: u32, key: u
     let key = read_text(&mut caller, key, key_bytes);
     caller.data_mut().headers.retain(|(name, _)| !name.eq_ignore_ascii_case(&key));
     OK
+}
+
+fn proxy_get_header_map_value(
+    mut caller: Caller<'_, State>,
+    map: u32,
+    key: u32,
+    key_bytes: u32,
+    data: u32,
+    size: u32,
+) -> u32 {
+    if let Some(status) = refused(&mut caller, "proxy_get_header_map_value") {
+        return status;
+    }
+    assert_eq!(map, REQUEST_HEADERS, "the filter reads only request headers");
+    let key = read_text(&mut caller, key, key_bytes);
+    let state = caller.data();
+    let Some(value) = state.rules.header(state, &key) else { return NOT_FOUND };
+    pass(&mut caller, &value, data, size)
 }
 
 fn proxy_add_header_map_value(
@@ -224,6 +285,7 @@ fn proxy_define_metric(mut caller: Caller<'_, State>, _kind: u32, name: u32, nam
         return status;
     }
     let name = read_text(&mut caller, name, name_bytes);
+    caller.data().rules.check_metric(&name);
     caller.data_mut().metrics.push((name, 0));
     let metric = u32::try_from(caller.data().metrics.len()).unwrap();
     memory(&mut caller).write(&mut caller, id as usize, &metric.to_le_bytes()).unwrap();

@@ -6,6 +6,7 @@ use std::sync::{LazyLock, Mutex};
 use wasmtime::{Engine, Instance, Module, Store, WasmParams, WasmResults};
 
 use crate::abi::{self, CONTINUE, STOP};
+use crate::rules::{self, Rules};
 
 const ROOT_CONTEXT: u32 = 1;
 
@@ -18,6 +19,15 @@ pub struct Host {
     store: Store<State>,
     instance: Instance,
     last_context: u32,
+    /// The root context of the plugin that is configured, and that requests are for.
+    plugin: Plugin,
+}
+
+/// A plugin in a VM.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Plugin {
+    context: u32,
+    is_configured: bool,
 }
 
 /// What the module sees of its host, and what it did to it.
@@ -36,6 +46,9 @@ pub struct State {
     pub shared: BTreeMap<String, Vec<u8>>,
     /// If set, the host asks the module to allocate this many bytes, whatever it needs.
     pub asked_instead: Option<u32>,
+    pub(crate) rules: Rules,
+    pub(crate) is_initializing: bool,
+    pub(crate) is_in_request: bool,
     pub(crate) configuration: Vec<u8>,
     pub(crate) local_response: Option<Response>,
     pub(crate) is_closed: bool,
@@ -71,48 +84,114 @@ pub struct Connection {
 }
 
 impl Host {
-    /// Starts a VM with the wasm `module`, and a plugin that is not configured yet. Each module is compiled once per
+    /// Starts a VM with the wasm `module` in Envoy, and a plugin that is not configured yet. Each module is compiled once per
     /// process.
     ///
     /// # Panics
     /// If the bytes are not a wasm module, or if it imports what this host does not have.
     pub fn start(module: &[u8]) -> Self {
+        Self::start_by(Rules::Envoy, module).unwrap()
+    }
+
+    /// As [`start`](Self::start), in the host with these rules.
+    ///
+    /// # Errors
+    /// Why that host refuses the module.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_by(rules: Rules, module: &[u8]) -> Result<Self, String> {
         let module = compiled(module);
-        let mut store = Store::new(&ENGINE, State::default());
-        store.data_mut().attributes.insert("plugin_name".to_owned(), b"edgefold".to_vec());
-        let instance = abi::linker(&ENGINE).instantiate(&mut store, &module).unwrap();
-        let mut host = Self { store, instance, last_context: ROOT_CONTEXT };
+        if let Some(refusal) = rules.refusal(&module) {
+            return Err(refusal);
+        }
+        // Calls before there is a context are a null pointer in nginx: issue 695 of Kong/ngx_wasm_module.
+        let mut store = Store::new(&ENGINE, State { rules, is_initializing: true, ..State::default() });
+        for name in ["plugin_name", "plugin_vm_id"] {
+            store.data_mut().attributes.insert(name.to_owned(), rules::NAME.into());
+        }
+        let instance = abi::linker(&ENGINE, &module).instantiate(&mut store, &module).unwrap();
+        let plugin = Plugin { context: ROOT_CONTEXT, is_configured: false };
+        let mut host = Self { store, instance, last_context: ROOT_CONTEXT, plugin };
         host.call_if_exported::<_, ()>("_initialize", ());
+        host.store.data_mut().is_initializing = false;
         host.call_if_exported::<_, ()>("proxy_on_context_create", (ROOT_CONTEXT, 0_u32));
-        let started = host.call_if_exported::<_, u32>("proxy_on_vm_start", (ROOT_CONTEXT, 0_u32));
-        assert_ne!(started, Some(0), "the VM did not start");
-        host
+        if rules.starts_the_vm() {
+            let started = host.call_if_exported::<_, u32>("proxy_on_vm_start", (ROOT_CONTEXT, 0_u32));
+            assert_ne!(started, Some(0), "the VM did not start");
+        }
+        Ok(host)
     }
 
     /// Configures the plugin, and returns whether the module accepts `configuration`.
+    ///
+    /// # Panics
+    /// If the host does not configure a plugin again.
     pub fn configure(&mut self, configuration: &[u8]) -> bool {
+        let is_again = std::mem::replace(&mut self.plugin.is_configured, true);
+        assert!(!is_again || self.store.data().rules.configures_again(), "this host does not configure a plugin again");
         self.store.data_mut().configuration = configuration.to_vec();
         let bytes = u32::try_from(configuration.len()).unwrap();
-        let accepted: u32 = self.call("proxy_on_configure", (ROOT_CONTEXT, bytes));
+        let accepted: u32 = self.call("proxy_on_configure", (self.plugin.context, bytes));
         // Envoy provides the configuration only during this call.
         self.store.data_mut().configuration.clear();
         accepted != 0
     }
 
+    /// Starts another plugin in the VM. From now on, it is the one that is configured, and that requests are for. Returns the one
+    /// before.
+    pub fn start_plugin(&mut self) -> Plugin {
+        let context = self.new_context();
+        self.call_if_exported::<_, ()>("proxy_on_context_create", (context, 0_u32));
+        self.choose(Plugin { context, is_configured: false })
+    }
+
+    /// From now on, this plugin is the one that is configured, and that requests are for. Returns the one before.
+    pub fn choose(&mut self, plugin: Plugin) -> Plugin {
+        std::mem::replace(&mut self.plugin, plugin)
+    }
+
+    /// Ends a plugin.
+    pub fn end(&mut self, plugin: Plugin) {
+        self.call_if_exported::<_, u32>("proxy_on_done", plugin.context);
+        self.call_if_exported::<_, ()>("proxy_on_delete", plugin.context);
+    }
+
     /// Sends a request with the current attributes, from its first callback to its last.
     pub fn request(&mut self) -> Response {
-        let context = self.new_context();
-        self.store.data_mut().calls.clear();
-        self.store.data_mut().filter_state.clear();
-        self.call_if_exported::<_, ()>("proxy_on_context_create", (context, ROOT_CONTEXT));
-        let action: u32 = self.call("proxy_on_request_headers", (context, 0_u32, 1_u32));
+        let context = self.start_request();
+        let end_of_stream = u32::from(self.store.data().rules.knows_the_end());
+        let action: u32 = self.call("proxy_on_request_headers", (context, 0_u32, end_of_stream));
         let response = self.store.data_mut().local_response.take();
         let expected_action = if response.is_some() { STOP } else { CONTINUE };
         assert_eq!(action, expected_action, "only an answered request stops: {response:?}");
-        self.call_if_exported::<_, u32>("proxy_on_done", context);
-        self.call_if_exported::<_, ()>("proxy_on_log", context);
-        self.call_if_exported::<_, ()>("proxy_on_delete", context);
+        self.end_request(context);
         response.unwrap_or(Response::Passed)
+    }
+
+    /// The first callback of a request, whose context is returned.
+    fn start_request(&mut self) -> u32 {
+        let context = self.new_context();
+        let state = self.store.data_mut();
+        state.calls.clear();
+        state.filter_state.clear();
+        state.is_in_request = true;
+        self.call_if_exported::<_, ()>("proxy_on_context_create", (context, self.plugin.context));
+        context
+    }
+
+    /// The callbacks of a response, and those at the end of a request.
+    fn end_request(&mut self, context: u32) {
+        for callback in ["proxy_on_response_headers", "proxy_on_response_body"] {
+            let action = self.call_if_exported::<_, u32>(callback, (context, 0_u32, 1_u32));
+            assert_ne!(action, Some(STOP), "the filter does not look at responses");
+        }
+        self.call_if_exported::<_, u32>("proxy_on_done", context);
+        if self.store.data().rules.logs() {
+            self.call_if_exported::<_, ()>("proxy_on_log", context);
+        }
+        self.call_if_exported::<_, ()>("proxy_on_delete", context);
+        self.store.data_mut().is_in_request = false;
     }
 
     /// Sends a request whose `source.address` is `source_address`, or absent.
@@ -125,7 +204,7 @@ impl Host {
     pub fn connect(&mut self, source_address: &str) -> Option<Connection> {
         let context = self.new_context();
         self.set("source.address", Some(source_address.as_bytes()));
-        self.call_if_exported::<_, ()>("proxy_on_context_create", (context, ROOT_CONTEXT));
+        self.call_if_exported::<_, ()>("proxy_on_context_create", (context, self.plugin.context));
         let action: u32 = self.call("proxy_on_new_connection", context);
         self.stays_open(action).then_some(Connection { context })
     }

@@ -1,5 +1,5 @@
-//! A proxy-wasm host for the filter's built module, in wasmtime. It implements only the part of ABI 0.2.1 that the
-//! filter uses, so a module that imports anything else does not start.
+//! A proxy-wasm host for the filter's built modules, in wasmtime. It implements only the part of ABI 0.2.1 that the
+//! filter uses, so a module that imports anything else does not start. It follows the [`Rules`] of one of several hosts.
 //!
 //! A [`Host`] is one VM with one plugin, which a test configures, sends requests and connections to, and inspects. It
 //! has no threads, no timeouts and no clock of its own. In what it passes to the module it follows proxy-wasm-cpp-host,
@@ -10,5 +10,7 @@
 
 mod abi;
 mod host;
+mod rules;
 
-pub use host::{Connection, Host, Response, State};
+pub use host::{Connection, Host, Plugin, Response, State};
+pub use rules::Rules;
