@@ -51,11 +51,12 @@ fn build_wasm(workspace: &Path, name: &str, features: &[&str]) -> Result<(), Str
     embed(&Path::new(WASM).join("filter/edgefold_filter.wasm"), name)
 }
 
-/// The dynamic module is for the machine that the binary is for. Envoy takes them on Linux.
+/// The dynamic module is for the machine that the binary is for. Envoy takes them on Linux, where it needs glibc.
 fn build_native(workspace: &Path) -> Result<(), String> {
     let name = "edgefold_filter_native.so";
     let target = env::var("TARGET").unwrap();
-    if env::var("CARGO_CFG_TARGET_OS").unwrap() != "linux" {
+    let is_for_envoy = ["CARGO_CFG_TARGET_OS", "CARGO_CFG_TARGET_ENV"].map(|name| env::var(name).unwrap());
+    if is_for_envoy != ["linux", "gnu"] {
         let path = out_dir().join(name);
         return std::fs::write(&path, []).map_err(|error| format!("{}: {error}", path.display()));
     }

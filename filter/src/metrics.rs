@@ -4,11 +4,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use edgefold_snapshot::{Layers, ListName};
+use edgefold_snapshot::{Header, ListName};
 
 use crate::host::{ConfigurationHost, Metric, MetricsHost};
 
-/// How many lists get metrics of their own while the VM lives. A host keeps metrics forever, so lists that come and go must not fill
+/// How many lists of a plugin get metrics of their own while its VM, or its process, lives. A host keeps metrics forever, so lists that come and go must not fill
 /// its memory.
 const MOST_LISTS: usize = 256;
 
@@ -81,8 +81,8 @@ impl ListsSeen {
     }
 
     /// The metrics of all lists of a snapshot, by their index.
-    pub(crate) fn metrics_of_lists(&mut self, snapshot: &Layers<Vec<u8>>, host: &impl MetricsHost) -> Vec<ListMetrics> {
-        snapshot.header().lists.iter().map(|list| self.metrics_of(list.name, host)).collect()
+    pub(crate) fn metrics_of_lists(&mut self, header: &Header, host: &impl MetricsHost) -> Vec<ListMetrics> {
+        header.lists.iter().map(|list| self.metrics_of(list.name, host)).collect()
     }
 
     /// The metrics of a list, which are defined when it is first seen. Beyond [`MOST_LISTS`] it has none.

@@ -98,13 +98,17 @@ impl Plugin {
     /// Takes the snapshot that the plugin is configured with.
     fn take<H: ConfigurationHost>(&mut self, host: &H) -> Result<(), ConfigurationError> {
         let configuration = host.configuration().or_else(|| {
-            // There may be room without the base that nothing uses yet.
-            self.spare.take()?;
+            // There may be room without the base that nothing uses yet, and that this VM can get again.
+            self.spare.take_if(|_| H::HAS_CANARY)?;
             host.configuration()
         });
         let bytes = snapshot_in(configuration.ok_or(ConfigurationError::NotProvided)?)?;
         let from = if Role::is_base(&bytes) { Resource::Base } else { Resource::Filter };
         if from == Resource::Base && self.holds_base(Fingerprint::of(&bytes)) {
+            return Ok(());
+        }
+        if !H::HAS_CANARY && self.has(&bytes) {
+            // Each kind of filter, and each listener, is configured with it.
             return Ok(());
         }
         let validated = host.validated(from);
@@ -136,7 +140,9 @@ impl Plugin {
             self.waiting = Some(Waiting { overlay: snapshot, keys, is_in_vain: false });
             self.settle();
             // A canary has no base, and serves nothing.
-            if self.waiting.is_some() && !is_canary {
+            if let Some(waiting) = self.waiting.as_ref().filter(|_| !is_canary) {
+                // Here and not only when the base comes: a host may take new metrics for requests of this configuration only now.
+                self.lists_seen.metrics_of_lists(waiting.overlay.header(), host);
                 increment(host, self.metrics.overlay_waiting);
             }
         } else {
@@ -158,6 +164,13 @@ impl Plugin {
             return Err(ConfigurationError::Older);
         }
         Ok(())
+    }
+
+    /// Whether the whole snapshot or overlay with these bytes is in force, or waits for its base.
+    fn has(&self, bytes: &[u8]) -> bool {
+        let in_force = self.serving.in_force.as_ref().map(|in_force| in_force.snapshot.top());
+        let waiting = self.waiting.as_ref().map(|waiting| &*waiting.overlay);
+        in_force.into_iter().chain(waiting).any(|known| known.bytes() == bytes)
     }
 
     fn holds_base(&self, fingerprint: Option<Fingerprint>) -> bool {

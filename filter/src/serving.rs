@@ -21,6 +21,7 @@ const REQUEST_VERDICT: &str = "edgefold";
 /// The filter state of a connection with a verdict. The connection's requests see it too, and would overwrite it under the same
 /// name.
 const CONNECTION_VERDICT: &str = "edgefold_connection";
+
 /// Whether a request or connection goes on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
@@ -62,8 +63,8 @@ impl Serving {
     /// What a plugin serves that has no snapshot, and no metric for that.
     pub(crate) const NOTHING: Self = Self { in_force: None, unavailable: None };
 
-    /// Whether bytes of what was let pass are to be judged again: [`Self::on_request_data`] and [`Self::on_data`]. So it is as long as
-    /// nothing is in force.
+    /// Whether bytes of what was let pass are to be judged again: [`Self::on_request_data`] and [`Self::on_data`]. True while nothing is in
+    /// force.
     #[inline]
     pub fn rechecks(&self) -> bool {
         let setting = |in_force: &InForce| in_force.settings().open_connections == OpenConnections::Recheck;
@@ -206,7 +207,7 @@ impl InForce {
     /// neither: there is one for each shipment, and none knows which metrics those before it have defined.
     pub(crate) fn export(self, lists_seen: &mut ListsSeen, host: &impl MetricsHost) -> Self {
         let header = self.snapshot.header();
-        let lists = Some(lists_seen.metrics_of_lists(&self.snapshot, host));
+        let lists = Some(lists_seen.metrics_of_lists(header, host));
         let (ipv4_ranges, ipv6_ranges) = self.snapshot.ranges();
         set_gauge(host, self.metrics.generation, header.generation.next_offset);
         set_gauge(host, self.metrics.ranges, ipv4_ranges.saturating_add(ipv6_ranges));

@@ -2,7 +2,12 @@
 
 use edgefold_snapshot::OpenConnections;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::ship::ecds::FilterHost;
+
+/// The version of Envoy's ABI that the dynamic module is for: `ENVOY_DYNAMIC_MODULES_ABI_VERSION`.
+const NATIVE_ABI: &str = "v0.1.0";
 
 /// The filter for wasm.
 pub static FILTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgefold_filter.wasm"));
@@ -11,7 +16,7 @@ pub static RECHECK_FILTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edg
 /// The filter for hosts other than Envoy, written with the `proxy-wasm` crate.
 pub static PORTABLE_FILTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgefold_filter_portable.wasm"));
 /// The filter as a dynamic module, for the kind of machine that this was built for. It is empty where Envoy takes none: those are for
-/// Linux.
+/// Linux with glibc.
 pub static NATIVE_FILTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgefold_filter_native.so"));
 
 /// The module for a setting. What a wasm module exports cannot be switched off by configuration, so there are two.
@@ -20,6 +25,15 @@ pub fn module_for(host: FilterHost, open_connections: OpenConnections) -> &'stat
         (FilterHost::Wasm(_), OpenConnections::Keep) => FILTER,
         (FilterHost::Wasm(_), OpenConnections::Recheck) => RECHECK_FILTER,
         (FilterHost::Native, _) => NATIVE_FILTER,
+    }
+}
+
+/// The name of the file with a module. It tells versions apart: Envoy does not load a dynamic module again from a path that it knows.
+pub fn file_name(host: FilterHost, module: &[u8]) -> String {
+    let hash = xxh3_64(module);
+    match host {
+        FilterHost::Wasm(_) => format!("edgefold-filter-{hash:016x}.wasm"),
+        FilterHost::Native => format!("edgefold-filter-{}-abi-{NATIVE_ABI}-{hash:016x}.so", env!("CARGO_PKG_VERSION")),
     }
 }
 
@@ -34,10 +48,12 @@ mod tests {
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[test]
     fn the_dynamic_module_is_a_shared_object_of_less_than_1_mib() {
         assert!(NATIVE_FILTER.starts_with(b"\x7fELF") && NATIVE_FILTER.len() < 1 << 20, "{}", NATIVE_FILTER.len());
+        let abi = format!("{NATIVE_ABI}\0");
+        assert!(NATIVE_FILTER.windows(abi.len()).any(|window| window == abi.as_bytes()), "the name says another ABI");
     }
 
     #[test]

@@ -130,6 +130,8 @@ fn serve_refuses_settings_that_no_filter_applies() {
         (&["serve", "--ecds-file", file, "--filter", "lua"], "[possible values: wasm, native]"),
         (&["serve", "--ecds-file", file, "--filter", "native", "--failure-policy", "fail-open"], "always answers 503"),
         (&["serve", "--xds", "127.0.0.1:0", "--filter", "native"], "--filter native needs --xds-module PATH"),
+        (&["serve", "--xds", "127.0.0.1:0", "--filter", "native", "--xds-module", "/filter.so"], "must have the name"),
+        (&["serve", "--xds", "127.0.0.1:0", "--envoy-folder", "/etc"], "--network-ecds-file: add one"),
         (&["module", "--native", "--recheck", "-o", file], "cannot be used with"),
         (&["serve", "--network-ecds-file", file, "--status", "429"], "apply to the HTTP filter: add --ecds-file"),
         (&["serve", "--network-ecds-file", file, "--tag-header", "x-on"], "apply to the HTTP filter: add --ecds-file"),

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use edgefold::{Log, LogUrl, NewCommand, now};
-use edgefold_tests::{Edgefold, Envoy, Serve};
+use edgefold_tests::{Edgefold, Envoy, Host, Serve};
 use fastrand::Rng;
 
 use crate::cost::quantile;
@@ -57,8 +57,8 @@ pub(crate) struct Changes {
 }
 
 impl World {
-    pub(crate) fn start(ranges: usize, form: Form, network: bool, lists: &mut Lists) -> Self {
-        let (list, edgefold) = (lists.of(ranges), Edgefold::sqlite());
+    pub(crate) fn start(ranges: usize, form: Form, network: bool, host: Host, lists: &mut Lists) -> Self {
+        let (list, edgefold) = (lists.of(ranges), Edgefold::sqlite().with_host(host));
         let log = edgefold.log().parse::<LogUrl>().unwrap().open().unwrap();
         let texts: Vec<String> = list.ranges().map(|range| format!("BLACKLIST {range}")).collect();
         for texts in texts.chunks(AT_ONCE) {
@@ -76,11 +76,12 @@ impl World {
         let network_filters =
             if network { vec![discovered("edgefold-network", NETWORK_WASM, &network_file)] } else { Vec::new() };
         let base = edgefold.base_ecds_file();
-        let base = (form == Form::Pair).then_some(base.as_path());
+        let base = (form == Form::Pair).then_some((WASM, base.as_path()));
         let envoy = edgefold.envoy_with(&configuration(vec![http], network_filters, base).to_string());
-        let name = match form {
-            Form::Whole => format!("{ranges}, whole"),
-            Form::Pair => format!("{ranges}"),
+        let name = match (form, host) {
+            (Form::Whole, _) => format!("{ranges}, whole"),
+            (Form::Pair, Host::Wasm) => format!("{ranges}"),
+            (Form::Pair, Host::Native) => format!("{ranges}, native"),
         };
         Self { name, list, log, next: 0, serve, envoy, edgefold }
     }

@@ -1,7 +1,7 @@
 //! The contenders: a name, how many ranges are blocked, and the filter that blocks them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{self, Path, PathBuf};
 
 use edgefold_snapshot::OpenConnections;
 use edgefold_snapshotter::modules;
@@ -12,7 +12,8 @@ use crate::resources;
 
 pub(crate) const EMPTY: &str = "empty chain";
 /// The contenders that the others are compared with.
-pub(crate) const NATIVE: &str = "RBAC, IP matcher, 1k";
+pub(crate) const MATCHER: &str = "RBAC, IP matcher, 1k";
+pub(crate) const WASM: &str = "edgefold, 1k";
 pub(crate) const PORTABLE: &str = "portable module, 1k";
 
 /// A contender.
@@ -45,9 +46,32 @@ impl EcdsFilter {
     }
 }
 
+/// The wasm filter, as a crash closes it.
+const IN_WASM: FilterHost = FilterHost::Wasm(FailurePolicy::Closed);
+/// Where the dynamic module is, for all Envoys.
+const NATIVE_MODULE: &str = "target/bench/edgefold-filter.so";
+
 /// The filter that edgefold ships.
 fn edgefold() -> EcdsFilter {
-    EcdsFilter::http(resources::WASM, |list, version| encode(FilterKind::Http, OpenConnections::Keep, list, version))
+    edgefold_in(IN_WASM)
+}
+
+/// The same as a dynamic module.
+fn edgefold_native() -> EcdsFilter {
+    edgefold_in(FilterHost::Native)
+}
+
+fn edgefold_in(host: FilterHost) -> EcdsFilter {
+    EcdsFilter::http(http_type(host), move |list, version| {
+        resource(host, FilterKind::Http, OpenConnections::Keep, list.snapshot(version), version)
+    })
+}
+
+fn http_type(host: FilterHost) -> &'static str {
+    match host {
+        FilterHost::Wasm(_) => resources::WASM,
+        FilterHost::Native => resources::NATIVE,
+    }
 }
 
 /// The same as a network filter.
@@ -55,20 +79,22 @@ fn edgefold_network(open_connections: OpenConnections) -> EcdsFilter {
     EcdsFilter {
         type_url: resources::NETWORK_WASM,
         network: true,
-        encode: Box::new(move |list, version| encode(FilterKind::Network, open_connections, list, version)),
+        encode: Box::new(move |list, version| {
+            resource(IN_WASM, FilterKind::Network, open_connections, list.snapshot(version), version)
+        }),
         base: None,
     }
 }
 
 /// The same with all ranges but this many in a base, and those in an overlay over it.
-fn edgefold_pair(overlay: usize) -> EcdsFilter {
+fn edgefold_pair(host: FilterHost, overlay: usize) -> EcdsFilter {
     let (kind, keep) = (FilterKind::Http, OpenConnections::Keep);
     EcdsFilter {
         base: Some(Box::new(move |list, version| {
-            resource(FilterKind::Base, keep, list.snapshot_as_pair(version, overlay).0, version)
+            resource(host, FilterKind::Base, keep, list.snapshot_as_pair(version, overlay).0, version)
         })),
-        ..EcdsFilter::http(resources::WASM, move |list, version| {
-            resource(kind, keep, list.snapshot_as_pair(version, overlay).1, version)
+        ..EcdsFilter::http(http_type(host), move |list, version| {
+            resource(host, kind, keep, list.snapshot_as_pair(version, overlay).1, version)
         })
     }
 }
@@ -76,27 +102,30 @@ fn edgefold_pair(overlay: usize) -> EcdsFilter {
 /// The same with the ranges dealt out to this many lists.
 fn edgefold_lists(count: usize) -> EcdsFilter {
     EcdsFilter::http(resources::WASM, move |list, version| {
-        resource(FilterKind::Http, OpenConnections::Keep, list.snapshot_of_lists(version, count), version)
+        resource(IN_WASM, FilterKind::Http, OpenConnections::Keep, list.snapshot_of_lists(version, count), version)
     })
 }
 
-fn encode(kind: FilterKind, open_connections: OpenConnections, list: &List, version: u32) -> Vec<u8> {
-    resource(kind, open_connections, list.snapshot(version), version)
+fn resource(
+    host: FilterHost,
+    kind: FilterKind,
+    open_connections: OpenConnections,
+    snapshot: Vec<u8>,
+    version: u32,
+) -> Vec<u8> {
+    let (version, snapshot) = (&version.to_string(), snapshot.into());
+    let module = path::absolute(NATIVE_MODULE).unwrap();
+    let code = match host {
+        FilterHost::Wasm(_) => Code::Inline(modules::module_for(host, open_connections)),
+        FilterHost::Native => Code::File(module.to_str().unwrap()),
+    };
+    Resource { kind, name: resources::NAME, version, shipment: version, host, code, snapshot }.encode()
 }
 
-fn resource(kind: FilterKind, open_connections: OpenConnections, snapshot: Vec<u8>, version: u32) -> Vec<u8> {
-    let (version, snapshot) = (&version.to_string(), snapshot.into());
-    let host = FilterHost::Wasm(FailurePolicy::Closed);
-    Resource {
-        kind,
-        name: resources::NAME,
-        version,
-        shipment: version,
-        host,
-        code: Code::Inline(modules::module_for(host, open_connections)),
-        snapshot,
-    }
-    .encode()
+/// Writes the dynamic module to where the resources say it is.
+pub(crate) fn write_native_module() {
+    fs::create_dir_all(Path::new(NATIVE_MODULE).parent().unwrap()).unwrap();
+    fs::write(NATIVE_MODULE, modules::NATIVE_FILTER).unwrap();
 }
 
 /// Another wasm module, configured with the same snapshot.
@@ -122,17 +151,33 @@ fn contender(name: &str, ranges: usize, filter: Option<EcdsFilter>, denied: bool
 }
 
 /// The contenders whose reloads are timed.
-pub(crate) fn reloaded() -> [Contender; 3] {
+pub(crate) fn reloaded() -> [Contender; 6] {
+    let native = FilterHost::Native;
     [
         contender("edgefold, 100k", 100_000, Some(edgefold()), false),
         contender("edgefold, 1M", 1_000_000, Some(edgefold()), false),
+        contender("edgefold native, 100k", 100_000, Some(edgefold_native()), false),
+        contender("edgefold native, 1M", 1_000_000, Some(edgefold_native()), false),
+        contender("edgefold native, 1M, an overlay of 100", 1_000_000, Some(edgefold_pair(native, 100)), false),
         contender("RBAC, IP matcher, 100k", 100_000, Some(rbac_matcher()), false),
     ]
 }
 
-/// The contender of the soak.
-pub(crate) fn soaked() -> Contender {
-    contender("edgefold, 1M", 1_000_000, Some(edgefold()), false)
+/// The contenders of the soak.
+pub(crate) fn soaked() -> [Contender; 2] {
+    [
+        contender("edgefold, 1M", 1_000_000, Some(edgefold()), false),
+        contender("edgefold native, 1M", 1_000_000, Some(edgefold_native()), false),
+    ]
+}
+
+/// The contenders whose memory is measured with several workers.
+pub(crate) fn remembered() -> [Contender; 3] {
+    [
+        contender(EMPTY, 0, None, false),
+        contender("edgefold, 10M", 10_000_000, Some(edgefold()), false),
+        contender("edgefold native, 10M", 10_000_000, Some(edgefold_native()), false),
+    ]
 }
 
 /// The contenders whose cost is measured. `modules` are the additional ones from the command line.
@@ -145,10 +190,19 @@ pub(crate) fn all(modules: &[PathBuf]) -> Vec<Contender> {
         contender(EMPTY, 0, None, false),
         // A control, which shows the size of the noise.
         contender("empty chain, again", 0, None, false),
-        contender("edgefold, 1k", 1_000, Some(edgefold()), true),
+        contender(WASM, 1_000, Some(edgefold()), true),
         contender("edgefold, 1M", 1_000_000, Some(edgefold()), true),
-        contender("edgefold, 1M, of which 10k in an overlay", 1_000_000, Some(edgefold_pair(10_000)), true),
+        contender("edgefold, 1M, of which 10k in an overlay", 1_000_000, Some(edgefold_pair(IN_WASM, 10_000)), true),
         contender("edgefold, 10M", 10_000_000, Some(edgefold()), false),
+        contender("edgefold native, 1k", 1_000, Some(edgefold_native()), true),
+        contender("edgefold native, 1M", 1_000_000, Some(edgefold_native()), true),
+        contender(
+            "edgefold native, 1M, of which 10k in an overlay",
+            1_000_000,
+            Some(edgefold_pair(FilterHost::Native, 10_000)),
+            false,
+        ),
+        contender("edgefold native, 10M", 10_000_000, Some(edgefold_native()), false),
         // Lists of 100k ranges each, none of which has the client.
         contender("edgefold, 1 list of 100k", 100_000, Some(edgefold_lists(1)), false),
         contender("edgefold, 2 lists of 100k", 200_000, Some(edgefold_lists(2)), false),
@@ -157,7 +211,7 @@ pub(crate) fn all(modules: &[PathBuf]) -> Vec<Contender> {
         contender("edgefold, network, 1k", 1_000, Some(edgefold_network(OpenConnections::Keep)), false),
         contender("edgefold, network, recheck, 1k", 1_000, Some(edgefold_network(OpenConnections::Recheck)), false),
         contender(PORTABLE, 1_000, Some(module(modules::PORTABLE_FILTER.to_vec())), true),
-        contender(NATIVE, 1_000, Some(rbac_matcher()), true),
+        contender(MATCHER, 1_000, Some(rbac_matcher()), true),
         contender("RBAC, IP matcher, 100k", 100_000, Some(rbac_matcher()), false),
         // These are almost 262,144 CIDR blocks, the limit of its trie.
         contender("RBAC, IP matcher, 190k", 190_000, Some(rbac_matcher()), false),

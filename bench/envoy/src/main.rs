@@ -46,16 +46,19 @@ use std::path::{self, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, ValueEnum};
+use edgefold_tests::Host;
 
 use crate::change::{Form, World};
 use crate::contenders::EMPTY;
 use crate::cost::Setup;
 use crate::list::Lists;
-use crate::report::Memory;
+use crate::report::{Memory, Shared};
 use crate::running::Running;
 
 /// Reloads before memory is measured again.
 const MEMORY_RELOADS: usize = 10;
+/// Workers of an Envoy whose memory is measured.
+const WORKERS: usize = 4;
 
 /// Measures what a blocklist costs Envoy, and prints Markdown tables.
 #[derive(Parser)]
@@ -64,7 +67,7 @@ struct Options {
     #[arg(long)]
     quick: bool,
     /// What to measure
-    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Part::Cost, Part::Reload, Part::Change])]
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Part::Cost, Part::Memory, Part::Reload, Part::Change])]
     parts: Vec<Part>,
     /// Measure only the contenders whose name contains this, as in `--only 1k`, and the empty chains
     #[arg(long, default_value = "")]
@@ -111,6 +114,8 @@ struct Options {
 enum Part {
     /// CPU time per request, and memory
     Cost,
+    /// Memory of one list with several workers
+    Memory,
     /// Time until a new list serves
     Reload,
     /// What one change costs from the log to the 403
@@ -129,9 +134,13 @@ fn main() {
     options.modules = options.modules.iter().map(absolute).collect();
     options.plots = options.plots.as_ref().map(absolute);
     env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
+    contenders::write_native_module();
     let mut lists = Lists::default();
     if options.parts.contains(&Part::Cost) {
         cost_and_memory(&options, &mut lists);
+    }
+    if options.parts.contains(&Part::Memory) {
+        memory_of_workers(&mut lists);
     }
     if options.parts.contains(&Part::Reload) {
         reloads(&options, &mut lists);
@@ -140,20 +149,22 @@ fn main() {
         changes(&options, &mut lists);
     }
     if options.pinned > 0 {
-        let mut world = World::start(1_000_000, Form::Pair, true, &mut lists);
+        let mut world = World::start(1_000_000, Form::Pair, true, Host::Wasm, &mut lists);
         report::print_pinned(&change::pinned(&mut world, options.pinned));
     }
     if options.stream > 0 {
-        let mut world = World::start(1_000_000, Form::Pair, false, &mut lists);
+        let mut world = World::start(1_000_000, Form::Pair, false, Host::Wasm, &mut lists);
         let stream = change::stream(&mut world, 1_000, options.stream);
         report::print_stream(&stream);
         assert_eq!(stream.failed, 0, "no request may fail");
     }
     if options.soak > 0 {
-        let mut running = Running::start(contenders::soaked(), &mut lists, 2);
-        let soak = reload::soak(&mut running, options.soak, options.connections);
-        report::print_soak(&soak);
-        assert_eq!(soak.failed, 0, "no request may fail");
+        for contender in contenders::soaked() {
+            let mut running = Running::start(contender, &mut lists, 2);
+            let soak = reload::soak(&mut running, options.soak, options.connections);
+            report::print_soak(&running.contender.name, &soak);
+            assert_eq!(soak.failed, 0, "no request may fail");
+        }
     }
 }
 
@@ -194,13 +205,34 @@ fn cost_and_memory(options: &Options, lists: &mut Lists) {
     }
 }
 
+/// One after another, since each takes a lot.
+fn memory_of_workers(lists: &mut Lists) {
+    let rows: Vec<Shared> = contenders::remembered()
+        .into_iter()
+        .map(|contender| {
+            let mut running = Running::start(contender, lists, WORKERS);
+            let started = running.megabytes("VmRSS");
+            if running.contender.filter.is_some() {
+                reload::repeatedly(&mut running, MEMORY_RELOADS);
+            }
+            let reloaded = running.megabytes("VmRSS");
+            Shared { contender: running.contender.name.clone(), snapshot: running.shipped(), started, reloaded }
+        })
+        .collect();
+    report::print_shared(&rows, MEMORY_RELOADS, WORKERS);
+}
+
 fn changes(options: &Options, lists: &mut Lists) {
     let count = options.changes.unwrap_or(if options.quick { 50 } else { 200 });
-    let mut worlds: Vec<World> =
-        options.change_ranges.iter().map(|ranges| World::start(*ranges, Form::Pair, false, lists)).collect();
+    let mut worlds: Vec<World> = options
+        .change_ranges
+        .iter()
+        .map(|ranges| World::start(*ranges, Form::Pair, false, Host::Wasm, lists))
+        .collect();
     // The largest of those for which whole snapshots are still worth a measurement, to compare.
     let whole = options.change_ranges.iter().copied().filter(|ranges| *ranges <= 1_000_000).max();
-    worlds.extend(whole.map(|ranges| World::start(ranges, Form::Whole, false, lists)));
+    worlds.extend(whole.map(|ranges| World::start(ranges, Form::Whole, false, Host::Wasm, lists)));
+    worlds.extend(whole.map(|ranges| World::start(ranges, Form::Pair, false, Host::Native, lists)));
     report::print_changes(&change::measure(&mut worlds, count));
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::change::{Changes, Pinned, Stream};
-use crate::contenders::{EMPTY, NATIVE, PORTABLE};
+use crate::contenders::{EMPTY, MATCHER, PORTABLE, WASM};
 use crate::cost::{Cost, quantile, quartiles};
 use crate::plots::{self, Bar};
 use crate::reload::{Reloads, Soak};
@@ -12,22 +12,22 @@ use crate::reload::{Reloads, Soak};
 pub(crate) fn print_cost(costs: &[Cost]) {
     let of = |name| costs.iter().find(|cost| cost.contender == name);
     let empty = of(EMPTY).unwrap();
-    let [native, portable] = [NATIVE, PORTABLE].map(|name| Some(of(name)?.quietly_over(empty)));
+    let others = [MATCHER, WASM, PORTABLE].map(|name| Some(of(name)?.quietly_over(empty)));
     let times = |over: f64, other: Option<f64>| other.map_or("–".into(), |other| format!("{:.2}", over / other));
     println!(
         "\n| allowed | µs per request | over the empty chain | quartiles | over the empty chain, quiet | \
-         multiple of `{NATIVE}`, quiet | multiple of `{PORTABLE}`, quiet |"
+         multiple of `{MATCHER}`, quiet | multiple of `{WASM}`, quiet | multiple of `{PORTABLE}`, quiet |"
     );
-    println!("|---|--:|--:|--:|--:|--:|--:|");
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|");
     for cost in costs {
         let (name, micros) = (&cost.contender, quantile(&cost.passed, 0.5));
         if name == EMPTY {
-            println!("| {name} | {micros:.2} | | | | | |");
+            println!("| {name} | {micros:.2} | | | | | | |");
             continue;
         }
         let ([low, over, high], quiet) = (cost.over(empty), cost.quietly_over(empty));
-        let (native, portable) = (times(quiet, native), times(quiet, portable));
-        println!("| {name} | {micros:.2} | {over:.2} | {low:.2} to {high:.2} | {quiet:.2} | {native} | {portable} |");
+        let multiples = others.map(|other| times(quiet, other)).join(" | ");
+        println!("| {name} | {micros:.2} | {over:.2} | {low:.2} to {high:.2} | {quiet:.2} | {multiples} |");
     }
     println!("\n| denied | µs per request | quartiles |\n|---|--:|--:|");
     for cost in costs.iter().filter(|cost| !cost.denied.is_empty()) {
@@ -64,6 +64,27 @@ pub(crate) fn print_memory(rows: &[Memory], reloads: usize) {
     for Memory { contender, started, loaded, reloaded } in rows {
         let reloaded = reloaded.map_or("– | –".into(), |[end, most]| format!("{end:.0} | {most:.0}"));
         println!("| {contender} | {started:.0} | {loaded:.0} | {reloaded} |");
+    }
+}
+
+/// Resident megabytes of an Envoy with several workers, and of the snapshot that it has.
+pub(crate) struct Shared {
+    pub(crate) contender: String,
+    pub(crate) snapshot: f64,
+    pub(crate) started: f64,
+    pub(crate) reloaded: f64,
+}
+
+pub(crate) fn print_shared(rows: &[Shared], reloads: usize, workers: usize) {
+    println!(
+        "\n| MB with {workers} workers | the snapshot | resident after the start | after {reloads} reloads | over the empty chain, as a multiple of the snapshot |"
+    );
+    println!("|---|--:|--:|--:|--:|");
+    let Some(empty) = rows.iter().find(|row| row.contender == EMPTY) else { return };
+    for Shared { contender, snapshot, started, reloaded } in rows {
+        let multiple =
+            if *snapshot == 0.0 { String::new() } else { format!("{:.2}", (reloaded - empty.reloaded) / snapshot) };
+        println!("| {contender} | {snapshot:.0} | {started:.0} | {reloaded:.0} | {multiple} |");
     }
 }
 
@@ -141,8 +162,9 @@ pub(crate) fn print_stream(stream: &Stream) {
     );
 }
 
-pub(crate) fn print_soak(soak: &Soak) {
+pub(crate) fn print_soak(contender: &str, soak: &Soak) {
     let Soak { reloads, requests, failed, after_a_tenth, at_the_end } = soak;
-    println!("\n| reloads | requests | failed | MB resident after a tenth | at the end |\n|--:|--:|--:|--:|--:|");
-    println!("| {reloads} | {requests} | {failed} | {after_a_tenth:.0} | {at_the_end:.0} |");
+    println!("\n| soak | reloads | requests | failed | MB resident after a tenth | at the end |");
+    println!("|---|--:|--:|--:|--:|--:|");
+    println!("| {contender} | {reloads} | {requests} | {failed} | {after_a_tenth:.0} | {at_the_end:.0} |");
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::contenders::{Contender, EcdsFilter};
 use crate::list::{List, Lists, canary};
 use crate::load::{Connection, DENIED};
-use crate::resources::{NAME, NETWORK_WASM, WASM};
+use crate::resources::{NAME, NETWORK_WASM};
 
 /// The file that Envoy watches, and the one that will replace it.
 const FILE: &str = "edgefold.pb";
@@ -34,8 +34,8 @@ impl Running {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(FILE);
         let (mut filters, mut network_filters) = (Vec::new(), Vec::new());
-        let mut base_file = None;
-        if let Some(EcdsFilter { type_url, network, encode, base }) = &contender.filter {
+        let mut base = None;
+        if let Some(EcdsFilter { type_url, network, encode, base: encode_base }) = &contender.filter {
             fs::write(&file, encode(&list, 0)).unwrap();
             let name = if *type_url == NETWORK_WASM { "edgefold-network" } else { NAME };
             let filter = discovered(name, type_url, &file);
@@ -44,13 +44,14 @@ impl Running {
             } else {
                 filters.push(filter)
             }
-            base_file = base.as_ref().map(|base| {
+            base = encode_base.as_ref().map(|encode| {
                 let file = directory.path().join("base.pb");
-                fs::write(&file, base(&list, 0)).unwrap();
-                file
+                fs::write(&file, encode(&list, 0)).unwrap();
+                (*type_url, file)
             });
         }
-        let configuration = configuration(filters, network_filters, base_file.as_deref()).to_string();
+        let configuration =
+            configuration(filters, network_filters, base.as_ref().map(|(kind, file)| (*kind, &**file))).to_string();
         let envoy = Envoy::start_with(directory.path(), &configuration, concurrency);
         if contender.filter.as_ref().is_some_and(|filter| !filter.network) {
             let status = Connection::open(envoy.address()).status_for(canary(0));
@@ -90,6 +91,11 @@ impl Running {
         cpu_seconds(self.envoy.pid())
     }
 
+    /// Megabytes of the file that was shipped first.
+    pub(crate) fn shipped(&self) -> f64 {
+        fs::metadata(self.directory.path().join(FILE)).map_or(0.0, |file| file.len() as f64 / (1 << 20) as f64)
+    }
+
     /// Resident megabytes of Envoy: `VmRSS` is the current value, `VmHWM` the peak.
     pub(crate) fn megabytes(&self, field: &str) -> f64 {
         megabytes(self.envoy.pid(), field)
@@ -127,20 +133,25 @@ fn warnings(envoy: &Envoy) -> String {
     output.lines().filter(|line| !line.contains("][info][")).collect::<Vec<_>>().join("\n")
 }
 
-/// A configuration like `envoy/envoy.yaml`, behind one proxy and without an upstream, and with the listener for a base if there is one.
-pub(crate) fn configuration(mut filters: Vec<Value>, mut network_filters: Vec<Value>, base: Option<&Path>) -> Value {
+/// A configuration like `envoy/envoy.yaml`, behind one proxy and without an upstream, and with the listener for a base if there is one: its
+/// type and its file.
+pub(crate) fn configuration(
+    mut filters: Vec<Value>,
+    mut network_filters: Vec<Value>,
+    base: Option<(&str, &Path)>,
+) -> Value {
     let router = json!({ "name": "envoy.filters.http.router", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
     }});
     filters.push(router.clone());
-    let base = base.map(|file| json!({
+    let base = base.map(|(type_url, file)| json!({
         "name": "edgefold-base",
         "bind_to_port": false,
         "address": { "socket_address": { "address": "127.0.0.1", "port_value": 1 } },
         "filter_chains": [{ "filters": [{ "name": "envoy.filters.network.http_connection_manager", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": "base",
-            "http_filters": [discovered("edgefold-base", WASM, file), router],
+            "http_filters": [discovered("edgefold-base", type_url, file), router],
             "route_config": {},
         }}]}],
     }));

@@ -1,14 +1,14 @@
 //! The host layer for Envoy's dynamic modules: as much of the ABI as the filter uses, from Envoy's `source/extensions/dynamic_modules/abi/abi.h`.
 //! It was checked against Envoy 1.40. A test compares what is imported and exported here with what an Envoy binary has.
 //!
-//! Envoy promises that a module for one minor version works in the next, and only warns about another ABI version. So the module is
-//! linked with `-z now`: an Envoy that lacks a callback refuses to load it. Those before 1.40 lack some.
+//! Envoy promises that a module for one minor version works in the next, and only warns about another ABI version. But Rust links with
+//! `-z now`, so an Envoy that lacks a callback refuses to load the module. Those before 1.40 lack some.
 //!
 //! Envoy resolves each hook by its name, and insists on nearly all of them, so those that the filter has no use for are empty functions here.
-//! A request has no object of its own: what stands for it is the address of its configuration, which Envoy keeps for as long.
+//! A request has no object of its own. The pointer that Envoy keeps for it is that of its configuration, which lives longer.
 //!
 //! A panic must not get to Envoy, whose code cannot unwind Rust's. Each hook that does anything catches it. Then a request is
-//! refused with 503, a connection is closed, and a configuration is rejected: to let pass what was not looked up would be a bypass.
+//! refused with 503, a connection is closed, and a configuration is rejected. Otherwise an unchecked request would pass.
 #![expect(unsafe_code, reason = "imports and exports of a dynamic module, and memory that is Envoy's")]
 
 use std::borrow::Cow;
@@ -40,7 +40,8 @@ const ATTRIBUTE_SOURCE_ADDRESS: u32 = 24;
 const RESET_LOCAL: u32 = 0;
 /// Of headers, data and connections.
 const CONTINUE: u32 = 0;
-const HEADERS_STOP: u32 = 1;
+/// `StopAllIterationAndWatermark`: also a body and trailers that follow wait, whatever their hooks say.
+const HEADERS_STOP: u32 = 4;
 /// Of data of a request: what has come is not kept.
 const DATA_STOP_NO_BUFFER: u32 = 3;
 const NETWORK_STOP: u32 = 1;
@@ -374,7 +375,7 @@ impl ConfigurationHost for ConfiguringHost<'_> {
         Some(bytes)
     }
 
-    // Everything is validated once, by the only one that is configured.
+    // There is no other VM that could have validated anything.
     fn validated(&self, _from: Resource) -> Option<Fingerprint> {
         None
     }
@@ -415,6 +416,31 @@ impl RequestingHost<'_> {
         read(is_there.then(|| unsafe { value.as_slice() }))
     }
 
+    /// The address of the client that Envoy has determined.
+    fn address(&self) -> Option<IpAddr> {
+        Self::read(
+            // SAFETY: the request or connection is Envoy's, which is calling. The other pointers are those of variables.
+            |value| unsafe {
+                match self.kind {
+                    Kind::Http => envoy_dynamic_module_callback_http_filter_get_attribute_string(
+                        self.stream,
+                        ATTRIBUTE_SOURCE_ADDRESS,
+                        value,
+                    ),
+                    Kind::Network => {
+                        let mut port = 0;
+                        envoy_dynamic_module_callback_network_filter_get_remote_address(
+                            self.stream,
+                            value,
+                            &raw mut port,
+                        )
+                    }
+                }
+            },
+            |text| address::parse(text?),
+        )
+    }
+
     /// The value number `index` of a header, and how many there are.
     fn header(&self, name: &[u8], index: usize) -> (Option<&[u8]>, usize) {
         let (mut value, mut values) = (EnvoyBuffer::NULL, 0);
@@ -432,9 +458,7 @@ impl RequestingHost<'_> {
         // SAFETY: Envoy has set it, and it stays until headers are changed, which nobody does while this is borrowed.
         (is_there.then(|| unsafe { value.as_slice() }), values)
     }
-}
 
-impl RequestingHost<'_> {
     /// Whether this is a request of gRPC, as Envoy tells it.
     fn is_grpc(&self) -> bool {
         let (content_type, _) = self.header(b"content-type", 0);
@@ -478,32 +502,9 @@ impl RequestHost for RequestingHost<'_> {
     }
 
     fn source_address(&self) -> Option<IpAddr> {
-        let address = Self::read(
-            // SAFETY: the request or connection is Envoy's, which is calling. The other pointers are those of variables.
-            |value| unsafe {
-                match self.kind {
-                    Kind::Http => envoy_dynamic_module_callback_http_filter_get_attribute_string(
-                        self.stream,
-                        ATTRIBUTE_SOURCE_ADDRESS,
-                        value,
-                    ),
-                    Kind::Network => {
-                        let mut port = 0;
-                        envoy_dynamic_module_callback_network_filter_get_remote_address(
-                            self.stream,
-                            value,
-                            &raw mut port,
-                        )
-                    }
-                }
-            },
-            |text| address::parse(text?),
-        );
+        let address = self.address();
         #[cfg(feature = "injected-panic")]
-        #[expect(clippy::panic, reason = "it is there to panic")]
-        if address == Some(IpAddr::from([192, 0, 2, 66])) {
-            panic!("injected");
-        }
+        injected_panic(address, &[66, 67]);
         address
     }
 
@@ -569,10 +570,13 @@ impl RequestHost for RequestingHost<'_> {
     }
 
     fn respond(&self, response: &LocalResponse<'_>) {
+        #[cfg(feature = "injected-panic")]
+        injected_panic(self.address(), &[67]);
         let LocalResponse { status, content_type, headers, body, details } = *response;
         let content_type = content_type.map(|value| ("content-type", value));
         let pairs = content_type.into_iter().chain(headers.iter().map(|(name, value)| (&**name, &**value)));
-        let grpc_status = self.is_grpc().then(|| ("grpc-status", grpc_status(status)));
+        let has_own = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("grpc-status"));
+        let grpc_status = (!has_own && self.is_grpc()).then(|| ("grpc-status", grpc_status(status)));
         let mut headers: Vec<ModuleHeader> = pairs
             .chain(grpc_status)
             .map(|(name, value)| ModuleHeader { name: name.into(), value: value.into() })
@@ -605,6 +609,15 @@ impl RequestHost for RequestingHost<'_> {
     fn close_connection(&self) {
         // SAFETY: the connection is Envoy's, which is calling.
         unsafe { envoy_dynamic_module_callback_network_filter_close(self.stream, CLOSE_FLUSH_WRITE) };
+    }
+}
+
+/// Panics for clients of 192.0.2.0/24 that end like this.
+#[cfg(feature = "injected-panic")]
+#[expect(clippy::panic, reason = "it is there to panic")]
+fn injected_panic(client: Option<IpAddr>, hosts: &[u8]) {
+    if hosts.iter().any(|host| client == Some(IpAddr::from([192, 0, 2, *host]))) {
+        panic!("injected");
     }
 }
 
@@ -690,12 +703,15 @@ unsafe fn judge(
 unsafe fn refuse_after_panic(request: EnvoyPointer, configuration: *const c_void) {
     let (body, details) = (b"edgefold failed\n", "edgefold_denied[panic]");
     let response = LocalResponse { status: 503, content_type: None, headers: &[], body, details };
-    // SAFETY: as the caller says. If this panics too, the request stays paused. It does not pass.
+    let respond = |_: &Serving, host: &RequestingHost<'_>| {
+        host.respond(&response);
+        Action::Stop
+    };
+    // SAFETY: as the caller says.
     unsafe {
-        judge(Kind::Http, request, configuration, |_, host| {
-            host.respond(&response);
-            Action::Stop
-        });
+        if judge(Kind::Http, request, configuration, respond).is_none() {
+            envoy_dynamic_module_callback_http_filter_reset_stream(request, RESET_LOCAL, ModuleBuffer::NULL);
+        }
     }
 }
 
@@ -704,7 +720,8 @@ unsafe fn refuse_after_panic(request: EnvoyPointer, configuration: *const c_void
 extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
     // Instead of a line and a backtrace on stderr.
     set_hook(Box::new(|panic| {
-        if PANICS.fetch_add(1, Ordering::Relaxed) < MOST_PANICS_LOGGED {
+        let next = |count: u32| count.checked_add(1).filter(|next| *next <= MOST_PANICS_LOGGED);
+        if PANICS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok() {
             let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
             log(Level::Error, &format!("edgefold: panicked at {place}: please report this"));
         }

@@ -4,11 +4,15 @@
 //! waits, and has one complete state for as long as it looks. The last one that looks at an old state frees it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 
 use arc_swap::{ArcSwap, Guard};
 use edgefold_filter::host::{ConfigurationHost, Metric};
 use edgefold_filter::plugin::Plugin;
 use edgefold_filter::serving::Serving;
+
+/// How often whoever configures lets requests go on that still look at what served before. A request looks for microseconds.
+const MOST_YIELDS: u32 = 1_000;
 
 /// All filters that have a configuration. Envoy destroys an old configuration after it has a new one, so a filter stays as long as Envoy
 /// has it.
@@ -77,19 +81,28 @@ impl Process {
 impl SharedFilter {
     /// Configures the filter with what `host` has. `false` rejects that, and leaves everything as it was.
     ///
-    /// What it serves from now on is shared in one step, after everything is complete.
+    /// What it serves from now on is shared in one step, after everything is complete. What it served before is freed here and not by a
+    /// request, if no request takes long: to free a large table takes milliseconds.
     pub fn configure<H: ConfigurationHost + MetricsDefiner>(&self, name: &[u8], host: &H) -> bool {
         let mut configured = lock(&self.configured);
-        for (kind, name) in &configured.metrics.0 {
+        // If this panics, the next one begins from nothing, with numbers of metrics that are right.
+        let before = std::mem::take(&mut *configured);
+        for (kind, name) in &before.metrics.0 {
             host.define(*kind, name);
         }
-        let plugin = configured.plugin.get_or_insert_with(|| Plugin::new(name.to_vec(), host));
+        let mut plugin = before.plugin.unwrap_or_else(|| Plugin::new(name.to_vec(), host));
         let is_accepted = plugin.configure(host);
         let serving = Arc::clone(plugin.serving());
-        configured.metrics = host.names();
+        *configured = Configured { plugin: Some(plugin), metrics: host.names() };
         // Still under the lock: of two that configure, the later one must be the one that stays.
         if is_accepted {
-            self.serving.store(serving);
+            let before = self.serving.swap(serving);
+            for _ in 0..MOST_YIELDS {
+                if Arc::strong_count(&before) == 1 {
+                    break;
+                }
+                thread::yield_now();
+            }
         }
         is_accepted
     }
@@ -110,7 +123,7 @@ impl MetricNames {
     }
 }
 
-/// A thread that panicked while it held the lock has left nothing half done that anybody serves: [`SharedFilter::configure`] stores last.
+/// What a thread that panicked has left is whole: see [`SharedFilter::configure`].
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,21 +1,21 @@
 //! `edgefold serve`
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use edgefold::{Checkpoints, parse_ttl};
-use edgefold_snapshot::Settings;
+use edgefold_snapshot::{Named, Settings};
 
 use super::CliError;
 use super::log_args::LogArgs;
 use super::settings_args::named;
 use super::snapshot_args::SnapshotContentArgs;
 use crate::api::ApiConfig;
-use crate::modules::NATIVE_FILTER;
+use crate::modules::{NATIVE_FILTER, file_name};
 use crate::net::TlsFiles;
 use crate::serve::{ServeConfig, serve};
 use crate::ship::ecds::{FailurePolicy, FilterHost};
@@ -51,10 +51,10 @@ pub(super) struct ServeArgs {
     /// Where Envoy sees the folder that the module is put in, if at another path, as in a container
     #[arg(long, value_name = "FOLDER")]
     envoy_folder: Option<String>,
-    /// What runs the filter in Envoy: its wasm VM (wasm), or Envoy itself (native), which costs a request a fraction of that. The second needs
-    /// Envoy 1.40 or 1.41, whose configuration must be for it: docs/filter.md. The module is then put beside the other files
-    #[arg(long, value_name = "HOST", default_value = "wasm", value_parser = ["wasm", "native"])]
-    filter: String,
+    /// What runs the filter in Envoy: its wasm VM (wasm), or Envoy itself (native), where a request costs a fraction. For native, Envoy must be
+    /// 1.40 or 1.41, with a configuration for it: docs/filter.md. The module is then put beside the other files
+    #[arg(long, value_name = "HOST", default_value = "wasm", value_parser = named::<FilterArg>())]
+    filter: FilterArg,
     /// Ship to a fleet of Envoys over gRPC: listen here for their xDS streams, as in 127.0.0.1:18000. They ask for the resources edgefold,
     /// edgefold-network and edgefold-base, as in envoy/envoy-xds.yaml
     #[arg(long, value_name = "IP:PORT", help_heading = "A fleet over gRPC")]
@@ -166,6 +166,17 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// What runs the filter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum FilterArg {
+    Wasm,
+    Native,
+}
+
+impl Named for FilterArg {
+    const ALL: &'static [(&'static str, Self)] = &[("wasm", Self::Wasm), ("native", Self::Native)];
+}
+
 /// How Envoys get the module.
 #[derive(Clone, Debug)]
 enum ModuleArg {
@@ -221,9 +232,9 @@ impl ServeArgs {
             ModuleArg::Inline => Module::Inline,
             ModuleArg::File(path) => Module::File(path),
         };
-        let host = match self.filter.as_str() {
-            "native" => FilterHost::Native,
-            _ => FilterHost::Wasm(self.failure_policy.unwrap_or(FailurePolicy::Reload)),
+        let host = match self.filter {
+            FilterArg::Native => FilterHost::Native,
+            FilterArg::Wasm => FilterHost::Wasm(self.failure_policy.unwrap_or(FailurePolicy::Reload)),
         };
         let config = ServeConfig {
             name: self.content.name,
@@ -248,6 +259,34 @@ impl ServeArgs {
         };
         serve(Arc::from(self.log.open()?), config)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn check_native(&self) -> Result<(), &'static str> {
+        if NATIVE_FILTER.is_empty() {
+            return Err(
+                "--filter native: this edgefold was not built for Linux with glibc, so it has no dynamic module",
+            );
+        }
+        if self.failure_policy.is_some() {
+            return Err("--failure-policy is for --filter wasm: a native filter that fails always answers 503");
+        }
+        if self.xds.is_none() {
+            return Ok(());
+        }
+        let ModuleArg::File(path) = &self.xds_module else {
+            return Err(
+                "--filter native needs --xds-module PATH: an Envoy that starts cannot get a dynamic module over xDS. Write the file with \
+                 `edgefold module --native -o FOLDER`",
+            );
+        };
+        let name = file_name(FilterHost::Native, NATIVE_FILTER);
+        if Path::new(path).file_name().is_none_or(|found| found != name.as_str()) {
+            return Err(
+                "--xds-module: Envoy does not load another version of a dynamic module from the same path, so the file must have the name \
+                 that `edgefold module --native -o FOLDER` of this edgefold gives it",
+            );
+        }
+        Ok(())
     }
 
     /// Checks that each setting has a filter that it applies to.
@@ -275,23 +314,17 @@ impl ServeArgs {
         if self.base_ecds_file.is_some() && !has_files {
             return Err("--base-ecds-file is for those who read --ecds-file or --network-ecds-file: add one");
         }
-        let has_module_file = self.base_ecds_file.is_some() || self.filter == "native";
-        if self.envoy_folder.is_some() && !(has_files && has_module_file) {
+        let is_native = self.filter == FilterArg::Native;
+        if self.envoy_folder.is_some() && !has_files {
+            return Err(
+                "--envoy-folder is for the module that is put beside --ecds-file or --network-ecds-file: add one",
+            );
+        }
+        if self.envoy_folder.is_some() && self.base_ecds_file.is_none() && !is_native {
             return Err("--envoy-folder is for the module that is put beside --base-ecds-file: add that");
         }
-        if self.filter == "native" {
-            if NATIVE_FILTER.is_empty() {
-                return Err("--filter native: this edgefold was not built for Linux, so it has no dynamic module");
-            }
-            if self.failure_policy.is_some() {
-                return Err("--failure-policy is for --filter wasm: a native filter that fails always answers 503");
-            }
-            if self.xds.is_some() && !matches!(self.xds_module, ModuleArg::File(_)) {
-                return Err(
-                    "--filter native needs --xds-module PATH: an Envoy that starts cannot get a dynamic module over xDS. Write the file \
-                     with `edgefold module --native`",
-                );
-            }
+        if is_native {
+            self.check_native()?;
         }
         let default = Settings::default();
         let only_http = (refusal, client_address, tag_header);

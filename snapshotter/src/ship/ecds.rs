@@ -311,21 +311,30 @@ pub fn shipment_in(response: &Bytes) -> Option<String> {
     filter_in(response)?.0.split_once(' ').map(|(_kind, shipment)| shipment.to_owned())
 }
 
-/// The [id](Resource::id) and the configuration of a filter for whichever host.
-fn filter_in(response: &Bytes) -> Option<(String, Option<Any<BytesValue>>)> {
-    let resource = RawResponse::decode(response.clone()).ok()?.resources.into_iter().next()?;
-    let RawAny { type_url, value: filter } = RawExtension::decode(resource.value).ok()?.typed_config?;
-    match type_url.as_str() {
-        HTTP_WASM | NETWORK_WASM => {
-            let plugin = Wasm::decode(filter).ok()?.config?;
-            Some((plugin.root_id, plugin.configuration))
-        }
-        HTTP_NATIVE | NETWORK_NATIVE => {
-            let filter = DynamicModuleFilter::decode(filter).ok()?;
-            Some((filter.dynamic_module_config?.name, filter.filter_config))
-        }
+/// Whether an encoded `DiscoveryResponse` has a dynamic module; `None` if the bytes are something else.
+pub fn is_native(response: &Bytes) -> Option<bool> {
+    match raw_filter_in(response)?.type_url.as_str() {
+        HTTP_WASM | NETWORK_WASM => Some(false),
+        HTTP_NATIVE | NETWORK_NATIVE => Some(true),
         _ => None,
     }
+}
+
+/// The [id](Resource::id) and the configuration of a filter for whichever host.
+fn filter_in(response: &Bytes) -> Option<(String, Option<Any<BytesValue>>)> {
+    let filter = raw_filter_in(response)?.value;
+    if is_native(response)? {
+        let filter = DynamicModuleFilter::decode(filter).ok()?;
+        Some((filter.dynamic_module_config?.name, filter.filter_config))
+    } else {
+        let plugin = Wasm::decode(filter).ok()?.config?;
+        Some((plugin.root_id, plugin.configuration))
+    }
+}
+
+fn raw_filter_in(response: &Bytes) -> Option<RawAny> {
+    let resource = RawResponse::decode(response.clone()).ok()?.resources.into_iter().next()?;
+    RawExtension::decode(resource.value).ok()?.typed_config
 }
 
 /// The few messages of the Envoy API that are shipped, with the fields that are set. To compile the whole API takes a minute
@@ -520,7 +529,7 @@ mod tests {
 
     use super::{
         BYTES_VALUE, Code, EXTENSION_CONFIG, FailurePolicy, FilterHost, FilterKind, HTTP_NATIVE, HTTP_WASM,
-        NETWORK_NATIVE, NETWORK_WASM, Resource, shipment_in, snapshot_in,
+        NETWORK_NATIVE, NETWORK_WASM, Resource, is_native, shipment_in, snapshot_in,
     };
 
     fn resource(kind: FilterKind, code: Code<'static>, host: FilterHost) -> Resource<'static> {
@@ -680,6 +689,7 @@ mod tests {
                 assert_eq!(filter_of(&Any::decode(&parts[..]).unwrap()), filter_of_response(&response));
                 assert_eq!(snapshot_in(&response).as_deref(), Some(&b"snapshot"[..]));
                 assert_eq!(shipment_in(&response).as_deref(), Some("a b"));
+                assert_eq!(is_native(&response), Some(host == FilterHost::Native));
             }
         }
         let other = Bytes::from_static(b"EDGEFOLD");

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use edgefold_snapshot::{MAX_SNAPSHOT_BYTES, Role, Snapshot};
 use tempfile::NamedTempFile;
-use xxhash_rust::xxh3::xxh3_64;
+use tracing::warn;
 
-use super::ecds::{Code, FilterHost, FilterKind, Resource, shipment_in, snapshot_in};
+use crate::modules;
+
+use super::ecds::{Code, FilterHost, FilterKind, Resource, is_native, shipment_in, snapshot_in};
 use super::{ShipError, Shipment, Subscriber, cut};
 
 /// The files with the resources of one filter.
@@ -91,11 +93,7 @@ impl Files {
     pub fn with_module(mut self, envoy_folder: Option<&str>, module: &'static [u8]) -> Result<Self, ShipError> {
         let Some(beside) = self.places.first() else { return Ok(self) };
         let failed = beside.failed();
-        let extension = match self.host {
-            FilterHost::Wasm(_) => "wasm",
-            FilterHost::Native => "so",
-        };
-        let name = format!("edgefold-filter-{:016x}.{extension}", xxh3_64(module));
+        let name = modules::file_name(self.host, module);
         let here = folder(&beside.path).canonicalize().and_then(|here| {
             let is_text = || {
                 io::Error::new(io::ErrorKind::InvalidInput, "the path of the folder is not UTF-8, which Envoy needs")
@@ -157,6 +155,17 @@ impl Files {
         Resource { kind, name, version, shipment: id, host, code, snapshot }.encode()
     }
 
+    /// Envoy's configuration names the type of filter that it takes, and it refuses others for ever.
+    fn warn_of_other_host(&self, place: &Place) {
+        let found = fs::read(&place.path).ok().and_then(|file| is_native(&file.into()));
+        if found.is_some_and(|is_native| is_native != (self.host == FilterHost::Native)) {
+            warn!(
+                "{}: what an earlier serve shipped is for the other --filter: Envoy refuses this one until its configuration has the type of it",
+                place.path.display()
+            );
+        }
+    }
+
     /// Whether the place holds what it should have, under any id.
     fn holds(&self, place: &Place, shipment: &Shipment) -> bool {
         let Ok(file) = fs::read(&place.path).map(Bytes::from) else { return false };
@@ -215,6 +224,9 @@ impl Subscriber for Files {
             let id = Self::content_id(place.content, shipment);
             if place.left.is_some() && place.id == id {
                 continue;
+            }
+            if place.left.is_none() {
+                self.warn_of_other_host(place);
             }
             // After a restart Envoy may have this state already. Then it does not get it again.
             if place.left.is_some() || !self.holds(place, shipment) {
@@ -451,7 +463,7 @@ mod tests {
         assert!(files.found_base().is_none());
         let shipment = pair(1, None);
         let first = files.deliver(&shipment).unwrap();
-        let module = format!("edgefold-filter-{:016x}.wasm", xxh3_64(b"module"));
+        let module = modules::file_name(FilterHost::Wasm(FailurePolicy::Reload), b"module");
         assert_eq!(listed(directory.path()).0, ["base.pb", &module, "http.pb"]);
         assert_eq!(fs::read(directory.path().join(&module)).unwrap(), b"module");
         let names = |path: &Path, folder: &Path| {
