@@ -13,7 +13,7 @@ use edgefold_snapshot::{
     TrustedProxies, WhenStale,
 };
 use edgefold_snapshotter::modules::{FILTER, PORTABLE_FILTER, RECHECK_FILTER};
-use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterKind, Resource, snapshot_in};
+use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Resource, snapshot_in};
 use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_table::IpRange;
 use edgefold_tests::{Edgefold, Envoy, EnvoyOptions, eventually, raw};
@@ -308,8 +308,8 @@ fn with_portable_module(edgefold: &Edgefold) {
 
 fn resource(shipment: &str, snapshot: Bytes) -> Vec<u8> {
     let (kind, name, code) = (FilterKind::Http, "edgefold", Code::Inline(PORTABLE_FILTER));
-    let failure_policy = FailurePolicy::Reload;
-    Resource { kind, name, version: shipment, shipment, code, snapshot, failure_policy }.encode()
+    let host = FilterHost::Wasm(FailurePolicy::Reload);
+    Resource { kind, name, version: shipment, shipment, host, code, snapshot }.encode()
 }
 
 fn with_envoy(args: &[&str], check: impl FnOnce(&Edgefold, &Envoy)) {
