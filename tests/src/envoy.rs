@@ -149,9 +149,13 @@ impl Envoy {
         let files = files_in(directory);
         let upstream = Upstream::start();
         let socket = files.path().join("envoy.sock");
-        let path = workspace().join("envoy").join(example.file_name());
+        let path = workspace().join("envoy");
+        let (path, host) = match (example, host) {
+            (Example::Http, Host::Native) => (path.join("envoy-native.yaml"), None),
+            _ => (path.join(example.file_name()), Some(host)),
+        };
         let configuration = std::fs::read_to_string(&path).expect("an example");
-        let configuration = for_host(host, &configuration);
+        let configuration = host.map_or(configuration.clone(), |host| for_host(host, &configuration));
         // Edits are about the listener of clients.
         let (listener, rest) = configuration.split_once("\n  # Carries the base").expect("the listener of the base");
         let (base, clusters) = rest.split_once("\n  clusters:\n").expect("the clusters");
