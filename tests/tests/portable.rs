@@ -231,6 +231,25 @@ fn plugins_in_one_vm_have_snapshots_of_their_own() {
     }
 }
 
+/// In Envoy another configuration is another root context. Requests of the one before are served by the newest.
+#[test]
+fn in_envoys_rules_plugins_with_one_name_share_the_newest_snapshot() {
+    for world in [World::LEAN, World::PORTABLE] {
+        let mut host = world.configured(&snapshot(2, &Settings::default(), &["10.0.0.0/24"]));
+        let first = host.start_plugin();
+        assert!(host.configure(&snapshot(3, &Settings::default(), &["10.0.1.0/24"])), "{:?}", host.log());
+        assert!(!is_refused(&mut host, "10.0.0.7:1") && is_refused(&mut host, "10.0.1.7:1"), "{world:?}");
+        let second = host.choose(first);
+        assert!(!is_refused(&mut host, "10.0.0.7:1") && is_refused(&mut host, "10.0.1.7:1"), "{world:?}");
+        // What is older keeps it in force, in a root context that is new.
+        host.start_plugin();
+        assert!(host.configure(&snapshot(2, &Settings::default(), &["10.0.0.0/24"])), "{:?}", host.log());
+        assert!(!is_refused(&mut host, "10.0.0.7:1") && is_refused(&mut host, "10.0.1.7:1"), "{world:?}");
+        host.end(second);
+        assert!(is_refused(&mut host, "10.0.1.7:1"), "{world:?}");
+    }
+}
+
 /// A route that changes is another plugin, and the one before it ends.
 #[test]
 fn plugins_that_come_and_go_do_not_grow_memory() {

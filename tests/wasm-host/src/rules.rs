@@ -33,8 +33,10 @@ pub enum Rules {
     Mosn,
 }
 
-/// The name of the plugin, and of its module where that is its name.
+/// The name of the plugin.
 pub(crate) const NAME: &str = "edgefold";
+/// The name of the module in nginx, which is that of the plugin there, and which its metrics begin with.
+const MODULE: &str = "edgefold-of-the-public-frontends";
 /// The longest name of a metric in nginx, by default: `NGX_WA_METRICS_DEFAULT_MAX_NAME_LEN`.
 const LONGEST_METRIC: usize = 256;
 
@@ -104,8 +106,9 @@ impl Rules {
             Self::Nginx if is_shared => panic!("nginx: {call} ends the VM, because it cannot resolve the namespace"),
             Self::Nginx if call == "proxy_close_stream" => panic!("nginx: {call} ends the VM: not yet implemented"),
             // A property that it does not know cannot be set.
-            Self::Nginx | Self::Apisix if call == "proxy_set_property" => Some(NOT_FOUND),
+            Self::Nginx if call == "proxy_set_property" => Some(NOT_FOUND),
             Self::Nginx => None,
+            Self::Apisix if call == "proxy_set_property" => panic!("APISIX: {call} logs an error for each request"),
             Self::Apisix if is_shared || call == "proxy_get_current_time_nanoseconds" => Some(UNIMPLEMENTED),
             // It does nothing, not even give a metric a number.
             Self::Apisix => (is_metric || call == "proxy_close_stream").then_some(OK),
@@ -121,7 +124,7 @@ impl Rules {
     pub(crate) fn check_metric(self, name: &str) {
         if self == Self::Nginx {
             // `pw:MODULE:NAME`.
-            let length = NAME.len() + name.len() + 4;
+            let length = MODULE.len() + name.len() + 4;
             assert!(length <= LONGEST_METRIC, "nginx: a metric with a name of {length} bytes ends the VM");
         }
     }
@@ -139,7 +142,7 @@ impl Rules {
             Self::Nginx => match path.strip_prefix("ngx.") {
                 Some(variable) => nginx_variable(state, variable),
                 None => match path {
-                    "plugin_name" => Some(NAME.into()),
+                    "plugin_name" => Some(MODULE.into()),
                     "source.address" => nginx_variable(state, "remote_addr"),
                     _ => {
                         // `ngx_proxy_wasm_maps_get` finds the first.
