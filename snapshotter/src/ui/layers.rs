@@ -98,13 +98,16 @@ impl Look<'_> {
     fn by_time_left(&self, bounds: AddressRange<Ipv4Addr>) -> Layers {
         let mut ends: [Vec<_>; FOREVER as usize + 1] = Default::default();
         for list in self.lists().filter(|list| self.only.is_some() || refuses(list)) {
+            let mut on: [Ranges<_>; FOREVER as usize + 1] = Default::default();
             list.v4_blocks_in(bounds).filter(|block| block.until.holds_at(self.time)).for_each(|block| {
-                ends[usize::from(self.colour_of_end(block.until))].push((block.range.first(), block.range.last()));
+                on[usize::from(self.colour_of_end(block.until))].push(block.range.first(), block.range.last());
             });
+            ends.iter_mut().zip(on).for_each(|(ends, on)| ends.push(on));
         }
-        let [hour, day, week, month, longer, forever] = ends.map(|ranges| Ranges::union(ranges).cut(bounds));
+        let [hour, day, week, month, longer, forever] = ends.map(|sets| Ranges::any(sets).cut(bounds));
         // The longest first: an address that two lists refuse is refused for as long as the later of them says.
-        let sets = [&self.exempt(bounds), &forever, &longer, &month, &week, &day, &hour];
+        let exempt = self.exempt(bounds);
+        let sets = [&exempt, &forever, &longer, &month, &week, &day, &hour].map(Ranges::as_slice);
         let mut layers: [Ranges<Ipv4Addr>; FOREVER as usize + 1] = Default::default();
         stretches(sets, |is_in, first, last| match is_in.iter().position(|is_in| *is_in) {
             None | Some(0) => {}
@@ -142,12 +145,12 @@ impl Look<'_> {
     }
 }
 
-/// [`Colouring::Age`]: what is refused, and what was refused as long ago as each of [`SPANS`]. Whoever was let pass in between is as old as
-/// the last block.
-pub(super) fn by_age(refused: &Ranges<Ipv4Addr>, then: &[Ranges<Ipv4Addr>; SPANS.len()]) -> Layers {
+/// [`Colouring::Age`]: what is refused, and what was refused as long ago as each of [`SPANS`], there and elsewhere. Whoever was let pass in
+/// between is as old as the last block.
+pub(super) fn by_age(refused: &Ranges<Ipv4Addr>, then: [&[(Ipv4Addr, Ipv4Addr)]; SPANS.len()]) -> Layers {
     let [hour, day, week, month] = then;
     let mut layers: [Ranges<Ipv4Addr>; SPANS.len() + 1] = Default::default();
-    stretches([refused, hour, day, week, month], |was_in, first, last| {
+    stretches([refused.as_slice(), hour, day, week, month], |was_in, first, last| {
         let since = was_in.iter().take_while(|was_in| **was_in).count();
         if let Some(layer) = since.checked_sub(1) {
             layers[layer].push(first, last);
@@ -167,6 +170,7 @@ fn refuses(list: &List) -> bool {
 #[cfg(test)]
 mod tests {
     use edgefold::{Edits, Record};
+    use edgefold_table::Address;
 
     use super::*;
 
@@ -271,8 +275,10 @@ mod tests {
                 std::array::from_fn(|at| Look { fold: &folds[at], time: time(START), only: None });
             let is_refused =
                 |look: &Look<'_>, address: Ipv4Addr| look.fold.verdict(address.into(), look.time).denied().is_some();
-            let then = [hour, day, week, month].map(|look| look.refused(bounds()));
-            let (ages, changes) = (by_age(&now.refused(bounds()), &then), now.changes(&hour, bounds()));
+            let all = AddressRange::new(Ipv4Addr::FIRST, Ipv4Addr::LAST).unwrap();
+            let then = [hour, day, week, month].map(|look| look.refused(all));
+            let ages = by_age(&now.refused(bounds()), then.each_ref().map(|then| then.in_range(bounds())));
+            let changes = now.changes(&hour, bounds());
             for address in addresses() {
                 let youngest = [hour, day, week, month].iter().position(|look| !is_refused(look, address));
                 let expected = is_refused(&now, address).then(|| youngest.map_or(4, |at| u8::try_from(at).unwrap()));

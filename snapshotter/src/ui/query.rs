@@ -1,10 +1,16 @@
 //! What the page asks for: a moment, lists, and a part of the address space.
 
-use edgefold::{IpRange, ListName, LogTime, Moment, Position, now};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use edgefold::{AddressRange, IpRange, ListName, LogTime, Moment, Position, now};
+use edgefold_table::Address;
 use serde::Deserialize;
 
 use super::Ui;
 use super::layers::Look;
+use super::past::Then;
+use super::ranges::Ranges;
 
 /// The parameters of all questions. Each question uses those that it needs.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -76,13 +82,32 @@ impl Ui {
                 Err(Why::Reading { done, end: state.end, trouble: state.trouble.clone() })
             }
             At::Then(time) => {
-                let Position { next_offset, log_time, .. } = state.fold.position();
                 drop(state);
-                // Until log time has passed it, a command with an earlier time belongs to it.
-                let key = (Moment::Time(time), (log_time <= time).then_some(next_offset));
-                let fold = self.past.fold(key).map_err(Why::Failed)?;
-                Ok(answer(Look { fold: &fold, time, only }))
+                let then = self.then(time)?;
+                Ok(answer(Look { fold: &then.fold, time, only }))
             }
         }
+    }
+
+    /// What the lists refused of `bounds` at a moment, and maybe of other addresses.
+    pub(super) fn refused_then(
+        &self,
+        time: LogTime,
+        only: Option<ListName>,
+        bounds: AddressRange<Ipv4Addr>,
+    ) -> Result<Arc<Ranges<Ipv4Addr>>, Why> {
+        let then = self.then(time)?;
+        let refused = |bounds| Arc::new(Look { fold: &then.fold, time, only }.refused(bounds));
+        Ok(match AddressRange::new(Ipv4Addr::FIRST, Ipv4Addr::LAST) {
+            Ok(all) if only.is_none() => Arc::clone(then.refused.get_or_init(|| refused(all))),
+            _ => refused(bounds),
+        })
+    }
+
+    fn then(&self, time: LogTime) -> Result<Arc<Then>, Why> {
+        let Position { next_offset, log_time, .. } = self.present.state().fold.position();
+        // Until log time has passed it, a command with an earlier time belongs to it.
+        let key = (Moment::Time(time), (log_time <= time).then_some(next_offset));
+        self.past.then(key).map_err(Why::Failed)
     }
 }

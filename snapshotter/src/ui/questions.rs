@@ -179,10 +179,11 @@ fn age_layers(ui: &Ui, at: At, query: &Query, bounds: AddressRange<Ipv4Addr>) ->
     let then = |span: Duration| {
         let millis = start.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
         // One after the other: a fold may be large.
-        ui.look(At::Then(LogTime::from_millis(millis).unwrap_or_default()), only, |look| look.refused(bounds))
+        ui.refused_then(LogTime::from_millis(millis).unwrap_or_default(), only, bounds)
     };
     let [hour, day, week, month] = SPANS;
-    Ok(by_age(&refused, &[then(hour)?, then(day)?, then(week)?, then(month)?]))
+    let then = [then(hour)?, then(day)?, then(week)?, then(month)?];
+    Ok(by_age(&refused, then.each_ref().map(|then| then.in_range(bounds))))
 }
 
 /// What is on the lists in a range: in all, on each list, and by network.

@@ -111,6 +111,18 @@ impl<A: Family> Ranges<A> {
         self.0.iter().copied()
     }
 
+    /// Those with an address in `bounds`. They may go beyond.
+    pub(super) fn in_range(&self, bounds: AddressRange<A>) -> &[(A, A)] {
+        let from = self.0.partition_point(|range| range.1 < bounds.first());
+        let to = self.0.partition_point(|range| range.0 <= bounds.last());
+        &self.0[from..to]
+    }
+
+    /// All ranges, in order.
+    pub(super) fn as_slice(&self) -> &[(A, A)] {
+        &self.0
+    }
+
     /// The number of ranges.
     pub(super) fn len(&self) -> usize {
         self.0.len()
@@ -155,17 +167,17 @@ fn joins<A: Family>(before: &mut (A, A), next: (A, A)) -> bool {
     touches
 }
 
-/// Walks some sets at once: visits each stretch of addresses that are in the same of them, in order, with whether they are in each set.
+/// Walks some sets of sorted and disjoint ranges at once: visits each stretch of addresses that are in the same of them, in order, with whether they are in each set.
 /// What is in none of them is left out.
 pub(super) fn stretches<const SETS: usize>(
-    sets: [&Ranges<Ipv4Addr>; SETS],
+    sets: [&[(Ipv4Addr, Ipv4Addr)]; SETS],
     mut visit: impl FnMut([bool; SETS], Ipv4Addr, Ipv4Addr),
 ) {
     // As numbers that go beyond the last address. Without a range, a set has one that is out of reach.
     let next = |ranges: &mut slice::Iter<'_, (Ipv4Addr, Ipv4Addr)>| {
         ranges.next().map_or((u64::MAX, u64::MAX), |range| (range.0.to_bits().into(), range.1.to_bits().into()))
     };
-    let mut rest = sets.map(|set| set.0.iter());
+    let mut rest = sets.map(<[_]>::iter);
     let mut ranges: [(u64, u64); SETS] = array::from_fn(|set| next(&mut rest[set]));
     let mut from = 0;
     loop {
@@ -231,6 +243,11 @@ mod tests {
                 let ((one, naive), (other, naive_other)) = (random(base), random(base));
                 assert_eq!(addresses(&one), naive, "seed {seed}");
                 assert_eq!(one.addresses(), naive.len() as u128, "seed {seed}");
+                let (first, last) = (base + fastrand::u32(..32), base + fastrand::u32(32..64));
+                let bounds = AddressRange::new(Ipv4Addr::from_bits(first), Ipv4Addr::from_bits(last)).unwrap();
+                let part = Ranges(one.in_range(bounds).to_vec());
+                assert!(part.iter().all(|range| range.0 <= bounds.last() && range.1 >= bounds.first()), "seed {seed}");
+                assert_eq!(addresses(&part.cut(bounds)), naive.range(first..=last).copied().collect(), "seed {seed}");
                 assert_eq!(
                     addresses(&Ranges::any(vec![one.clone(), other.clone()])),
                     &naive | &naive_other,
@@ -248,7 +265,7 @@ mod tests {
             for base in SPACES {
                 let sets: [Pair; 3] = array::from_fn(|_| random(base));
                 let mut visited = Vec::new();
-                stretches(sets.each_ref().map(|(set, _)| set), |is_in, first, last| {
+                stretches(sets.each_ref().map(|(set, _)| set.as_slice()), |is_in, first, last| {
                     visited.extend((first.to_bits()..=last.to_bits()).map(|address| (address, is_in)));
                 });
                 let all = sets.iter().flat_map(|(_, naive)| naive).collect::<BTreeSet<_>>();
