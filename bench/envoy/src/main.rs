@@ -69,9 +69,9 @@ struct Options {
     /// What to measure
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Part::Cost, Part::Memory, Part::Reload, Part::Change])]
     parts: Vec<Part>,
-    /// Measure only the contenders whose name contains this, as in `--only 1k`, and the empty chains
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Measure only the contenders whose name contains this, as in `--only 1k`, and the empty chains; may be repeated
+    #[arg(long)]
+    only: Vec<String>,
     /// Also measure this wasm module, configured with a snapshot of 1k ranges; may be repeated
     #[arg(long = "module", value_name = "FILE")]
     modules: Vec<PathBuf>,
@@ -108,6 +108,12 @@ struct Options {
     /// Directory for the plots; no plots without it
     #[arg(long, value_name = "DIRECTORY")]
     plots: Option<PathBuf>,
+}
+
+impl Options {
+    fn wants(&self, contender: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| contender.contains(part))
+    }
 }
 
 #[derive(Clone, Copy, Eq, PartialEq, ValueEnum)]
@@ -171,7 +177,7 @@ fn main() {
 fn cost_and_memory(options: &Options, lists: &mut Lists) {
     let contenders = contenders::all(&options.modules).into_iter();
     let mut running: Vec<Running> = contenders
-        .filter(|contender| contender.name.starts_with(EMPTY) || contender.name.contains(&options.only))
+        .filter(|contender| contender.name.starts_with(EMPTY) || options.wants(&contender.name))
         .map(|contender| Running::start(contender, lists, 1))
         .collect();
     let started: Vec<f64> = running.iter().map(|running| running.megabytes("VmRSS")).collect();
@@ -237,7 +243,7 @@ fn changes(options: &Options, lists: &mut Lists) {
 }
 
 fn reloads(options: &Options, lists: &mut Lists) {
-    let contenders = contenders::reloaded().into_iter().filter(|contender| contender.name.contains(&options.only));
+    let contenders = contenders::reloaded().into_iter().filter(|contender| options.wants(&contender.name));
     let mut running: Vec<Running> = contenders.map(|contender| Running::start(contender, lists, 2)).collect();
     let reloads = options.reloads.unwrap_or(if options.quick { 20 } else { 50 });
     let measured = reload::measure(&mut running, reloads);

@@ -19,6 +19,10 @@ const NETWORK_WASM: &str = "type.googleapis.com/envoy.extensions.filters.network
 const HTTP_NATIVE: &str = "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter";
 const NETWORK_NATIVE: &str =
     "type.googleapis.com/envoy.extensions.filters.network.dynamic_modules.v3.DynamicModuleNetworkFilter";
+/// The types of the HTTP filter, by what runs it.
+pub const HTTP_FILTERS: [&str; 2] = [HTTP_WASM, HTTP_NATIVE];
+/// The types of the network filter.
+pub const NETWORK_FILTERS: [&str; 2] = [NETWORK_WASM, NETWORK_NATIVE];
 const BYTES_VALUE: &str = "type.googleapis.com/google.protobuf.BytesValue";
 
 /// What a resource is in Envoy.

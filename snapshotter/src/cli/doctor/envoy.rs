@@ -6,17 +6,13 @@ use serde_json::Value;
 use ureq::Agent;
 
 use super::{Findings, PATIENCE};
+use crate::ship::ecds::{HTTP_FILTERS, NETWORK_FILTERS};
 
 /// The most bytes of an answer.
 const MOST_BYTES: u64 = 64 << 20;
 /// What Envoy's configuration calls an HTTP connection manager.
 const MANAGER: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-/// What a wasm filter is called there.
-const WASM: [&str; 2] = [
-    "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-    "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm",
-];
 /// What the names of the filter's metrics begin with, in Envoy's own form; the name of the filter and that of the metric follow.
 const METRICS: &str = "edgefold_filter.";
 
@@ -62,9 +58,10 @@ fn http_filters(manager: &Value) -> impl Iterator<Item = &Value> {
     manager.get("http_filters").and_then(Value::as_array).into_iter().flatten()
 }
 
-/// Whether an HTTP filter is a wasm filter, or may become one.
-fn is_wasm(filter: &Value) -> bool {
-    filter.to_string().contains(WASM[0])
+/// Whether an HTTP filter is of a type that `serve` ships, or may become one.
+fn is_shipped(filter: &Value) -> bool {
+    let text = filter.to_string();
+    HTTP_FILTERS.iter().any(|of| text.contains(of))
 }
 
 /// Whether this is not a filter, but a base that travels as one. `serve` gives bases names that end in `-base`.
@@ -73,11 +70,11 @@ fn is_base(filter: &Value) -> bool {
 }
 
 fn has_filter(manager: &Value) -> bool {
-    http_filters(manager).any(|filter| is_wasm(filter) && !is_base(filter))
+    http_filters(manager).any(|filter| is_shipped(filter) && !is_base(filter))
 }
 
 fn carries_a_base(manager: &Value) -> bool {
-    !has_filter(manager) && http_filters(manager).any(|filter| is_wasm(filter) && is_base(filter))
+    !has_filter(manager) && http_filters(manager).any(|filter| is_shipped(filter) && is_base(filter))
 }
 
 /// Whose address the filter sees depends on the connection manager.
@@ -89,8 +86,8 @@ fn check_config(about: &str, config: &Value, uses_its_address: bool, findings: &
     // One that only carries a base has no other filter, and judges nothing.
     managers.retain(|manager| !carries_a_base(manager));
     let with_filter: Vec<&&Value> = managers.iter().filter(|manager| has_filter(manager)).collect();
-    let wasm = of_type(config, &WASM);
-    if with_filter.is_empty() && wasm.is_empty() {
+    let shipped = of_type(config, &[HTTP_FILTERS, NETWORK_FILTERS].concat());
+    if with_filter.is_empty() && shipped.is_empty() {
         let todo = "add the filter to `http_filters`, as in envoy/envoy.yaml";
         findings.problem(about, "no listener has the filter", todo);
         return;
@@ -186,7 +183,8 @@ mod tests {
         manager["@type"] = MANAGER.into();
         manager["stat_prefix"] = "ingress".into();
         if has_filter {
-            manager["http_filters"] = json!([{ "name": "edgefold", "config_discovery": { "type_urls": [WASM[0]] } }]);
+            manager["http_filters"] =
+                json!([{ "name": "edgefold", "config_discovery": { "type_urls": [HTTP_FILTERS[0]] } }]);
         }
         let config = json!({ "configs": [{ "listeners": [{ "filters": [{ "typed_config": manager }] }] }] });
         let mut findings = Findings::default();
