@@ -12,7 +12,7 @@ use edgefold_filter::plugin::Plugin;
 use edgefold_filter::serving::Serving;
 
 /// How often whoever configures lets requests go on that still look at what served before. A request looks for microseconds.
-const MOST_YIELDS: u32 = 1_000;
+const MOST_YIELDS: u32 = 100;
 
 /// All filters that have a configuration. Envoy destroys an old configuration after it has a new one, so a filter stays as long as Envoy
 /// has it.
