@@ -284,6 +284,43 @@ fn nginx_knows_who_opened_the_connection() {
     }
 }
 
+/// With `underscores_in_headers on`, as in APISIX, `$http_x_real_ip` also has the headers `X_Real_IP`, which the client may have sent.
+#[test]
+fn a_header_with_underscores_is_another_header() {
+    let client_address = ClientAddress::Header {
+        name: "X-Real-IP".to_owned(),
+        trusted_hops: 1,
+        trusted_proxies: TrustedProxies(vec![range("192.0.2.0/24")]),
+    };
+    let settings = Settings { client_address, no_address: NoAddress::Deny, ..Settings::default() };
+    for world in [World::NGINX, World::APISIX] {
+        let mut host = world.configured(&snapshot(2, &settings, &["10.0.0.0/24"]));
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        for forged_name in ["X_Real_IP", "X_Real-IP", "x-real_ip"] {
+            let forged = header(forged_name, "10.0.1.1");
+            for (client, expected) in [("10.0.0.7", true), ("10.0.1.7", false)] {
+                let real = header("X-Real-IP", client);
+                for headers in [
+                    vec![real.clone(), forged.clone()],
+                    vec![forged.clone(), real.clone()],
+                    vec![forged.clone(), header("X-Real-IP", "10.0.1.9"), real.clone(), forged.clone()],
+                ] {
+                    host.state().headers = headers;
+                    assert_eq!(is_refused(&mut host, "192.0.2.1:80"), expected, "{world:?}, {forged_name}, {client}");
+                }
+            }
+            // Without the header, it is the address of the proxy.
+            host.state().headers = vec![header(forged_name, "10.0.0.7")];
+            assert!(!is_refused(&mut host, "192.0.2.1:80"), "{world:?}, {forged_name}");
+            // With more headers than the host passes, nobody knows which entry is whose.
+            host.state().headers = vec![header("X-Real-IP", "10.0.1.7"); 100];
+            assert!(!is_refused(&mut host, "192.0.2.1:80"), "{world:?}");
+            host.state().headers.push(forged);
+            assert_eq!(host.request_from(Some(b"192.0.2.1:80")), world.forbidden("no_address"));
+        }
+    }
+}
+
 /// Whatever a client sends, the VM goes on.
 #[test]
 fn hostile_headers_do_not_end_the_vm() {

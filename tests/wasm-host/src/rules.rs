@@ -171,6 +171,24 @@ impl Rules {
     }
 }
 
+impl Rules {
+    /// The pairs of `proxy_get_header_map_pairs`.
+    pub(crate) fn headers(self, state: &State) -> Vec<(String, String)> {
+        let pseudo = [(":path", "/"), (":method", "GET"), (":scheme", "http")];
+        let pseudo = pseudo.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter();
+        let headers = state.headers.iter().cloned();
+        match self {
+            // `NGX_HTTP_WASM_MAX_REQ_HEADERS`, of which pseudo-headers are the first (`ngx_proxy_wasm_pairs_marshal`).
+            Self::Nginx => pseudo.chain(headers).take(100).collect(),
+            // `ngx_http_wasm_req_get_headers` takes those of Lua, in lower case: at most `NGX_HTTP_LUA_MAX_HEADERS`.
+            Self::Apisix => {
+                headers.take(100).map(|(name, value)| (name.to_ascii_lowercase(), value)).chain(pseudo).collect()
+            }
+            _ => pseudo.chain(headers).collect(),
+        }
+    }
+}
+
 /// The values of the request headers with this name. Names of variables have `_` in place of `-`.
 fn headers<'a>(state: &'a State, wanted: &str, is_variable: bool) -> impl Iterator<Item = &'a str> {
     let is_wanted = move |name: &str| {
