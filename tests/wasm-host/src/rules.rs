@@ -59,18 +59,14 @@ impl Rules {
                 "proxy_on_vm_start",
                 "proxy_on_configure",
             ]),
-            // It looks each export up when it calls it (`ngx_http_wasm_on_configure`, `ngx_http_wasm_on_http`), and a function that
-            // is not there is a failure. Without the name of an ABI it takes the newest.
-            Self::Apisix => missing(&[
-                "proxy_on_memory_allocate",
-                "proxy_on_context_create",
-                "proxy_on_configure",
-                "proxy_on_request_headers",
-                "proxy_on_done",
-                "proxy_on_delete",
-            ]),
+            // It looks each export up when it calls it, and does without those that are not there, but for this one
+            // (`ngx_http_wasm_on_configure`). Without the name of an ABI it takes the newest.
+            Self::Apisix => missing(&["proxy_on_configure"]),
             // `GetABIList`: only what a factory is registered for, `proxywasm010` and `proxywasm020`.
-            Self::Mosn => missing(&["proxy_abi_version_0_1_0"]).or_else(|| missing(&["proxy_abi_version_0_2_0"])),
+            Self::Mosn => {
+                let known = ["proxy_abi_version_0_1_0", "proxy_abi_version_0_2_0"];
+                (!known.into_iter().any(has)).then(|| format!("the module has neither {} nor {}", known[0], known[1]))
+            }
         }
     }
 
