@@ -28,6 +28,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action as NextAction, ContextType};
 
 use crate::abi::{self, CONNECTION_ADDRESS, Destination, Kind, LOG_ERROR, LOG_INFO, OK, PLUGIN_NAME, SOURCE_ADDRESS};
+use crate::configuration::{ConfigurationError, snapshot_in};
 use crate::filter::{Action, Filter};
 use crate::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost, Resource};
 use crate::{address, configuration_text, header_map};
@@ -41,6 +42,8 @@ const REMOTE_ADDR: &[u8] = b"remote_addr";
 /// nginx's variable with the address of the connection: <https://nginx.org/en/docs/http/ngx_http_realip_module.html>.
 /// ngx_wasm_module has variables under `ngx.`.
 const REALIP_REMOTE_ADDR: [&[u8]; 2] = [b"ngx\0realip_remote_addr", b"realip_remote_addr"];
+/// The same as `remote_addr`, as ngx_wasm_module has variables. Without the realip module it is the address of the connection.
+const NGX_REMOTE_ADDR: &[u8] = b"ngx\0remote_addr";
 /// What metrics are called after where the host must not be asked for a name.
 const NAME: &str = "edgefold";
 /// The longest name of a metric, except in Envoy. ngx_wasm_module traps at longer ones: by default 256 bytes together with the name of
@@ -108,12 +111,24 @@ impl MetricsHost for Portable {
 }
 
 impl ConfigurationHost for Portable {
+    fn has_canary(&self) -> bool {
+        self.is_envoy
+    }
+
+    fn takes_pairs(&self) -> bool {
+        self.is_envoy
+    }
+
+    fn snapshot_in(&self, configuration: Vec<u8>) -> Result<Vec<u8>, ConfigurationError> {
+        snapshot_in(configuration_text::snapshot_or(configuration)?)
+    }
+
     fn plugin_name(&self) -> Option<Vec<u8>> {
         if self.is_envoy { property(PLUGIN_NAME) } else { Some(NAME.into()) }
     }
 
     fn configuration(&self) -> Option<Vec<u8>> {
-        receive(abi::get_configuration).map(configuration_text::snapshot_or)
+        receive(abi::get_configuration)
     }
 
     fn validated(&self, from: Resource) -> Option<Fingerprint> {
@@ -162,7 +177,9 @@ impl RequestHost for Portable {
     }
 
     fn connection_address(&self) -> Option<Option<IpAddr>> {
-        Some(address::parse(&self.first_property(CONNECTION_ADDRESS, &REALIP_REMOTE_ADDR)?))
+        let [with_prefix, without_prefix] = REALIP_REMOTE_ADDR;
+        let others = [with_prefix, without_prefix, NGX_REMOTE_ADDR, REMOTE_ADDR];
+        Some(address::parse(&self.first_property(CONNECTION_ADDRESS, &others)?))
     }
 
     fn with_header<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> R {
