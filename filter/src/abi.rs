@@ -78,6 +78,8 @@ unsafe extern "C" {
         value: *mut *mut u8,
         value_len: *mut usize,
     ) -> u32;
+    #[cfg(feature = "portable")]
+    fn proxy_get_header_map_pairs(map: u32, pairs: *mut *mut u8, pairs_len: *mut usize) -> u32;
     #[cfg(not(feature = "portable"))]
     fn proxy_close_stream(stream: u32) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_len: usize, metric: *mut u32) -> u32;
@@ -171,6 +173,14 @@ pub(crate) fn add_request_header(name: &str, value: &str) -> u32 {
 pub(crate) fn get_request_header(name: &[u8], to: Destination<'_>) -> u32 {
     // SAFETY: the pointers are those of a slice and of two variables.
     unsafe { proxy_get_header_map_value(REQUEST_HEADER_MAP, name.as_ptr(), name.len(), to.address, to.len) }
+}
+
+/// All request headers, [encoded](crate::header_map::encode).
+#[cfg(feature = "portable")]
+#[inline]
+pub(crate) fn get_request_headers(to: Destination<'_>) -> u32 {
+    // SAFETY: the pointers are those of two variables.
+    unsafe { proxy_get_header_map_pairs(REQUEST_HEADER_MAP, to.address, to.len) }
 }
 
 #[cfg(not(feature = "portable"))]

@@ -146,6 +146,11 @@ pub enum ConfigurationError {
     /// The text is not base64.
     #[error("the snapshot in the configuration is not base64")]
     Base64,
+    /// It is a base or an overlay, and the host does not let plugins share snapshots.
+    #[error(
+        "it is half of a pair of a base and an overlay, and this host takes only whole snapshots: see `edgefold snapshot`"
+    )]
+    Pair,
     /// A newer snapshot is in force, or waits for its base.
     #[error("it is older than the one in force: raise the epoch to go back on purpose")]
     Older,

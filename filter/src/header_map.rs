@@ -23,3 +23,43 @@ pub(crate) fn encode(content_type: Option<&str>, headers: &[(String, String)]) -
     }
     encoded
 }
+
+/// The names and values in a proxy-wasm map. `None` if it is damaged.
+#[cfg(any(feature = "portable", test))]
+pub(crate) fn decode(encoded: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let (count, rest) = number(encoded)?;
+    let (mut lengths, mut texts) = rest.split_at_checked(count.checked_mul(8)?)?;
+    let mut pairs = Vec::new();
+    while !lengths.is_empty() {
+        let (name_len, after_name) = number(lengths)?;
+        let (value_len, after_value) = number(after_name)?;
+        let (name, after) = texts.split_at_checked(name_len)?;
+        let (value, after) = after.strip_prefix(b"\0")?.split_at_checked(value_len)?;
+        pairs.push((name, value));
+        (lengths, texts) = (after_value, after.strip_prefix(b"\0")?);
+    }
+    Some(pairs)
+}
+
+#[cfg(any(feature = "portable", test))]
+fn number(encoded: &[u8]) -> Option<(usize, &[u8])> {
+    let (number, rest) = encoded.split_first_chunk()?;
+    Some((usize::try_from(u32::from_le_bytes(*number)).ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_is_decoded_and_what_is_cut_is_not() {
+        let headers = [("a".into(), String::new()), ("bc".into(), "d\0".into())];
+        let encoded = encode(Some("text/plain"), &headers);
+        let pairs: [(&[u8], &[u8]); 3] = [(b"content-type", b"text/plain"), (b"a", b""), (b"bc", b"d\0")];
+        assert_eq!(decode(&encoded).unwrap(), pairs);
+        for length in 0..encoded.len() {
+            assert_eq!(decode(&encoded[..length]), None);
+        }
+        assert_eq!(decode(&[0; 4]).unwrap(), []);
+    }
+}

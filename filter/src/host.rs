@@ -6,6 +6,8 @@ use core::net::IpAddr;
 
 use edgefold_snapshot::Fingerprint;
 
+use crate::configuration::{ConfigurationError, snapshot_in};
+
 /// A metric that the host knows by a number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Metric(pub u32);
@@ -23,13 +25,30 @@ pub trait MetricsHost {
 /// What the filter asks of its host while a plugin is configured.
 pub trait ConfigurationHost: MetricsHost {
     /// Whether the host configures a *canary* before it configures the workers, as Envoy does with wasm. A host without one configures
-    /// once, for all its threads, and keeps what it has if that is rejected.
-    const HAS_CANARY: bool = true;
+    /// what serves requests, and has to be told what is rejected: a dynamic module is configured once for all threads of Envoy, and
+    /// keeps what it has. nginx and APISIX configure in each worker. They never update a plugin: nginx starts other workers, and APISIX
+    /// starts another plugin.
+    fn has_canary(&self) -> bool {
+        true
+    }
+
+    /// Whether plugins with one name get an overlay and its base. Where each plugin has a snapshot of its own, the other half of a pair
+    /// never comes.
+    fn takes_pairs(&self) -> bool {
+        true
+    }
 
     /// The name of the plugin.
     fn plugin_name(&self) -> Option<Vec<u8>>;
     /// The plugin's configuration.
     fn configuration(&self) -> Option<Vec<u8>>;
+    /// The snapshot in the plugin's configuration, of the forms that the host may pass.
+    ///
+    /// # Errors
+    /// [`ConfigurationError`] if it has another form.
+    fn snapshot_in(&self, configuration: Vec<u8>) -> Result<Vec<u8>, ConfigurationError> {
+        snapshot_in(configuration)
+    }
     /// The fingerprint of the last snapshot from a resource that any VM of the plugin has validated. Envoy validates in a canary
     /// before it configures the workers, where requests wait: for a million ranges, validation is three quarters of their time.
     fn validated(&self, from: Resource) -> Option<Fingerprint>;

@@ -35,7 +35,7 @@ pub mod configuration;
 mod configuration_text;
 pub mod decision;
 pub mod filter;
-#[cfg(target_arch = "wasm32")]
+#[cfg(any(test, target_arch = "wasm32"))]
 mod header_map;
 pub mod host;
 mod metrics;

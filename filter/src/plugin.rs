@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use edgefold_snapshot::{Fingerprint, Layers, Mode, Quoted, Role, Snapshot};
 
-use crate::configuration::{ConfigurationError, snapshot_in};
+use crate::configuration::ConfigurationError;
 use crate::host::{ConfigurationHost, Level, MetricsHost, RequestHost, Resource};
 use crate::metrics::{ListsSeen, Metrics, increment};
 use crate::serving::{InForce, Keys, Serving};
@@ -69,13 +69,13 @@ impl Plugin {
     /// What is accepted may be kept out of force. That is so for an older snapshot: it may be that of another kind of filter with this name,
     /// which would have none at all after a rejection. And a host with a canary accepts whatever the canary has accepted: after a rejection
     /// by a worker, Envoy would let all requests on it pass.
-    pub fn configure<H: ConfigurationHost>(&mut self, host: &H) -> bool {
+    pub fn configure(&mut self, host: &impl ConfigurationHost) -> bool {
         match self.take(host) {
             Ok(()) => true,
             Err(error) => {
                 // A plugin that waits for a base rejects nothing either: only workers wait.
                 let has_some = self.serving.in_force.is_some() || self.waiting.is_some() || self.spare.is_some();
-                let keeps = matches!(error, ConfigurationError::Older) || H::HAS_CANARY && has_some;
+                let keeps = matches!(error, ConfigurationError::Older) || host.has_canary() && has_some;
                 let counter = if keeps { self.metrics.snapshot_kept } else { self.metrics.snapshot_rejected };
                 increment(host, counter);
                 host.log(Level::Error, &format!("edgefold: snapshot refused: {error}"));
@@ -96,25 +96,28 @@ impl Plugin {
     }
 
     /// Takes the snapshot that the plugin is configured with.
-    fn take<H: ConfigurationHost>(&mut self, host: &H) -> Result<(), ConfigurationError> {
+    fn take(&mut self, host: &impl ConfigurationHost) -> Result<(), ConfigurationError> {
         let configuration = host.configuration().or_else(|| {
             // There may be room without the base that nothing uses yet, and that this VM can get again.
-            self.spare.take_if(|_| H::HAS_CANARY)?;
+            self.spare.take_if(|_| host.has_canary())?;
             host.configuration()
         });
-        let bytes = snapshot_in(configuration.ok_or(ConfigurationError::NotProvided)?)?;
+        let bytes = host.snapshot_in(configuration.ok_or(ConfigurationError::NotProvided)?)?;
         let from = if Role::is_base(&bytes) { Resource::Base } else { Resource::Filter };
         if from == Resource::Base && self.holds_base(Fingerprint::of(&bytes)) {
             return Ok(());
         }
-        if !H::HAS_CANARY && self.has(&bytes) {
+        if !host.has_canary() && self.has(&bytes) {
             // Each kind of filter, and each listener, is configured with it.
             return Ok(());
         }
         let validated = host.validated(from);
         let mut snapshot = Snapshot::open_known(bytes, validated)?;
-        let is_canary = H::HAS_CANARY && validated != Some(snapshot.fingerprint());
+        let is_canary = host.has_canary() && validated != Some(snapshot.fingerprint());
         let is_base = snapshot.header().role == Role::Base;
+        if !host.takes_pairs() && snapshot.header().role != Role::Whole {
+            return Err(ConfigurationError::Pair);
+        }
         if is_canary {
             // A worker that only looks like a canary may have an older one.
             if is_base && self.serving.in_force.is_none() && self.waiting.is_none() {

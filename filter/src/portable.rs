@@ -17,6 +17,7 @@
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::net::IpAddr;
@@ -27,6 +28,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action as NextAction, ContextType};
 
 use crate::abi::{self, CONNECTION_ADDRESS, Destination, Kind, LOG_ERROR, LOG_INFO, OK, PLUGIN_NAME, SOURCE_ADDRESS};
+use crate::configuration::{ConfigurationError, snapshot_in};
 use crate::filter::{Action, Filter};
 use crate::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost, Resource};
 use crate::{address, configuration_text, header_map};
@@ -40,11 +42,18 @@ const REMOTE_ADDR: &[u8] = b"remote_addr";
 /// nginx's variable with the address of the connection: <https://nginx.org/en/docs/http/ngx_http_realip_module.html>.
 /// ngx_wasm_module has variables under `ngx.`.
 const REALIP_REMOTE_ADDR: [&[u8]; 2] = [b"ngx\0realip_remote_addr", b"realip_remote_addr"];
+/// The same as `remote_addr`, as ngx_wasm_module has variables. Without the realip module it is the address of the connection.
+const NGX_REMOTE_ADDR: &[u8] = b"ngx\0remote_addr";
 /// What metrics are called after where the host must not be asked for a name.
 const NAME: &str = "edgefold";
 /// The longest name of a metric, except in Envoy. ngx_wasm_module traps at longer ones: by default 256 bytes together with the name of
 /// the module (`max_metric_name_length` in its `docs/DIRECTIVES.md`).
 const LONGEST_METRIC: usize = 128;
+/// With fewer pairs than this, none are missing: ngx_wasm_module passes 100 of them (`NGX_HTTP_WASM_MAX_REQ_HEADERS`), and
+/// wasm-nginx-module 100 (`NGX_HTTP_LUA_MAX_HEADERS`) and three pseudo-headers.
+const FEWEST_IF_CUT: usize = 100;
+/// Each `-` in the name of a header doubles the number of its spellings. Each spelling is a call.
+const MOST_SEPARATORS: usize = 5;
 
 std::thread_local! {
     /// What all plugins in a VM of Envoy have in common.
@@ -102,12 +111,24 @@ impl MetricsHost for Portable {
 }
 
 impl ConfigurationHost for Portable {
+    fn has_canary(&self) -> bool {
+        self.is_envoy
+    }
+
+    fn takes_pairs(&self) -> bool {
+        self.is_envoy
+    }
+
+    fn snapshot_in(&self, configuration: Vec<u8>) -> Result<Vec<u8>, ConfigurationError> {
+        snapshot_in(configuration_text::snapshot_or(configuration)?)
+    }
+
     fn plugin_name(&self) -> Option<Vec<u8>> {
         if self.is_envoy { property(PLUGIN_NAME) } else { Some(NAME.into()) }
     }
 
     fn configuration(&self) -> Option<Vec<u8>> {
-        receive(abi::get_configuration).map(configuration_text::snapshot_or)
+        receive(abi::get_configuration)
     }
 
     fn validated(&self, from: Resource) -> Option<Fingerprint> {
@@ -156,7 +177,9 @@ impl RequestHost for Portable {
     }
 
     fn connection_address(&self) -> Option<Option<IpAddr>> {
-        Some(address::parse(&self.first_property(CONNECTION_ADDRESS, &REALIP_REMOTE_ADDR)?))
+        let [with_prefix, without_prefix] = REALIP_REMOTE_ADDR;
+        let others = [with_prefix, without_prefix, NGX_REMOTE_ADDR, REMOTE_ADDR];
+        Some(address::parse(&self.first_property(CONNECTION_ADDRESS, &others)?))
     }
 
     fn with_header<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> R {
@@ -222,13 +245,53 @@ impl Portable {
 }
 
 /// All request headers with this name, in lower case. nginx has them as a variable, joined since 1.23:
-/// <https://nginx.org/en/docs/http/ngx_http_core_module.html#var_http_>. Its hosts would pass only the first header, which may be one
-/// that the client sent, or a number of headers that the client can exceed. Others have only the call.
+/// <https://nginx.org/en/docs/http/ngx_http_core_module.html#var_http_>. Its hosts pass only the first header, which may be one
+/// that the client sent, or at most [`FEWEST_IF_CUT`] headers. Others have only the call.
+///
+/// With `underscores_in_headers on`, the variable also has headers with `_` in place of `-`, which the client may have sent. They do not
+/// count.
 fn header(name: &[u8]) -> Option<Vec<u8>> {
     let mut variable = b"ngx\0http_".to_vec();
     variable.extend(name.iter().map(|&byte| if byte == b'-' { b'_' } else { byte }));
     let without_prefix = variable.strip_prefix(b"ngx\0").unwrap_or_default();
-    property(&variable).or_else(|| property(without_prefix)).or_else(|| receive(|to| abi::get_request_header(name, to)))
+    let of_this_spelling = first_header(name);
+    let Some(of_all_spellings) = property(&variable).or_else(|| property(without_prefix)) else {
+        return of_this_spelling;
+    };
+    // There is only one, as for most requests, or there is none of this spelling.
+    if of_this_spelling.as_ref().is_none_or(|first| *first == of_all_spellings) {
+        return of_this_spelling;
+    }
+    let encoded = receive(abi::get_request_headers).unwrap_or_default();
+    match header_map::decode(&encoded) {
+        Some(pairs) if pairs.len() < FEWEST_IF_CUT => {
+            let values = pairs.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|&(_, value)| value);
+            Some(values.collect::<Vec<_>>().join(&b','))
+        }
+        // No entry is an address, and there are as many as `trusted_hops` can count.
+        _ if has_other_spelling(name) => Some(vec![b','; u16::MAX.into()]),
+        _ => Some(of_all_spellings),
+    }
+}
+
+fn first_header(name: &[u8]) -> Option<Vec<u8>> {
+    receive(|to| abi::get_request_header(name, to))
+}
+
+/// Whether there is a request header whose name differs from this one only in `-` and `_`, or there may be.
+fn has_other_spelling(name: &[u8]) -> bool {
+    let is_separator = |byte: u8| matches!(byte, b'-' | b'_');
+    if name.iter().filter(|&&byte| is_separator(byte)).count() > MOST_SEPARATORS {
+        return true;
+    }
+    let mut spellings = vec![Vec::new()];
+    for &byte in name {
+        let mut others = if is_separator(byte) { spellings.clone() } else { Vec::new() };
+        others.iter_mut().for_each(|other| other.push(if byte == b'-' { b'_' } else { b'-' }));
+        spellings.iter_mut().for_each(|spelling| spelling.push(byte));
+        spellings.append(&mut others);
+    }
+    spellings.iter().any(|spelling| spelling != name && first_header(spelling).is_some())
 }
 
 /// A plugin, as it is configured.

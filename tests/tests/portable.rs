@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use edgefold_filter::decision::Reason;
 use edgefold_snapshot::{
-    ClientAddress, Freshness, Generation, ListAction, ListName, Mode, NewList, NewSnapshot, NoAddress, Settings,
-    TrustedProxies, WhenStale,
+    ClientAddress, Freshness, Generation, ListAction, ListName, Mode, NewList, NewOverlayList, NewSnapshot, NoAddress,
+    Settings, Snapshot, TrustedProxies, WhenStale,
 };
 use edgefold_snapshotter::modules::{FILTER, PORTABLE_FILTER, RECHECK_FILTER};
 use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Resource, snapshot_in};
@@ -202,15 +202,16 @@ fn each_host_takes_the_modules_that_its_rules_allow() {
     for module in [FILTER, RECHECK_FILTER] {
         assert_eq!(takes(Rules::Envoy, module), None);
         assert_eq!(takes(Rules::Google, module), None);
-        for rules in [Rules::Nginx, Rules::Apisix] {
-            assert_eq!(takes(rules, module).unwrap(), "the module does not export proxy_on_context_create");
-        }
+        assert_eq!(takes(Rules::Nginx, module).unwrap(), "the module does not export proxy_on_context_create");
+        // It takes them, but they ask it for what it does not have.
+        assert_eq!(takes(Rules::Apisix, module), None);
     }
     for rules in [Rules::Envoy, Rules::Google, Rules::Nginx, Rules::Apisix] {
         assert_eq!(takes(rules, PORTABLE_FILTER), None);
     }
     for module in [FILTER, RECHECK_FILTER, PORTABLE_FILTER] {
-        assert_eq!(takes(Rules::Mosn, module).unwrap(), "the module does not export proxy_abi_version_0_1_0");
+        let refusal = takes(Rules::Mosn, module).unwrap();
+        assert_eq!(refusal, "the module has neither proxy_abi_version_0_1_0 nor proxy_abi_version_0_2_0");
     }
 }
 
@@ -250,6 +251,44 @@ fn in_envoys_rules_plugins_with_one_name_share_the_newest_snapshot() {
     }
 }
 
+/// Where there is no canary, what serves requests is configured only once. So it cannot do anything later.
+#[test]
+fn without_a_canary_gauges_are_set_before_the_first_request() {
+    let host = World::NGINX.configured(&small_snapshot());
+    assert_eq!(["generation", "ranges"].map(|name| host.metric("edgefold", name)), [2, 2]);
+}
+
+/// There, nothing would bring the other half.
+#[test]
+fn without_shared_snapshots_half_of_a_pair_is_refused_with_the_reason() {
+    let generation = Generation { epoch: 0, next_offset: 2, expiry: None };
+    let settings = &Settings::default();
+    let new = || NewSnapshot { name: "edgefold", generation, as_of: 0, settings, cut_at: 0 };
+    let (name, action) = (ListName::DEFAULT, &ListAction::default());
+    let list = |text| NewList { name: name.clone(), action, ranges: vec![range(text)] };
+    let base = new().encode_base([list("10.0.0.0/24")]).unwrap();
+    let below = Snapshot::open(base.clone()).unwrap().fingerprint();
+    let overlay = new().encode_overlay(below, [NewOverlayList { added: list("10.0.1.0/24"), removed: None }]).unwrap();
+    for world in [World::NGINX, World::APISIX, World::GOOGLE] {
+        for half in [&base, &overlay] {
+            let mut host = world.start();
+            assert!(!host.configure(half), "{world:?}");
+            assert!(host.log()[0].contains("takes only whole snapshots"), "{:?}", host.log());
+        }
+    }
+}
+
+/// Its Service Extensions may. The others start another plugin.
+#[test]
+fn a_host_without_a_canary_is_told_that_an_update_is_refused() {
+    let mut host = World::GOOGLE.configured(&small_snapshot());
+    assert!(!host.configure(b"hello"));
+    // What was in force still is.
+    assert!(is_refused(&mut host, "10.0.0.7:1") && !is_refused(&mut host, "10.0.1.7:1"));
+    assert!(host.configure(&snapshot(3, &Settings::default(), &["10.0.1.0/24"])), "{:?}", host.log());
+    assert!(!is_refused(&mut host, "10.0.0.7:1") && is_refused(&mut host, "10.0.1.7:1"));
+}
+
 /// A route that changes is another plugin, and the one before it ends.
 #[test]
 fn plugins_that_come_and_go_do_not_grow_memory() {
@@ -276,10 +315,48 @@ fn nginx_knows_who_opened_the_connection() {
         Settings { client_address: ClientAddress::Connection, no_address: NoAddress::Deny, ..Settings::default() };
     for world in [World::NGINX, World::APISIX] {
         let mut host = world.configured(&snapshot(2, &settings, &["10.0.0.0/24"]));
-        assert_eq!(host.request_from(Some(b"192.0.2.1:1")), world.forbidden("no_address"), "no realip module");
+        // Without the realip module.
+        assert!(is_refused(&mut host, "10.0.0.7:1") && !is_refused(&mut host, "192.0.2.1:1"), "{world:?}");
         for (peer, expected) in [("10.0.0.7:1", true), ("192.0.2.1:1", false)] {
             host.set("filter_state.edgefold.connection_address", Some(peer.as_bytes()));
             assert_eq!(is_refused(&mut host, "192.0.2.1:1"), expected, "{world:?}, {peer}");
+        }
+    }
+}
+
+/// With `underscores_in_headers on`, as in APISIX, `$http_x_real_ip` also has the headers `X_Real_IP`, which the client may have sent.
+#[test]
+fn a_header_with_underscores_is_another_header() {
+    let client_address = ClientAddress::Header {
+        name: "X-Real-IP".to_owned(),
+        trusted_hops: 1,
+        trusted_proxies: TrustedProxies(vec![range("192.0.2.0/24")]),
+    };
+    let settings = Settings { client_address, no_address: NoAddress::Deny, ..Settings::default() };
+    for world in [World::NGINX, World::APISIX] {
+        let mut host = world.configured(&snapshot(2, &settings, &["10.0.0.0/24"]));
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        for forged_name in ["X_Real_IP", "X_Real-IP", "x-real_ip"] {
+            let forged = header(forged_name, "10.0.1.1");
+            for (client, expected) in [("10.0.0.7", true), ("10.0.1.7", false)] {
+                let real = header("X-Real-IP", client);
+                for headers in [
+                    vec![real.clone(), forged.clone()],
+                    vec![forged.clone(), real.clone()],
+                    vec![forged.clone(), header("X-Real-IP", "10.0.1.9"), real.clone(), forged.clone()],
+                ] {
+                    host.state().headers = headers;
+                    assert_eq!(is_refused(&mut host, "192.0.2.1:80"), expected, "{world:?}, {forged_name}, {client}");
+                }
+            }
+            // Without the header, it is the address of the proxy.
+            host.state().headers = vec![header(forged_name, "10.0.0.7")];
+            assert!(!is_refused(&mut host, "192.0.2.1:80"), "{world:?}, {forged_name}");
+            // With more headers than the host passes, nobody knows which entry is whose.
+            host.state().headers = vec![header("X-Real-IP", "10.0.1.7"); 100];
+            assert!(!is_refused(&mut host, "192.0.2.1:80"), "{world:?}");
+            host.state().headers.push(forged);
+            assert_eq!(host.request_from(Some(b"192.0.2.1:80")), world.forbidden("no_address"));
         }
     }
 }

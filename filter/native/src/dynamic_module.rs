@@ -361,7 +361,9 @@ impl MetricsHost for ConfiguringHost<'_> {
 }
 
 impl ConfigurationHost for ConfiguringHost<'_> {
-    const HAS_CANARY: bool = false;
+    fn has_canary(&self) -> bool {
+        false
+    }
 
     fn plugin_name(&self) -> Option<Vec<u8>> {
         // The filter was found by it.

@@ -36,7 +36,9 @@ impl MetricsHost for Configuring {
 }
 
 impl ConfigurationHost for Configuring {
-    const HAS_CANARY: bool = false;
+    fn has_canary(&self) -> bool {
+        false
+    }
     fn plugin_name(&self) -> Option<Vec<u8>> {
         None
     }

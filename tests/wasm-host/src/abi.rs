@@ -27,7 +27,7 @@ pub(crate) const CONTINUE: u32 = 0;
 pub(crate) const STOP: u32 = 1;
 
 /// What a module imports only because the `proxy-wasm` crate and std do, and must not call. All hosts have it.
-const NEVER_CALLED: [&str; 22] = [
+const NEVER_CALLED: [&str; 21] = [
     "fd_write",
     "proc_exit",
     "proxy_call_foreign_function",
@@ -35,7 +35,6 @@ const NEVER_CALLED: [&str; 22] = [
     "proxy_dequeue_shared_queue",
     "proxy_done",
     "proxy_enqueue_shared_queue",
-    "proxy_get_header_map_pairs",
     "proxy_get_status",
     "proxy_grpc_call",
     "proxy_grpc_cancel",
@@ -73,6 +72,7 @@ pub(crate) fn linker(engine: &Engine, module: &Module) -> Linker<State> {
     linker.func_wrap("env", "proxy_send_local_response", proxy_send_local_response).unwrap();
     linker.func_wrap("env", "proxy_remove_header_map_value", proxy_remove_header_map_value).unwrap();
     linker.func_wrap("env", "proxy_get_header_map_value", proxy_get_header_map_value).unwrap();
+    linker.func_wrap("env", "proxy_get_header_map_pairs", proxy_get_header_map_pairs).unwrap();
     linker.func_wrap("env", "proxy_add_header_map_value", proxy_add_header_map_value).unwrap();
     linker.func_wrap("env", "proxy_close_stream", proxy_close_stream).unwrap();
     linker.func_wrap("env", "proxy_define_metric", proxy_define_metric).unwrap();
@@ -207,6 +207,29 @@ fn proxy_get_header_map_value(
     let state = caller.data();
     let Some(value) = state.rules.header(state, &key) else { return NOT_FOUND };
     pass(&mut caller, &value, data, size)
+}
+
+fn proxy_get_header_map_pairs(mut caller: Caller<'_, State>, map: u32, data: u32, size: u32) -> u32 {
+    if let Some(status) = refused(&mut caller, "proxy_get_header_map_pairs") {
+        return status;
+    }
+    assert_eq!(map, REQUEST_HEADERS, "the filter reads only request headers");
+    let state = caller.data();
+    let map = write_map(&state.rules.headers(state));
+    pass(&mut caller, &map, data, size)
+}
+
+/// The encoding that [`read_map`] reads.
+fn write_map(pairs: &[(String, String)]) -> Vec<u8> {
+    let number = |length: usize| u32::try_from(length).unwrap().to_le_bytes();
+    let mut map = number(pairs.len()).to_vec();
+    for (name, value) in pairs {
+        map.extend([number(name.len()), number(value.len())].concat());
+    }
+    for (name, value) in pairs {
+        map.extend(format!("{name}\0{value}\0").bytes());
+    }
+    map
 }
 
 fn proxy_add_header_map_value(

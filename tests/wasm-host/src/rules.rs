@@ -59,18 +59,14 @@ impl Rules {
                 "proxy_on_vm_start",
                 "proxy_on_configure",
             ]),
-            // It looks each export up when it calls it (`ngx_http_wasm_on_configure`, `ngx_http_wasm_on_http`), and a function that
-            // is not there is a failure. Without the name of an ABI it takes the newest.
-            Self::Apisix => missing(&[
-                "proxy_on_memory_allocate",
-                "proxy_on_context_create",
-                "proxy_on_configure",
-                "proxy_on_request_headers",
-                "proxy_on_done",
-                "proxy_on_delete",
-            ]),
+            // It looks each export up when it calls it, and does without those that are not there, but for this one
+            // (`ngx_http_wasm_on_configure`). Without the name of an ABI it takes the newest.
+            Self::Apisix => missing(&["proxy_on_configure"]),
             // `GetABIList`: only what a factory is registered for, `proxywasm010` and `proxywasm020`.
-            Self::Mosn => missing(&["proxy_abi_version_0_1_0"]).or_else(|| missing(&["proxy_abi_version_0_2_0"])),
+            Self::Mosn => {
+                let known = ["proxy_abi_version_0_1_0", "proxy_abi_version_0_2_0"];
+                (!known.into_iter().any(has)).then(|| format!("the module has neither {} nor {}", known[0], known[1]))
+            }
         }
     }
 
@@ -167,6 +163,24 @@ impl Rules {
         match self {
             Self::Google => (!values.is_empty()).then(|| values.join(", ").into()),
             _ => values.first().map(|&first| first.into()),
+        }
+    }
+}
+
+impl Rules {
+    /// The pairs of `proxy_get_header_map_pairs`.
+    pub(crate) fn headers(self, state: &State) -> Vec<(String, String)> {
+        let pseudo = [(":path", "/"), (":method", "GET"), (":scheme", "http")];
+        let pseudo = pseudo.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter();
+        let headers = state.headers.iter().cloned();
+        match self {
+            // `NGX_HTTP_WASM_MAX_REQ_HEADERS`, of which pseudo-headers are the first (`ngx_proxy_wasm_pairs_marshal`).
+            Self::Nginx => pseudo.chain(headers).take(100).collect(),
+            // `ngx_http_wasm_req_get_headers` takes those of Lua, in lower case: at most `NGX_HTTP_LUA_MAX_HEADERS`.
+            Self::Apisix => {
+                headers.take(100).map(|(name, value)| (name.to_ascii_lowercase(), value)).chain(pseudo).collect()
+            }
+            _ => pseudo.chain(headers).collect(),
         }
     }
 }
