@@ -14,7 +14,7 @@ AXE := 4.14.1
 RUNNER := .tools/bin/wasm-bindgen-test-runner
 FUZZ := tests/format/fuzz
 # Crates that users build on their own. CI checks each by itself, since a workspace hides a missing feature.
-CRATES := edgefold-table edgefold-snapshot edgefold edgefold-formats edgefold-filter edgefold-snapshotter
+CRATES := edgefold-table edgefold-snapshot edgefold edgefold-formats edgefold-filter edgefold-filter-native edgefold-snapshotter
 APT := apt-get -qq -o APT::Sandbox::User=root -o Dir::State::Lists=$(CURDIR)/.tools/apt/lists -o Dir::Cache=$(CURDIR)/.tools/apt/cache
 # What Debian's packages depend on, but no program here needs a copy of: the C library must be the host's, the rest is never run. apt
 # is told that these are installed, and nothing else is.
