@@ -265,7 +265,7 @@ fn without_shared_snapshots_half_of_a_pair_is_refused_with_the_reason() {
     let settings = &Settings::default();
     let new = || NewSnapshot { name: "edgefold", generation, as_of: 0, settings, cut_at: 0 };
     let (name, action) = (ListName::DEFAULT, &ListAction::default());
-    let list = |text| NewList { name: name.clone(), action, ranges: vec![range(text)] };
+    let list = |text| NewList { name, action, ranges: vec![range(text)] };
     let base = new().encode_base([list("10.0.0.0/24")]).unwrap();
     let below = Snapshot::open(base.clone()).unwrap().fingerprint();
     let overlay = new().encode_overlay(below, [NewOverlayList { added: list("10.0.1.0/24"), removed: None }]).unwrap();

@@ -472,7 +472,13 @@ fn the_client_of_a_request_is_where_the_settings_say(world: World) {
         no_address: NoAddress::Deny,
         ..Settings::default()
     }));
-    assert_eq!(host.request_from(Some(free.as_bytes())), world.forbidden("no_address"), "Envoy does not provide it");
+    if world.rules == Rules::Envoy {
+        assert_eq!(
+            host.request_from(Some(free.as_bytes())),
+            world.forbidden("no_address"),
+            "Envoy does not provide it"
+        );
+    }
     host.set("filter_state.edgefold.connection_address", Some(b"192.0.2.1:1234"));
     assert_eq!(host.request_from(Some(blocked.as_bytes())), Response::Passed);
     host.set("filter_state.edgefold.connection_address", Some(b"10.0.0.7:1234"));
