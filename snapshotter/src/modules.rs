@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::ship::ecds::FilterHost;
 
 /// The version of Envoy's ABI that the dynamic module is for: `ENVOY_DYNAMIC_MODULES_ABI_VERSION`.
-const NATIVE_ABI: &str = "v0.1.0";
+const NATIVE_ABI: &str = "v0.2.0";
 
 /// The filter for wasm.
 pub static FILTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgefold_filter.wasm"));

@@ -98,6 +98,7 @@ pub fn serve(log: Arc<dyn Log>, config: ServeConfig) -> Result<(), ServeError> {
             checkpoints: Arc::new(config.checkpoints),
             hosts: config.page_hosts,
             fleet: Some(Arc::clone(&fleet)),
+            has_fleet: config.xds.is_some(),
             writing: Writing::over(address, config.plaintext, config.api.as_ref().map(|_| &commands)),
         };
         serve_admin(address, config.admin_address_path, known.clone(), page)?;

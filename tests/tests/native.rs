@@ -187,6 +187,7 @@ fn a_snapshot_of_a_newer_format_is_refused() {
     let file = edgefold.ecds_file();
     let shipped = std::fs::read(&file).unwrap();
     let envoy = edgefold.envoy(EnvoyOptions::BEHIND_A_PROXY);
+    envoy.wait_for_log_line("Dynamic module ABI version v0.2.0 matched");
     let client = envoy.client("127.0.0.1");
     assert_eq!((client.status_for("10.0.0.7"), client.status_for("10.0.1.7")), (403, 200));
     let mut newer = snapshot_in(&shipped.into()).unwrap().to_vec();

@@ -33,6 +33,7 @@ fn over_kafka(name: &str, case: fn(&Edgefold)) {
 
 over_both_logs! {
     explain_names_the_command_that_counts_and_how_to_undo_it,
+    an_address_on_two_lists_is_blocked_until_the_later_end,
     a_late_command_was_not_enforced_before_it_came,
     the_log_is_filtered_and_followed,
     a_sync_appends_only_what_differs,
@@ -96,6 +97,21 @@ fn explain_names_the_command_that_counts_and_how_to_undo_it(edgefold: &Edgefold)
     let raw = edgefold.run(&["explain", "10.0.0.9", "-o", "raw"]);
     let fields: Vec<Vec<&str>> = raw.lines().map(|line| line.split('\t').collect()).collect();
     assert_eq!((fields[0].len(), fields[0][4], fields[1][4], fields[1][5]), (7, "put", "taken", "yes"));
+}
+
+/// Found by a newcomer: the end was that of the list that decides, although another one blocks for longer.
+fn an_address_on_two_lists_is_blocked_until_the_later_end(edgefold: &Edgefold) {
+    edgefold.block(&["10.0.0.0/24", "--ttl", "4h"]);
+    edgefold.run(&["lists", "set", "feed", "--action", "deny"]);
+    edgefold.run(&["add", "10.0.0.7", "--list", "feed"]);
+    let headline = |address| edgefold.outcome(&["explain", address]).stdout.lines().next().unwrap().to_owned();
+    let both = headline("10.0.0.7");
+    assert!(both.starts_with("10.0.0.7 is blocked forever, on lists default, feed, by the commands at "), "{both}");
+    let one = headline("10.0.0.8");
+    assert!(
+        one.starts_with("10.0.0.8 is blocked until ") && one.contains(", on list default, by the command at "),
+        "{one}"
+    );
 }
 
 fn a_late_command_was_not_enforced_before_it_came(edgefold: &Edgefold) {

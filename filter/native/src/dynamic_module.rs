@@ -30,7 +30,7 @@ use edgefold_snapshot::Fingerprint;
 use crate::process::{MetricKind, MetricNames, MetricsDefiner, Process, SharedFilter};
 
 /// The version of the ABI, as Envoy compares it: see `ENVOY_DYNAMIC_MODULES_ABI_VERSION`.
-const ABI_VERSION: &std::ffi::CStr = c"v0.1.0";
+const ABI_VERSION: &std::ffi::CStr = c"v0.2.0";
 
 const LOG_INFO: u32 = 2;
 const LOG_ERROR: u32 = 4;

@@ -73,7 +73,7 @@ pub(crate) fn serve(address: SocketAddr, known: Known, page: Page) -> io::Result
         .merge(answers)
         .with_state(known)
         .merge(ui::router(page));
-    serve_app(address, app)
+    serve_app(address, app, "docs/admin.md lists what there is")
 }
 
 /// Serves only the page, as [`serve`] does.
@@ -81,13 +81,17 @@ pub(crate) fn serve(address: SocketAddr, known: Known, page: Page) -> io::Result
 /// # Errors
 /// The address cannot be listened on.
 pub(crate) fn serve_page(address: SocketAddr, page: Page) -> io::Result<SocketAddr> {
-    serve_app(address, ui::router(page))
+    serve_app(
+        address,
+        ui::router(page),
+        "this is edgefold ui, which has only the page: edgefold serve --admin has the rest",
+    )
 }
 
-fn serve_app(address: SocketAddr, app: Router) -> io::Result<SocketAddr> {
+fn serve_app(address: SocketAddr, app: Router, otherwise: &'static str) -> io::Result<SocketAddr> {
     let (listener, address) = bind(address)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let app = app.fallback(|| async { refused(StatusCode::NOT_FOUND, "docs/admin.md lists what there is") });
+    let app = app.fallback(move || async move { refused(StatusCode::NOT_FOUND, otherwise) });
     let app = app.layer(from_fn(answering)).into_make_service_with_connect_info::<Peer>();
     thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async move {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use edgefold::{
     Action, AppendedCommand, Cause, Event, Explanation, History, List, ListAction, ListActionText, ListEffect,
-    ListKind, ListName, LogTime, Share, Term, Verdict, What,
+    ListKind, ListName, LogTime, Share, Term, Until, Verdict, What,
 };
 use edgefold_snapshot::Named;
 use serde_json::{Value, json};
@@ -56,11 +56,6 @@ impl Explained {
         let range = history.range().shortest_text();
         let subject = if self.is_past() { format!("At {}, {range}", words::time(at)) } else { range };
         let is = was(self.extent, self.is_past());
-        let until = |list: &ListName| {
-            let list = history.fold().list(list)?;
-            let block = list.find(history.range().first(), at)?;
-            Some(words::until_words(block.until))
-        };
         let on =
             |lists: &[edgefold::Listing]| lists.iter().map(|on| on.list.to_string()).collect::<Vec<_>>().join(", ");
         let by = self.by();
@@ -70,7 +65,8 @@ impl Explained {
             }
             _ if history.events().is_empty() => format!("{subject} {is}: no command is about it"),
             Some(Verdict::Deny(deny)) => {
-                format!("{subject} {is} {}, on list {}{by}", until(&deny.list).unwrap_or_default(), deny.list)
+                let (until, lists) = self.until_and_lists(deny.list);
+                format!("{subject} {is} {until}, on {lists}{by}")
             }
             Some(Verdict::Exempt(exempt)) => format!("{subject} {is}: list {} exempts it{by}", exempt.list),
             Some(Verdict::Mark { shadow, tag }) if !tag.is_empty() && !shadow.is_empty() => {
@@ -81,19 +77,26 @@ impl Explained {
             }
             Some(Verdict::Mark { tag, .. }) => format!("{subject} {is}; it is tagged with {}", on(&tag)),
             None if self.extent != Extent::None => {
-                let lists: Vec<String> = self.refusing().map(|list| list.name().to_string()).collect();
-                let lists = if let [one] = lists.as_slice() {
-                    format!("list {one}")
-                } else {
-                    format!("lists {}", lists.join(", "))
-                };
-                format!("{subject} {is}, on {lists}{by}")
+                format!("{subject} {is}, on {}{by}", in_words(self.refusing().map(List::name)))
             }
             _ => match self.why_it_passes() {
                 Some(why) => format!("{subject} {is}: {why}"),
                 None => format!("{subject} {is}"),
             },
         }
+    }
+
+    /// Until when an address is refused, by whichever list does so for longest, and by which lists. `first` is the one that decides.
+    fn until_and_lists(&self, first: ListName) -> (String, String) {
+        let (at, ip) = (self.explanation.at, self.history().range().first());
+        let mut refusing: Vec<(ListName, Until)> = self
+            .refusing()
+            .filter(|list| list.action().applies_to(ip))
+            .filter_map(|list| Some((list.name(), list.find(ip, at)?.until)))
+            .collect();
+        refusing.sort_by_key(|(name, _)| *name != first);
+        let until = refusing.iter().map(|(_, until)| *until).max().map(words::until_words).unwrap_or_default();
+        (until, in_words(refusing.into_iter().map(|(name, _)| name)))
     }
 
     /// Why an address that is on a list passes.
@@ -326,4 +329,9 @@ fn effect(ListEffect { list, kind, what, is_whole, .. }: &ListEffect) -> String 
         format!(" (list {list})")
     };
     format!("{words}{part}{on}")
+}
+/// `list a`, or `lists a, b`.
+fn in_words(lists: impl Iterator<Item = ListName>) -> String {
+    let lists: Vec<String> = lists.map(|list| list.to_string()).collect();
+    format!("{} {}", if lists.len() == 1 { "list" } else { "lists" }, lists.join(", "))
 }

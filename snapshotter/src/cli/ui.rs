@@ -64,7 +64,7 @@ impl UiArgs {
             Some(_) => Writing::over(self.listen, self.plaintext, Some(&commands)),
         };
         let checkpoints = Arc::new(Checkpoints::in_memory());
-        let page = Page { log, checkpoints, hosts: self.page_hosts, fleet: None, writing };
+        let page = Page { log, checkpoints, hosts: self.page_hosts, fleet: None, has_fleet: false, writing };
         let address =
             serve_page(self.listen, page).map_err(|source| CliError::Listen { address: self.listen, source })?;
         if let Some(path) = &self.address_path {

@@ -139,6 +139,13 @@ impl Files {
         }
     }
 
+    /// The id of what is written again. It is another one each time, because Envoy may have taken what somebody else has put there, and may still
+    /// have what was there before, for an open connection, or remember that it has refused it. The id of the shipment tells it from those of
+    /// other processes.
+    fn repair_id(content: Content, shipment: &Shipment, repairs: u64) -> String {
+        format!("{}.{}.{repairs}", Self::content_id(content, shipment), shipment.id)
+    }
+
     /// What a place should have, under this id.
     fn bytes(&self, content: Content, shipment: &Shipment, id: &str) -> Vec<u8> {
         let Content::Resource(kind) = content else { return shipment.module.to_vec() };
@@ -160,7 +167,8 @@ impl Files {
         let found = fs::read(&place.path).ok().and_then(|file| is_native(&file.into()));
         if found.is_some_and(|is_native| is_native != (self.host == FilterHost::Native)) {
             warn!(
-                "{}: what an earlier serve shipped is for the other --filter: Envoy refuses this one until its configuration has the type of it",
+                "{}: an earlier serve shipped here with the other --filter. An Envoy whose configuration is for that one refuses what comes now, \
+                 and keeps what it has until it restarts: docs/filter.md says how to switch",
                 place.path.display()
             );
         }
@@ -219,21 +227,30 @@ impl Place {
 impl Subscriber for Files {
     fn deliver(&mut self, shipment: &Arc<Shipment>) -> Result<u64, ShipError> {
         let (mut shipped, mut to_write) = (0, Vec::new());
+        let lacks_module = self
+            .places
+            .iter()
+            .any(|place| place.content == Content::Module && place.left.is_none() && !self.holds(place, shipment));
         for at in self.in_order(shipment) {
             let place = &self.places[at];
-            let id = Self::content_id(place.content, shipment);
+            let mut id = Self::content_id(place.content, shipment);
             if place.left.is_some() && place.id == id {
                 continue;
             }
             if place.left.is_none() {
                 self.warn_of_other_host(place);
+                // After a restart Envoy may have this state already. Then it does not get it again, unless it may have refused it because
+                // the module was not there.
+                if self.holds(place, shipment) {
+                    if !lacks_module {
+                        continue;
+                    }
+                    id = Self::repair_id(place.content, shipment, self.repairs);
+                }
             }
-            // After a restart Envoy may have this state already. Then it does not get it again.
-            if place.left.is_some() || !self.holds(place, shipment) {
-                let bytes = self.bytes(place.content, shipment, &id);
-                shipped += bytes.len() as u64;
-                to_write.push((at, bytes));
-            }
+            let bytes = self.bytes(place.content, shipment, &id);
+            shipped += bytes.len() as u64;
+            to_write.push((at, bytes));
         }
         self.write(to_write)?;
         for place in &mut self.places {
@@ -266,11 +283,8 @@ impl Subscriber for Files {
         }
         self.repairs += u64::from(!damaged.is_empty());
         let contents = damaged.iter().map(|at| {
-            // Another id each time, because Envoy may have taken what somebody else has put there, and may still have what was
-            // there before, for an open connection. The id of the shipment tells it from those of other processes.
             let content = self.places[*at].content;
-            let id = format!("{}.{}.{}", Self::content_id(content, shipment), shipment.id, self.repairs);
-            (*at, self.bytes(content, shipment, &id))
+            (*at, self.bytes(content, shipment, &Self::repair_id(content, shipment, self.repairs)))
         });
         self.write(contents.collect())?;
         Ok(!damaged.is_empty())
@@ -490,6 +504,30 @@ mod tests {
     }
 
     /// Found by a test with a real Envoy: it had refused an overlay while the module was away, and waited for the next change.
+    /// Found by a newcomer: Envoy had refused both while the module was not there, and never tried again.
+    #[test]
+    fn if_the_module_is_missing_at_a_start_everything_that_names_it_is_shipped_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let [http, base] = ["http.pb", "base.pb"].map(|name| directory.path().join(name));
+        let open = || {
+            let files = Files::new(Some(http.clone()), None, FilterHost::Wasm(FailurePolicy::Reload)).unwrap();
+            files.with_base(base.clone()).and_then(|files| files.with_module(None, b"module")).unwrap()
+        };
+        let shipment = pair(1, None);
+        open().deliver(&shipment).unwrap();
+        let before = [&http, &base].map(|path| resource(path));
+        open().deliver(&shipment).unwrap();
+        assert!([&http, &base].map(|path| resource(path)) == before, "what Envoy has is not shipped again");
+        let module = directory.path().join(modules::file_name(FilterHost::Wasm(FailurePolicy::Reload), b"module"));
+        fs::remove_file(&module).unwrap();
+        open().deliver(&shipment).unwrap();
+        assert_eq!(fs::read(&module).unwrap(), b"module");
+        for (path, before) in [&http, &base].into_iter().zip(&before) {
+            let after = resource(path);
+            assert!(after != *before && snapshot_in(&after) == snapshot_in(before), "{}", path.display());
+        }
+    }
+
     #[test]
     fn if_the_module_is_removed_everything_that_names_it_is_shipped_again() {
         let directory = tempfile::tempdir().unwrap();

@@ -45,8 +45,10 @@ pub(crate) struct Page {
     pub(crate) checkpoints: Arc<Checkpoints>,
     /// Names that browsers may know this server by, apart from its addresses and localhost.
     pub(crate) hosts: Vec<String>,
-    /// The proxies, if there is a fleet.
+    /// What tells the page about changes, if there is a `serve`.
     pub(crate) fleet: Option<Arc<Fleet>>,
+    /// Whether proxies connect to it.
+    pub(crate) has_fleet: bool,
     /// What takes commands, once it does.
     pub(crate) writing: Writing,
 }
@@ -82,6 +84,7 @@ struct Ui {
     past: Arc<Past>,
     growth: Arc<Growth>,
     fleet: Option<Arc<Fleet>>,
+    has_fleet: bool,
     writing: Writing,
     at_a_time: Arc<Semaphore>,
     /// How the lists have grown takes many replays, and is found out once.
@@ -90,7 +93,7 @@ struct Ui {
 
 /// The page at `/`, its files and what it asks for below `/ui/`.
 pub(crate) fn router(page: Page) -> Router {
-    let Page { log, checkpoints, hosts, fleet, writing } = page;
+    let Page { log, checkpoints, hosts, fleet, has_fleet, writing } = page;
     let past = Arc::new(Past::new(Arc::clone(&log), Arc::clone(&checkpoints)));
     let growth = Arc::new(Growth::default());
     let forget = {
@@ -107,6 +110,7 @@ pub(crate) fn router(page: Page) -> Router {
         log,
         checkpoints,
         fleet,
+        has_fleet,
         writing,
         at_a_time: Arc::new(Semaphore::new(AT_A_TIME)),
         one_growth: Arc::new(Semaphore::new(1)),

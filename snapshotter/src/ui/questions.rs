@@ -104,7 +104,7 @@ pub(super) async fn status(State(ui): State<Arc<Ui>>, asked: Asked) -> Response 
             "trouble": state.trouble,
             "recent": state.recent.iter().map(recent_json).collect::<Vec<_>>(),
             "lists": state.fold.lists().iter().map(|list| list.name().to_string()).collect::<Vec<_>>(),
-            "has_fleet": ui.fleet.is_some(),
+            "has_fleet": ui.has_fleet,
             "can_write": can_write,
             "why_not": why_not,
             "spans": SPANS.map(|span| span.as_secs()),
