@@ -106,7 +106,10 @@ fn an_address_on_two_lists_is_blocked_until_the_later_end(edgefold: &Edgefold) {
     edgefold.run(&["add", "10.0.0.7", "--list", "feed"]);
     let headline = |address| edgefold.outcome(&["explain", address]).stdout.lines().next().unwrap().to_owned();
     let both = headline("10.0.0.7");
-    assert!(both.starts_with("10.0.0.7 is blocked forever, on lists default, feed, by the commands at "), "{both}");
+    assert!(
+        both.starts_with("10.0.0.7 is blocked forever, on lists default, feed; default decides, by the command at "),
+        "{both}"
+    );
     let one = headline("10.0.0.8");
     assert!(
         one.starts_with("10.0.0.8 is blocked until ") && one.contains(", on list default, by the command at "),

@@ -497,7 +497,7 @@ fn bad_questions_get_an_answer_that_says_what_is_wrong() {
         ("area?range=10.0.0.0/8&offset=1", 400, "unknown field"),
         ("area?range=10.0.0.0/8&unknown=1", 400, "unknown"),
         ("changes?range=10.0.0.0/8", 400, "since"),
-        ("nothing", 404, "docs"),
+        ("nothing", 404, "has only the page"),
     ] {
         let (found, text) = get(path);
         assert_eq!(found, status, "{path}: {text}");

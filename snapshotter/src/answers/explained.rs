@@ -96,7 +96,8 @@ impl Explained {
             .collect();
         refusing.sort_by_key(|(name, _)| *name != first);
         let until = refusing.iter().map(|(_, until)| *until).max().map(words::until_words).unwrap_or_default();
-        (until, in_words(refusing.into_iter().map(|(name, _)| name)))
+        let decides = if refusing.len() > 1 { format!("; {first} decides") } else { String::new() };
+        (until, in_words(refusing.into_iter().map(|(name, _)| name)) + &decides)
     }
 
     /// Why an address that is on a list passes.
