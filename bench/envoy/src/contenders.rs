@@ -6,6 +6,7 @@ use std::path::{self, Path, PathBuf};
 use edgefold_snapshot::OpenConnections;
 use edgefold_snapshotter::modules;
 use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Resource};
+use edgefold_snapshotter::ship::files::replace_file;
 
 use crate::list::List;
 use crate::resources;
@@ -122,10 +123,11 @@ fn resource(
     Resource { kind, name: resources::NAME, version, shipment: version, host, code, snapshot }.encode()
 }
 
-/// Writes the dynamic module to where the resources say it is.
+/// Writes the dynamic module to where the resources say it is. With a rename, since an Envoy of another run may have the file
+/// mapped, and would be ended by a bus error where it is cut short.
 pub(crate) fn write_native_module() {
     fs::create_dir_all(Path::new(NATIVE_MODULE).parent().unwrap()).unwrap();
-    fs::write(NATIVE_MODULE, modules::NATIVE_FILTER).unwrap();
+    replace_file(Path::new(NATIVE_MODULE), modules::NATIVE_FILTER).unwrap();
 }
 
 /// Another wasm module, configured with the same snapshot.
