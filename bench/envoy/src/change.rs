@@ -7,14 +7,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use edgefold::{Log, LogUrl, NewCommand, now};
+use edgefold_snapshotter::ship::ecds::FilterKind;
 use edgefold_tests::{Edgefold, Envoy, Host, Serve};
 use fastrand::Rng;
 
+use crate::contenders::IN_WASM;
 use crate::cost::quantile;
 use crate::list::{List, Lists, canary};
 use crate::load::{Connection, DENIED, Load};
 use crate::reload::Done;
-use crate::resources::{NAME, NETWORK_WASM, WASM};
+use crate::resources::NAME;
 use crate::running::{configuration, cpu_seconds, discovered, megabytes};
 
 /// The pause between two polls.
@@ -72,11 +74,19 @@ impl World {
         while serve.metric("edgefold_view_next_offset").is_none_or(|next_offset| next_offset < end) {
             thread::sleep(Duration::from_millis(100));
         }
-        let http = discovered(NAME, WASM, &edgefold.ecds_file());
-        let network_filters =
-            if network { vec![discovered("edgefold-network", NETWORK_WASM, &network_file)] } else { Vec::new() };
+        let http_type = FilterKind::Http.type_url(IN_WASM);
+        let http = discovered(NAME, http_type, &edgefold.ecds_file());
+        let network_filters = if network {
+            vec![discovered(
+                &FilterKind::Network.resource_name(NAME),
+                FilterKind::Network.type_url(IN_WASM),
+                &network_file,
+            )]
+        } else {
+            Vec::new()
+        };
         let base = edgefold.base_ecds_file();
-        let base = (form == Form::Pair).then_some((WASM, base.as_path()));
+        let base = (form == Form::Pair).then_some((http_type, base.as_path()));
         let envoy = edgefold.envoy_with(&configuration(vec![http], network_filters, base).to_string());
         let name = match (form, host) {
             (Form::Whole, _) => format!("{ranges}, whole"),

@@ -48,7 +48,7 @@ impl EcdsFilter {
 }
 
 /// The wasm filter, as a crash closes it.
-const IN_WASM: FilterHost = FilterHost::Wasm(FailurePolicy::Closed);
+pub(crate) const IN_WASM: FilterHost = FilterHost::Wasm(FailurePolicy::Closed);
 /// Where the dynamic module is, for all Envoys.
 const NATIVE_MODULE: &str = "target/bench/edgefold-filter.so";
 
@@ -63,22 +63,15 @@ fn edgefold_native() -> EcdsFilter {
 }
 
 fn edgefold_in(host: FilterHost) -> EcdsFilter {
-    EcdsFilter::http(http_type(host), move |list, version| {
+    EcdsFilter::http(FilterKind::Http.type_url(host), move |list, version| {
         resource(host, FilterKind::Http, OpenConnections::Keep, list.snapshot(version), version)
     })
-}
-
-fn http_type(host: FilterHost) -> &'static str {
-    match host {
-        FilterHost::Wasm(_) => resources::WASM,
-        FilterHost::Native => resources::NATIVE,
-    }
 }
 
 /// The same as a network filter.
 fn edgefold_network(open_connections: OpenConnections) -> EcdsFilter {
     EcdsFilter {
-        type_url: resources::NETWORK_WASM,
+        type_url: FilterKind::Network.type_url(IN_WASM),
         network: true,
         encode: Box::new(move |list, version| {
             resource(IN_WASM, FilterKind::Network, open_connections, list.snapshot(version), version)
@@ -94,7 +87,7 @@ fn edgefold_pair(host: FilterHost, overlay: usize) -> EcdsFilter {
         base: Some(Box::new(move |list, version| {
             resource(host, FilterKind::Base, keep, list.snapshot_as_pair(version, overlay).0, version)
         })),
-        ..EcdsFilter::http(http_type(host), move |list, version| {
+        ..EcdsFilter::http(FilterKind::Http.type_url(host), move |list, version| {
             resource(host, kind, keep, list.snapshot_as_pair(version, overlay).1, version)
         })
     }
@@ -102,7 +95,7 @@ fn edgefold_pair(host: FilterHost, overlay: usize) -> EcdsFilter {
 
 /// The same with the ranges dealt out to this many lists.
 fn edgefold_lists(count: usize) -> EcdsFilter {
-    EcdsFilter::http(resources::WASM, move |list, version| {
+    EcdsFilter::http(FilterKind::Http.type_url(IN_WASM), move |list, version| {
         resource(IN_WASM, FilterKind::Http, OpenConnections::Keep, list.snapshot_of_lists(version, count), version)
     })
 }
@@ -132,7 +125,9 @@ pub(crate) fn write_native_module() {
 
 /// Another wasm module, configured with the same snapshot.
 fn module(module: Vec<u8>) -> EcdsFilter {
-    EcdsFilter::http(resources::WASM, move |list, version| resources::wasm(version, &module, list.snapshot(version)))
+    EcdsFilter::http(FilterKind::Http.type_url(IN_WASM), move |list, version| {
+        resources::wasm(version, &module, list.snapshot(version))
+    })
 }
 
 /// RBAC with the matcher API.

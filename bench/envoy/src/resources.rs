@@ -30,11 +30,7 @@ use prost::{Message, Name};
 
 /// The name of the resource, and of the filter in the chain.
 pub(crate) const NAME: &str = "edgefold";
-/// The type URLs of the filters.
-pub(crate) const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
-pub(crate) const NATIVE: &str =
-    "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter";
-pub(crate) const NETWORK_WASM: &str = "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm";
+/// The type URLs of the filters that are not edgefold's.
 pub(crate) const RBAC: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
 pub(crate) const LUA: &str = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua";
 

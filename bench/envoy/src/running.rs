@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use edgefold_snapshotter::ship::ecds::FilterKind;
 use edgefold_tests::Envoy;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 use crate::contenders::{Contender, EcdsFilter};
 use crate::list::{List, Lists, canary};
 use crate::load::{Connection, DENIED};
-use crate::resources::{NAME, NETWORK_WASM};
+use crate::resources::NAME;
 
 /// The file that Envoy watches, and the one that will replace it.
 const FILE: &str = "edgefold.pb";
@@ -37,8 +38,8 @@ impl Running {
         let mut base = None;
         if let Some(EcdsFilter { type_url, network, encode, base: encode_base }) = &contender.filter {
             fs::write(&file, encode(&list, 0)).unwrap();
-            let name = if *type_url == NETWORK_WASM { "edgefold-network" } else { NAME };
-            let filter = discovered(name, type_url, &file);
+            let kind = if *network { FilterKind::Network } else { FilterKind::Http };
+            let filter = discovered(&kind.resource_name(NAME), type_url, &file);
             if *network {
                 network_filters.push(filter)
             } else {

@@ -331,6 +331,7 @@ fn effect(ListEffect { list, kind, what, is_whole, .. }: &ListEffect) -> String 
     };
     format!("{words}{part}{on}")
 }
+
 /// `list a`, or `lists a, b`.
 fn in_words(lists: impl Iterator<Item = ListName>) -> String {
     let lists: Vec<String> = lists.map(|list| list.to_string()).collect();

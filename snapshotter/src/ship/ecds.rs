@@ -40,7 +40,8 @@ impl FilterKind {
     /// All kinds, in the order of their numbers.
     pub const ALL: [Self; 3] = [Self::Http, Self::Network, Self::Base];
 
-    fn type_url(self, host: FilterHost) -> &'static str {
+    /// The type of the filter's configuration, which Envoy's configuration names in `type_urls`.
+    pub fn type_url(self, host: FilterHost) -> &'static str {
         match (self, host) {
             (Self::Http | Self::Base, FilterHost::Wasm(_)) => HTTP_WASM,
             (Self::Network, FilterHost::Wasm(_)) => NETWORK_WASM,
