@@ -1,5 +1,6 @@
 //! Finds the snapshot in a plugin's configuration, which is either the snapshot itself or JSON that contains it.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -146,6 +147,9 @@ pub enum ConfigurationError {
     /// The text is not base64.
     #[error("the snapshot in the configuration is not base64")]
     Base64,
+    /// It names a file that cannot be read, or that has another snapshot.
+    #[error("{0}")]
+    File(String),
     /// It is a base or an overlay, and the host does not let plugins share snapshots.
     #[error(
         "it is half of a pair of a base and an overlay, and this host takes only whole snapshots: see `edgefold snapshot`"

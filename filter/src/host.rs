@@ -42,10 +42,15 @@ pub trait ConfigurationHost: MetricsHost {
     fn plugin_name(&self) -> Option<Vec<u8>>;
     /// The plugin's configuration.
     fn configuration(&self) -> Option<Vec<u8>>;
-    /// The snapshot in the plugin's configuration, of the forms that the host may pass.
+    /// The fingerprint of the snapshot that the configuration names; `None` if it has the snapshot in it.
+    fn named_snapshot(&self, _configuration: &[u8]) -> Option<Fingerprint> {
+        None
+    }
+
+    /// The snapshot in the plugin's configuration, of the forms that the host may pass, or the one that it names.
     ///
     /// # Errors
-    /// [`ConfigurationError`] if it has another form.
+    /// [`ConfigurationError`] if it has another form, or names what cannot be read.
     fn snapshot_in(&self, configuration: Vec<u8>) -> Result<Vec<u8>, ConfigurationError> {
         snapshot_in(configuration)
     }

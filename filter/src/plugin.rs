@@ -102,13 +102,20 @@ impl Plugin {
             self.spare.take_if(|_| host.has_canary())?;
             host.configuration()
         });
-        let bytes = host.snapshot_in(configuration.ok_or(ConfigurationError::NotProvided)?)?;
-        let from = if Role::is_base(&bytes) { Resource::Base } else { Resource::Filter };
-        if from == Resource::Base && self.holds_base(Fingerprint::of(&bytes)) {
+        let configuration = configuration.ok_or(ConfigurationError::NotProvided)?;
+        // Each kind of filter, and each listener, is configured with it. A file is not even read again.
+        let named = host.named_snapshot(&configuration);
+        if named.is_some_and(|named| self.known().any(|known| known.fingerprint() == named)) {
             return Ok(());
         }
-        if !host.has_canary() && self.has(&bytes) {
-            // Each kind of filter, and each listener, is configured with it.
+        let bytes = host.snapshot_in(configuration)?;
+        let from = if Role::is_base(&bytes) { Resource::Base } else { Resource::Filter };
+        let is_known = if from == Resource::Base {
+            self.bases().any(|base| Some(base.fingerprint()) == Fingerprint::of(&bytes))
+        } else {
+            !host.has_canary() && self.known().any(|known| *known.bytes() == bytes)
+        };
+        if is_known {
             return Ok(());
         }
         let validated = host.validated(from);
@@ -169,15 +176,11 @@ impl Plugin {
         Ok(())
     }
 
-    /// Whether the whole snapshot or overlay with these bytes is in force, or waits for its base.
-    fn has(&self, bytes: &[u8]) -> bool {
+    /// What is in force, and what waits for the other half of its pair.
+    fn known(&self) -> impl Iterator<Item = &Snapshot<Vec<u8>>> {
         let in_force = self.serving.in_force.as_ref().map(|in_force| in_force.snapshot.top());
         let waiting = self.waiting.as_ref().map(|waiting| &*waiting.overlay);
-        in_force.into_iter().chain(waiting).any(|known| known.bytes() == bytes)
-    }
-
-    fn holds_base(&self, fingerprint: Option<Fingerprint>) -> bool {
-        self.bases().any(|base| Some(base.fingerprint()) == fingerprint)
+        in_force.into_iter().chain(waiting).chain(self.bases().map(|base| &**base))
     }
 
     fn bases(&self) -> impl Iterator<Item = &Arc<Snapshot<Vec<u8>>>> {

@@ -24,6 +24,19 @@ impl Fingerprint {
         (content.len() >= HEADER_OFFSET).then(|| Self::new(u64::from_le_bytes(*checksum), snapshot.len()))
     }
 
+    /// The length of the snapshot in bytes.
+    pub fn bytes(self) -> u64 {
+        self.len
+    }
+
+    /// The fingerprint of a snapshot with this length in bytes, whose checksum is `text`, as [`Display`](fmt::Display) writes it; `None` if
+    /// it writes it in another way.
+    pub fn from_text(text: &str, bytes: u64) -> Option<Self> {
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let checksum = u64::from_str_radix(text, 16).ok()?;
+        (text.len() == 16 && text.bytes().all(is_hex)).then_some(Self { checksum, len: bytes })
+    }
+
     /// The fingerprint as bytes, to be stored.
     pub fn to_bytes(self) -> [u8; 16] {
         (u128::from(self.checksum) << 64 | u128::from(self.len)).to_le_bytes()

@@ -26,6 +26,8 @@
 extern crate alloc;
 
 mod encode;
+#[cfg(feature = "file")]
+mod file;
 mod fingerprint;
 mod header;
 mod layers;
@@ -38,6 +40,8 @@ mod ruling;
 mod settings;
 
 pub use encode::{EncodeError, NewList, NewOverlayList, NewSnapshot, make_base, table_bytes};
+#[cfg(feature = "file")]
+pub use file::SnapshotFile;
 pub use fingerprint::Fingerprint;
 pub use header::{
     Generation, Header, ListHeader, ListsError, MAX_HEADER_BYTES, MAX_SETTINGS_BYTES, MAX_SNAPSHOT_BYTES, Overlay,

@@ -275,12 +275,26 @@ impl Envoy {
     /// listener listens. Its files go to `directory`.
     #[track_caller]
     pub fn start_with(directory: &Path, configuration: &str, concurrency: usize) -> Self {
+        Self::start_under(&[], directory, configuration, concurrency)
+    }
+
+    /// The same, run by a program that replaces itself by it: its name and its arguments.
+    #[track_caller]
+    pub fn start_under(launcher: &[&str], directory: &Path, configuration: &str, concurrency: usize) -> Self {
         let path = directory.join("envoy.yaml");
         std::fs::write(&path, configuration).expect("Envoy's configuration");
         let admin_path = directory.join("envoy-admin-address");
         // That of an Envoy that ran here before would be taken for this one's.
         let _absent = std::fs::remove_file(&admin_path);
-        let mut command = Command::new(tool("bin/envoy"));
+        let envoy = tool("bin/envoy");
+        let mut command = match launcher {
+            [] => Command::new(envoy),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(envoy);
+                command
+            }
+        };
         command.arg("--config-path").arg(&path).arg("--admin-address-path").arg(&admin_path);
         command.args(["--disable-hot-restart", "--log-level", "info", "--concurrency", &concurrency.to_string()]);
         // By default, access log lines are written every 10 seconds.

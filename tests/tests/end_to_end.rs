@@ -11,7 +11,7 @@ use edgefold::{Error, KafkaLog, Log, Position};
 use edgefold_filter::decision::{Verdict, decide};
 use edgefold_snapshot::{Layers, Snapshot, VERSION};
 use edgefold_snapshotter::modules::FILTER;
-use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Resource, snapshot_in};
+use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Payload, Resource, snapshot_in};
 use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_tests::{Edgefold, EnvoyOptions, Kafka, eventually, seed, tool};
 use edgefold_wasm_host::{Host, Response};
@@ -31,7 +31,7 @@ fn shipped(edgefold: &Edgefold) -> Bytes {
 fn ship(edgefold: &Edgefold, version: &str, bytes: Bytes) {
     let (kind, host) = (FilterKind::Http, FilterHost::Wasm(FailurePolicy::Reload));
     let (name, shipment, code) = ("edgefold", version, Code::Inline(FILTER));
-    let resource = Resource { kind, name, version, shipment, host, code, snapshot: bytes };
+    let resource = Resource { kind, name, version, shipment, host, code, snapshot: Payload::Inline(bytes) };
     replace_file(&edgefold.ecds_file(), &resource.encode()).unwrap();
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edgefold_snapshotter::modules::FILTER;
-use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Resource, snapshot_in};
+use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Payload, Resource, snapshot_in};
 use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_tests::{
     Client, Edgefold, Envoy, EnvoyOptions, Example, Host, eventually, http_manager, over_both_hosts, raw,
@@ -51,7 +51,7 @@ fn bad_resource(edgefold: &Edgefold, kind: FilterKind, name: &str, bytes: &[u8])
             (FilterHost::Native, Code::File(&module))
         }
     };
-    Resource { kind, name, version, shipment, host, code, snapshot }.encode()
+    Resource { kind, name, version, shipment, host, code, snapshot: Payload::Inline(snapshot) }.encode()
 }
 
 over_both_hosts! {

@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use edgefold_snapshot::{Fingerprint, SnapshotFile};
 use edgefold_snapshotter::modules::NATIVE_FILTER;
-use edgefold_snapshotter::ship::ecds::{Code, FilterHost, FilterKind, Resource, snapshot_in};
+use edgefold_snapshotter::ship::ecds::{Code, FilterHost, FilterKind, Payload, Resource, payload_in, snapshot_in};
 use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_tests::{Edgefold, EnvoyOptions, FleetOptions, Host, Xds, eventually, raw, tool, workspace};
 
@@ -16,7 +17,7 @@ use object::elf::{DF_1_NOW, DT_FLAGS_1};
 use object::read::elf::{Dyn, ElfFile64, FileHeader};
 use object::{Endianness, Object, ObjectSymbol};
 
-use crate::commands::{MANY, append, singles};
+use crate::commands::{MANY, append, large, singles};
 
 /// The names of the callbacks that a shared object or program imports, or exports.
 fn names(elf: &ElfFile64<'_>, prefix: &str, is_export: bool) -> BTreeSet<String> {
@@ -109,7 +110,15 @@ fn a_panic_refuses_its_request_and_envoy_goes_on() {
     for (kind, file) in &files {
         let snapshot = snapshot_in(&std::fs::read(file).unwrap().into()).unwrap();
         let (name, version, shipment, code) = ("edgefold", "panics", "panics", Code::File(module.to_str().unwrap()));
-        let resource = Resource { kind: *kind, name, version, shipment, host: FilterHost::Native, code, snapshot };
+        let resource = Resource {
+            kind: *kind,
+            name,
+            version,
+            shipment,
+            host: FilterHost::Native,
+            code,
+            snapshot: Payload::Inline(snapshot),
+        };
         replace_file(file, &resource.encode()).unwrap();
     }
     let envoy = edgefold.envoy(EnvoyOptions::BEHIND_A_PROXY);
@@ -179,6 +188,68 @@ fn a_fleet_gets_a_base_and_overlays_over_grpc() {
     assert_eq!(serve.metric("edgefold_bases_shipped_total"), Some(1), "what came was an overlay");
 }
 
+/// Ships the HTTP filter as `serve` does, which has put the module beside the file, with this payload.
+fn ship(file: &Path, shipment: &str, snapshot: Payload) {
+    let module = std::fs::read_dir(file.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let module = module.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "so")).unwrap();
+    let (code, kind, name, host) =
+        (Code::File(module.to_str().unwrap()), FilterKind::Http, "edgefold", FilterHost::Native);
+    let resource = Resource { kind, name, version: shipment, shipment, host, code, snapshot };
+    replace_file(file, &resource.encode()).unwrap();
+}
+
+/// Envoy has no copy of a large snapshot: the module reads it, and takes nothing but what the resource names.
+#[test]
+fn a_large_snapshot_is_read_from_the_file_that_the_resource_names_and_no_other() {
+    let edgefold = large().with_host(Host::Native);
+    drop(edgefold.serve_whole(&[]));
+    let file = edgefold.ecds_file();
+    let shipped = std::fs::read(&file).unwrap();
+    let Some(Payload::File(named)) = payload_in(&shipped.into()) else { panic!("the snapshot is in the resource") };
+    assert_eq!(edgefold.inspect(&file)["fingerprint"], named.fingerprint.to_string());
+    let envoy = edgefold.envoy(EnvoyOptions::BEHIND_A_PROXY);
+    let client = envoy.client("127.0.0.1");
+    let statuses = || (client.status_for("20.0.0.3"), client.status_for("20.0.0.4"));
+    assert_eq!(statuses(), (403, 200));
+
+    // Another list, which is never where the resource says.
+    edgefold.block(&["20.0.0.4"]);
+    let next = edgefold.path("next");
+    edgefold.run(&["snapshot", "-o", &next]);
+    let next = std::fs::read(next).unwrap();
+    let fingerprint = Fingerprint::of(&next).unwrap();
+    let at = |name: &str| SnapshotFile { path: edgefold.path(name), fingerprint };
+    let other = |name: &str, content: &[u8]| {
+        let file = at(name);
+        std::fs::write(&file.path, content).unwrap();
+        file
+    };
+    let mut damaged = next.clone();
+    damaged[100] ^= 1;
+    assert!(Command::new("mkfifo").arg(edgefold.path("pipe")).status().unwrap().success());
+    let longer = Fingerprint::from_text(&fingerprint.to_string(), u64::MAX).unwrap();
+    let refused = [
+        (at("missing"), "missing: No such file"),
+        (at("pipe"), "pipe: it is no file"),
+        (SnapshotFile { fingerprint: longer, ..at("next") }, "more than 256 MiB"),
+        (other("other", b"something else"), "other: it is not the snapshot "),
+        (other("damaged", &damaged), "damaged or truncated: the checksum is"),
+    ];
+    for (number, (file_named, reason)) in (1..).zip(refused) {
+        ship(&file, reason, Payload::File(file_named));
+        eventually(reason, || (envoy.metric("snapshot_rejected", "edgefold")? == number).then_some(()));
+        envoy.wait_for_log_line(reason);
+        assert_eq!(statuses(), (403, 200), "{reason}");
+    }
+    // What the resource says last is that of the damaged file, whose checksum is only read with the rest.
+    edgefold.outcome(&["inspect", file.to_str().unwrap()]).assert_failed(2, "damaged or truncated");
+    let serve = edgefold.serve_whole(&[]);
+    client.wait_for_status("20.0.0.4", 403);
+    let named = envoy.admin("config_dump?resource=ecds_filters");
+    assert!(named.contains("snapshot_file") && named.len() < 4096, "{named}");
+    drop(serve);
+}
+
 /// A snapshot of a later version of the format is refused by name, and what serves stays.
 #[test]
 fn a_snapshot_of_a_newer_format_is_refused() {
@@ -192,12 +263,7 @@ fn a_snapshot_of_a_newer_format_is_refused() {
     assert_eq!((client.status_for("10.0.0.7"), client.status_for("10.0.1.7")), (403, 200));
     let mut newer = snapshot_in(&shipped.into()).unwrap().to_vec();
     newer[8] += 1;
-    let module = std::fs::read_dir(file.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
-    let module = module.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "so")).unwrap();
-    let (version, code) = ("newer", Code::File(module.to_str().unwrap()));
-    let (kind, name, shipment, host) = (FilterKind::Http, "edgefold", "newer", FilterHost::Native);
-    let resource = Resource { kind, name, version, shipment, host, code, snapshot: newer.into() };
-    replace_file(&file, &resource.encode()).unwrap();
+    ship(&file, "newer", Payload::Inline(newer.into()));
     eventually("the refusal", || (envoy.metric("snapshot_rejected", "edgefold")? == 1).then_some(()));
     envoy.wait_for_log_line("snapshot refused: ");
     assert_eq!((client.status_for("10.0.0.7"), client.status_for("10.0.1.7")), (403, 200));

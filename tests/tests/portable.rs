@@ -13,7 +13,7 @@ use edgefold_snapshot::{
     Settings, Snapshot, TrustedProxies, WhenStale,
 };
 use edgefold_snapshotter::modules::{FILTER, PORTABLE_FILTER, RECHECK_FILTER};
-use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Resource, snapshot_in};
+use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Payload, Resource, snapshot_in};
 use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_table::IpRange;
 use edgefold_tests::{Edgefold, Envoy, EnvoyOptions, eventually, raw};
@@ -405,7 +405,7 @@ fn with_portable_module(edgefold: &Edgefold) {
 fn resource(shipment: &str, snapshot: Bytes) -> Vec<u8> {
     let (kind, name, code) = (FilterKind::Http, "edgefold", Code::Inline(PORTABLE_FILTER));
     let host = FilterHost::Wasm(FailurePolicy::Reload);
-    Resource { kind, name, version: shipment, shipment, host, code, snapshot }.encode()
+    Resource { kind, name, version: shipment, shipment, host, code, snapshot: Payload::Inline(snapshot) }.encode()
 }
 
 fn with_envoy(args: &[&str], check: impl FnOnce(&Edgefold, &Envoy)) {

@@ -14,7 +14,7 @@ use edgefold_snapshot::{
     make_base,
 };
 use edgefold_snapshotter::modules::FILTER;
-use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Resource};
+use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Payload, Resource};
 use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_table::{AddressRange, IpRange};
 use edgefold_tests::{Edgefold, Envoy, eventually, http_manager};
@@ -60,7 +60,8 @@ fn snapshot(next_offset: u64, blocked: &str, ranges: u32) -> Vec<u8> {
 fn resource(kind: FilterKind, shipment: u64, snapshot: Bytes) -> Vec<u8> {
     let shipment = &*shipment.to_string();
     let (name, host) = ("edgefold", FilterHost::Wasm(FailurePolicy::Reload));
-    Resource { kind, name, version: shipment, shipment, host, code: Code::Inline(FILTER), snapshot }.encode()
+    let (code, snapshot) = (Code::Inline(FILTER), Payload::Inline(snapshot));
+    Resource { kind, name, version: shipment, shipment, host, code, snapshot }.encode()
 }
 
 fn ship_as(kind: FilterKind, file: &Path, shipment: u64, snapshot: Vec<u8>) {

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{self, Path, PathBuf};
 
-use edgefold_snapshot::OpenConnections;
+use edgefold_snapshot::{Fingerprint, OpenConnections, SnapshotFile};
 use edgefold_snapshotter::modules;
-use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Resource};
-use edgefold_snapshotter::ship::files::replace_file;
+use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Payload, Resource};
+use edgefold_snapshotter::ship::files::{MOST_INLINE_BYTES, replace_file};
 
 use crate::list::List;
 use crate::resources;
@@ -38,11 +38,11 @@ pub(crate) struct EcdsFilter {
     pub(crate) base: Option<Encode>,
 }
 
-/// Encodes the `DiscoveryResponse` with one version of a list.
-type Encode = Box<dyn Fn(&List, u32) -> Vec<u8>>;
+/// Encodes the `DiscoveryResponse` with one version of a list. In this folder is what it names.
+type Encode = Box<dyn Fn(&List, u32, &Path) -> Vec<u8>>;
 
 impl EcdsFilter {
-    fn http(type_url: &'static str, encode: impl Fn(&List, u32) -> Vec<u8> + 'static) -> Self {
+    fn http(type_url: &'static str, encode: impl Fn(&List, u32, &Path) -> Vec<u8> + 'static) -> Self {
         Self { type_url, network: false, encode: Box::new(encode), base: None }
     }
 }
@@ -63,8 +63,8 @@ fn edgefold_native() -> EcdsFilter {
 }
 
 fn edgefold_in(host: FilterHost) -> EcdsFilter {
-    EcdsFilter::http(FilterKind::Http.type_url(host), move |list, version| {
-        resource(host, FilterKind::Http, OpenConnections::Keep, list.snapshot(version), version)
+    EcdsFilter::http(FilterKind::Http.type_url(host), move |list, version, folder| {
+        resource(host, FilterKind::Http, OpenConnections::Keep, list.snapshot(version), version, folder)
     })
 }
 
@@ -73,8 +73,8 @@ fn edgefold_network(open_connections: OpenConnections) -> EcdsFilter {
     EcdsFilter {
         type_url: FilterKind::Network.type_url(IN_WASM),
         network: true,
-        encode: Box::new(move |list, version| {
-            resource(IN_WASM, FilterKind::Network, open_connections, list.snapshot(version), version)
+        encode: Box::new(move |list, version, folder| {
+            resource(IN_WASM, FilterKind::Network, open_connections, list.snapshot(version), version, folder)
         }),
         base: None,
     }
@@ -84,19 +84,20 @@ fn edgefold_network(open_connections: OpenConnections) -> EcdsFilter {
 fn edgefold_pair(host: FilterHost, overlay: usize) -> EcdsFilter {
     let (kind, keep) = (FilterKind::Http, OpenConnections::Keep);
     EcdsFilter {
-        base: Some(Box::new(move |list, version| {
-            resource(host, FilterKind::Base, keep, list.snapshot_as_pair(version, overlay).0, version)
+        base: Some(Box::new(move |list, version, folder| {
+            resource(host, FilterKind::Base, keep, list.snapshot_as_pair(version, overlay).0, version, folder)
         })),
-        ..EcdsFilter::http(FilterKind::Http.type_url(host), move |list, version| {
-            resource(host, kind, keep, list.snapshot_as_pair(version, overlay).1, version)
+        ..EcdsFilter::http(FilterKind::Http.type_url(host), move |list, version, folder| {
+            resource(host, kind, keep, list.snapshot_as_pair(version, overlay).1, version, folder)
         })
     }
 }
 
 /// The same with the ranges dealt out to this many lists.
 fn edgefold_lists(count: usize) -> EcdsFilter {
-    EcdsFilter::http(FilterKind::Http.type_url(IN_WASM), move |list, version| {
-        resource(IN_WASM, FilterKind::Http, OpenConnections::Keep, list.snapshot_of_lists(version, count), version)
+    EcdsFilter::http(FilterKind::Http.type_url(IN_WASM), move |list, version, folder| {
+        let snapshot = list.snapshot_of_lists(version, count);
+        resource(IN_WASM, FilterKind::Http, OpenConnections::Keep, snapshot, version, folder)
     })
 }
 
@@ -106,8 +107,19 @@ fn resource(
     open_connections: OpenConnections,
     snapshot: Vec<u8>,
     version: u32,
+    folder: &Path,
 ) -> Vec<u8> {
-    let (version, snapshot) = (&version.to_string(), snapshot.into());
+    // As serve does.
+    let snapshot = if host == FilterHost::Native && snapshot.len() > MOST_INLINE_BYTES {
+        // Two are enough: one that Envoy has, and the next.
+        let path = folder.join(format!("{}-{}.snapshot", kind.word(), version % 2));
+        replace_file(&path, &snapshot).unwrap();
+        let fingerprint = Fingerprint::of(&snapshot).unwrap();
+        Payload::File(SnapshotFile { path: path.to_str().unwrap().to_owned(), fingerprint })
+    } else {
+        Payload::Inline(snapshot.into())
+    };
+    let version = &version.to_string();
     let module = path::absolute(NATIVE_MODULE).unwrap();
     let code = match host {
         FilterHost::Wasm(_) => Code::Inline(modules::module_for(host, open_connections)),
@@ -125,22 +137,22 @@ pub(crate) fn write_native_module() {
 
 /// Another wasm module, configured with the same snapshot.
 fn module(module: Vec<u8>) -> EcdsFilter {
-    EcdsFilter::http(FilterKind::Http.type_url(IN_WASM), move |list, version| {
+    EcdsFilter::http(FilterKind::Http.type_url(IN_WASM), move |list, version, _| {
         resources::wasm(version, &module, list.snapshot(version))
     })
 }
 
 /// RBAC with the matcher API.
 fn rbac_matcher() -> EcdsFilter {
-    EcdsFilter::http(resources::RBAC, |list, version| resources::rbac_matcher(version, &list.version(version)))
+    EcdsFilter::http(resources::RBAC, |list, version, _| resources::rbac_matcher(version, &list.version(version)))
 }
 
 fn rbac_principals() -> EcdsFilter {
-    EcdsFilter::http(resources::RBAC, |list, version| resources::rbac_principals(version, &list.version(version)))
+    EcdsFilter::http(resources::RBAC, |list, version, _| resources::rbac_principals(version, &list.version(version)))
 }
 
 fn lua() -> EcdsFilter {
-    EcdsFilter::http(resources::LUA, |list, version| resources::lua(version, &list.version(version)))
+    EcdsFilter::http(resources::LUA, |list, version, _| resources::lua(version, &list.version(version)))
 }
 
 fn contender(name: &str, ranges: usize, filter: Option<EcdsFilter>, denied: bool) -> Contender {
@@ -165,6 +177,25 @@ pub(crate) fn soaked() -> [Contender; 2] {
     [
         contender("edgefold, 1M", 1_000_000, Some(edgefold()), false),
         contender("edgefold native, 1M", 1_000_000, Some(edgefold_native()), false),
+    ]
+}
+
+/// The contenders whose instructions are counted.
+pub(crate) fn counted() -> Vec<Contender> {
+    let native = FilterHost::Native;
+    vec![
+        contender(EMPTY, 0, None, false),
+        contender(MATCHER, 1_000, Some(rbac_matcher()), true),
+        contender(WASM, 1_000, Some(edgefold()), true),
+        contender("edgefold native, 1k", 1_000, Some(edgefold_native()), true),
+        contender("edgefold native, 1M", 1_000_000, Some(edgefold_native()), true),
+        contender(
+            "edgefold native, 1M, of which 10k in an overlay",
+            1_000_000,
+            Some(edgefold_pair(native, 10_000)),
+            false,
+        ),
+        contender("edgefold native, 10M", 10_000_000, Some(edgefold_native()), false),
     ]
 }
 

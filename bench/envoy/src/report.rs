@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::change::{Changes, Pinned, Stream};
 use crate::contenders::{EMPTY, MATCHER, PORTABLE, WASM};
 use crate::cost::{Cost, quantile, quartiles};
+use crate::instructions::Instructions;
 use crate::plots::{self, Bar};
 use crate::reload::{Reloads, Soak};
 
@@ -33,6 +34,27 @@ pub(crate) fn print_cost(costs: &[Cost]) {
     for cost in costs.iter().filter(|cost| !cost.denied.is_empty()) {
         let [low, micros, high] = quartiles(&cost.denied);
         println!("| {} | {micros:.2} | {low:.2} to {high:.2} |", cost.contender);
+    }
+}
+
+pub(crate) fn print_instructions(all: &[Instructions]) {
+    let passed = |name| all.iter().find(|counted| counted.contender == name).map(|counted| counted.passed);
+    let empty = passed(EMPTY).unwrap();
+    println!(
+        "\n| instructions per request | allowed | over the empty chain | multiple of `{MATCHER}` | multiple of `{WASM}` | denied |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|");
+    for Instructions { contender, passed: of_this, denied } in all {
+        let over = of_this - empty;
+        let times =
+            |other| passed(other).map_or_else(|| "–".to_owned(), |other| format!("{:.2}", over / (other - empty)));
+        let columns = if contender == EMPTY {
+            " | |".to_owned()
+        } else {
+            format!("{over:.0} | {} | {}", times(MATCHER), times(WASM))
+        };
+        let denied = denied.map(|denied| format!("{denied:.0}")).unwrap_or_default();
+        println!("| {contender} | {of_this:.0} | {columns} | {denied} |");
     }
 }
 

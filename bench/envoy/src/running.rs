@@ -31,13 +31,18 @@ pub(crate) struct Running {
 impl Running {
     /// Starts Envoy with the first version of the list.
     pub(crate) fn start(contender: Contender, lists: &mut Lists, concurrency: usize) -> Self {
+        Self::start_under(&[], contender, lists, concurrency)
+    }
+
+    /// The same, with Envoy run by a program: see [`Envoy::start_under`].
+    pub(crate) fn start_under(launcher: &[&str], contender: Contender, lists: &mut Lists, concurrency: usize) -> Self {
         let list = lists.of(contender.ranges);
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(FILE);
         let (mut filters, mut network_filters) = (Vec::new(), Vec::new());
         let mut base = None;
         if let Some(EcdsFilter { type_url, network, encode, base: encode_base }) = &contender.filter {
-            fs::write(&file, encode(&list, 0)).unwrap();
+            fs::write(&file, encode(&list, 0, directory.path())).unwrap();
             let kind = if *network { FilterKind::Network } else { FilterKind::Http };
             let filter = discovered(&kind.resource_name(NAME), type_url, &file);
             if *network {
@@ -47,13 +52,13 @@ impl Running {
             }
             base = encode_base.as_ref().map(|encode| {
                 let file = directory.path().join("base.pb");
-                fs::write(&file, encode(&list, 0)).unwrap();
+                fs::write(&file, encode(&list, 0, directory.path())).unwrap();
                 (*type_url, file)
             });
         }
         let configuration =
             configuration(filters, network_filters, base.as_ref().map(|(kind, file)| (*kind, &**file))).to_string();
-        let envoy = Envoy::start_with(directory.path(), &configuration, concurrency);
+        let envoy = Envoy::start_under(launcher, directory.path(), &configuration, concurrency);
         if contender.filter.as_ref().is_some_and(|filter| !filter.network) {
             let status = Connection::open(envoy.address()).status_for(canary(0));
             assert_eq!(status, DENIED, "{} does not serve: {}", contender.name, warnings(&envoy));
@@ -69,7 +74,7 @@ impl Running {
     pub(crate) fn prepare(&mut self) -> u32 {
         self.version += 1;
         let EcdsFilter { encode, .. } = self.contender.filter.as_ref().unwrap();
-        fs::write(self.directory.path().join(NEXT), encode(&self.list, self.version)).unwrap();
+        fs::write(self.directory.path().join(NEXT), encode(&self.list, self.version, self.directory.path())).unwrap();
         canary(self.version)
     }
 
@@ -92,9 +97,8 @@ impl Running {
         cpu_seconds(self.envoy.pid())
     }
 
-    /// Megabytes of the file that was shipped first.
-    pub(crate) fn shipped(&self) -> f64 {
-        fs::metadata(self.directory.path().join(FILE)).map_or(0.0, |file| file.len() as f64 / (1 << 20) as f64)
+    pub(crate) fn pid(&self) -> u32 {
+        self.envoy.pid()
     }
 
     /// Resident megabytes of Envoy: `VmRSS` is the current value, `VmHWM` the peak.

@@ -23,11 +23,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use edgefold_filter::address;
+use edgefold_filter::configuration::{self, ConfigurationError};
 use edgefold_filter::host::{ConfigurationHost, Level, LocalResponse, Metric, MetricsHost, RequestHost, Resource};
 use edgefold_filter::serving::{Action, Serving};
-use edgefold_snapshot::Fingerprint;
+use edgefold_snapshot::{Fingerprint, SnapshotFile};
 
 use crate::process::{MetricKind, MetricNames, MetricsDefiner, Process, SharedFilter};
+use crate::snapshot_file;
 
 /// The version of the ABI, as Envoy compares it: see `ENVOY_DYNAMIC_MODULES_ABI_VERSION`.
 const ABI_VERSION: &std::ffi::CStr = c"v0.2.0";
@@ -377,9 +379,21 @@ impl ConfigurationHost for ConfiguringHost<'_> {
         Some(bytes)
     }
 
-    // There is no other VM that could have validated anything.
+    fn named_snapshot(&self, configuration: &[u8]) -> Option<Fingerprint> {
+        SnapshotFile::named_in(configuration).ok().flatten().map(|file| file.fingerprint)
+    }
+
+    fn snapshot_in(&self, configuration: Vec<u8>) -> Result<Vec<u8>, ConfigurationError> {
+        match SnapshotFile::named_in(&configuration).map_err(ConfigurationError::File)? {
+            Some(file) => snapshot_file::read(&file).map_err(ConfigurationError::File),
+            None => configuration::snapshot_in(configuration),
+        }
+    }
+
+    /// Whoever names a snapshot vouches for it: `serve` validates those that it writes to files. To do it again would take most of the time of a
+    /// reload, on a core that requests may need. The checksum, the header and the index are checked all the same.
     fn validated(&self, _from: Resource) -> Option<Fingerprint> {
-        None
+        self.named_snapshot(self.snapshot)
     }
 
     fn share_validated(&self, _from: Resource, _fingerprint: Fingerprint) {}

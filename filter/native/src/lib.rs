@@ -1,6 +1,7 @@
 //! The edgefold filter as an Envoy dynamic module: the same decisions as in wasm, in Envoy's own process.
 //!
 //! - [`process`] is what the whole process shares: for each filter one table, which all workers read. It is safe code.
+//! - [`snapshot_file`] reads a large snapshot from its file.
 //! - [`dynamic_module`] is the host layer: Envoy's ABI, and the only file with `unsafe`.
 //!
 //! The module is in Envoy's process, so it must not take Envoy down. It does not panic across the boundary, does not block a request, has
@@ -20,3 +21,4 @@
 
 pub mod dynamic_module;
 pub mod process;
+pub mod snapshot_file;

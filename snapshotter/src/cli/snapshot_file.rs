@@ -10,19 +10,25 @@ use edgefold::{Block, SavedList, Until};
 use edgefold_snapshot::{Layers, Role, Snapshot, is_like_a_snapshot};
 
 use super::CliError;
-use crate::ship::ecds::{is_like_a_resource, snapshot_in};
+use crate::ship::ecds::{Payload, is_like_a_resource, payload_in};
+use crate::ship::files::read_named;
 
 /// How much of a file says whether it is one.
 const HEAD_BYTES: u64 = 4096;
 
-/// The snapshot in a file, and the size of the file.
+/// The snapshot in a file, or in the file that it names, and the size of the file with the snapshot.
 pub(super) fn open(path: &Path) -> Result<(Snapshot<Bytes>, usize), CliError> {
     let bytes = Bytes::from(std::fs::read(path).map_err(CliError::file(path))?);
-    let size = bytes.len();
+    let mut size = bytes.len();
     let path = path.to_owned();
-    let snapshot = match snapshot_in(&bytes) {
+    let snapshot = match payload_in(&bytes) {
         _ if bytes.is_empty() => return Err(CliError::EmptyFile { path }),
-        Some(snapshot) => Snapshot::open(snapshot),
+        Some(Payload::Inline(snapshot)) => Snapshot::open(snapshot),
+        Some(Payload::File(file)) => {
+            let snapshot = read_named(&file, &path).map_err(CliError::file(&path))?;
+            size = snapshot.len();
+            Snapshot::open(snapshot)
+        }
         None if is_like_a_resource(&bytes) => return Err(CliError::DamagedResource { path }),
         None => Snapshot::open(bytes),
     };

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use bytes::Bytes;
-use edgefold_snapshot::Named;
+use edgefold_snapshot::{Named, SnapshotFile};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
@@ -24,6 +24,7 @@ pub const HTTP_FILTERS: [&str; 2] = [HTTP_WASM, HTTP_NATIVE];
 /// The types of the network filter.
 pub const NETWORK_FILTERS: [&str; 2] = [NETWORK_WASM, NETWORK_NATIVE];
 const BYTES_VALUE: &str = "type.googleapis.com/google.protobuf.BytesValue";
+const STRING_VALUE: &str = "type.googleapis.com/google.protobuf.StringValue";
 
 /// What a resource is in Envoy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,6 +99,15 @@ pub enum Code<'a> {
     },
 }
 
+/// How the filter gets its snapshot.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Payload {
+    /// In the resource. Envoy unwraps it, so the filter gets exactly these bytes.
+    Inline(Bytes),
+    /// From a file of its own, which the dynamic module reads itself: Envoy keeps several copies of each resource.
+    File(SnapshotFile),
+}
+
 /// How long Envoy may take to fetch the module.
 const FETCH_TIMEOUT_SECONDS: i64 = 10;
 
@@ -136,8 +146,8 @@ pub struct Resource<'a> {
     pub host: FilterHost,
     /// The filter's module. All kinds of a filter have the same, so that they share a VM and its tables.
     pub code: Code<'a>,
-    /// The snapshot. Envoy unwraps it, so the filter gets exactly these bytes.
-    pub snapshot: Bytes,
+    /// The snapshot. Only a dynamic module can have it in a file.
+    pub snapshot: Payload,
 }
 
 impl Resource<'_> {
@@ -161,7 +171,9 @@ impl Resource<'_> {
     /// The encoded `google.protobuf.Any` with this resource, in parts: it has no version. The snapshot and the module are not copied.
     pub fn encode_parts(&self) -> Vec<Bytes> {
         // Fields may come in any order, so those that are in parts come last.
-        let configuration = any_in_parts(BYTES_VALUE, field(1, vec![self.snapshot.clone()]));
+        let Any { type_url, value } = self.configuration();
+        let value = value.map(|content| content.value).unwrap_or_default();
+        let configuration = any_in_parts(&type_url, field(1, vec![value]));
         let filter = match self.host {
             FilterHost::Wasm(failure_policy) => {
                 let mut plugin = self.wasm(failure_policy).config.unwrap_or_default();
@@ -238,7 +250,11 @@ impl Resource<'_> {
     }
 
     fn configuration(&self) -> Any<BytesValue> {
-        Any::new(BYTES_VALUE, BytesValue { value: self.snapshot.clone() })
+        match &self.snapshot {
+            Payload::Inline(snapshot) => Any::new(BYTES_VALUE, BytesValue { value: snapshot.clone() }),
+            // Text, so that whoever asks Envoy for its configuration can read it. It is encoded like bytes.
+            Payload::File(file) => Any::new(STRING_VALUE, BytesValue { value: file.to_configuration().into() }),
+        }
     }
 
     fn data_source(&self) -> AsyncDataSource {
@@ -294,9 +310,19 @@ pub fn joined(parts: Vec<Bytes>) -> Vec<Bytes> {
     joined
 }
 
-/// The snapshot in an encoded `DiscoveryResponse`; `None` if the bytes are something else.
+/// The snapshot in an encoded `DiscoveryResponse`; `None` if the bytes are something else, or it is in a file of its own.
 pub fn snapshot_in(response: &Bytes) -> Option<Bytes> {
-    Some(filter_in(response)?.1?.value?.value)
+    match payload_in(response)? {
+        Payload::Inline(snapshot) => Some(snapshot),
+        Payload::File(_) => None,
+    }
+}
+
+/// What an encoded `DiscoveryResponse` has for the filter; `None` if the bytes are something else.
+pub fn payload_in(response: &Bytes) -> Option<Payload> {
+    let configuration = filter_in(response)?.1?.value?.value;
+    let file = if is_native(response)? { SnapshotFile::named_in(&configuration).ok()? } else { None };
+    Some(file.map_or(Payload::Inline(configuration), Payload::File))
 }
 
 /// Whether bytes that cannot be decoded look as if they had been an encoded `DiscoveryResponse`.
@@ -521,6 +547,7 @@ mod api {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use edgefold_snapshot::{Fingerprint, SnapshotFile};
     use envoy_types::pb::envoy::config::core::v3 as core;
     use envoy_types::pb::envoy::extensions::dynamic_modules::v3::DynamicModuleConfig;
     use envoy_types::pb::envoy::extensions::filters::http::dynamic_modules::v3::DynamicModuleFilter as HttpNative;
@@ -534,11 +561,11 @@ mod tests {
 
     use super::{
         BYTES_VALUE, Code, EXTENSION_CONFIG, FailurePolicy, FilterHost, FilterKind, HTTP_NATIVE, HTTP_WASM,
-        NETWORK_NATIVE, NETWORK_WASM, Resource, is_native, shipment_in, snapshot_in,
+        NETWORK_NATIVE, NETWORK_WASM, Payload, Resource, STRING_VALUE, is_native, payload_in, shipment_in, snapshot_in,
     };
 
     fn resource(kind: FilterKind, code: Code<'static>, host: FilterHost) -> Resource<'static> {
-        let snapshot = Bytes::from_static(b"snapshot");
+        let snapshot = Payload::Inline(Bytes::from_static(b"snapshot"));
         Resource { kind, name: "my.list", version: "7", shipment: "a b", host, code, snapshot }
     }
 
@@ -663,7 +690,7 @@ mod tests {
         let module: &[u8] = Box::leak(vec![7; 10_000].into_boxed_slice());
         let snapshot = Bytes::from(vec![8; 10_000]);
         let resource = Resource {
-            snapshot: snapshot.clone(),
+            snapshot: Payload::Inline(snapshot.clone()),
             code: Code::Inline(module),
             ..resource(FilterKind::Http, Code::Inline(b""), FilterHost::Wasm(FailurePolicy::Reload))
         };
@@ -698,6 +725,26 @@ mod tests {
             }
         }
         let other = Bytes::from_static(b"EDGEFOLD");
+        assert_eq!(payload_in(&other), None);
         assert_eq!((snapshot_in(&other), shipment_in(&other)), (None, None));
+    }
+    #[test]
+    fn a_resource_for_the_dynamic_module_may_name_the_file_with_the_snapshot() {
+        let fingerprint = Fingerprint::from_text("b0cc6707ae634e46", 300).unwrap();
+        let file = SnapshotFile { path: "/folder/list.snapshot".to_owned(), fingerprint };
+        let text = r#"{"snapshot_file":"/folder/list.snapshot","fingerprint":"b0cc6707ae634e46","bytes":300}"#;
+        let code = Code::File("/folder/module.so");
+        let resource =
+            Resource { snapshot: Payload::File(file.clone()), ..resource(FilterKind::Base, code, FilterHost::Native) };
+        let mut theirs = HttpNative::decode(&native_by_the_whole_api(FilterKind::Base, code).value[..]).unwrap();
+        theirs.filter_config = Some(Any { type_url: STRING_VALUE.to_owned(), value: text.to_owned().encode_to_vec() });
+        let response = Bytes::from(resource.encode());
+        assert_eq!(response, by_the_whole_api(FilterKind::Base, any(HTTP_NATIVE, &theirs)));
+        assert_eq!(
+            filter_of(&Any::decode(&resource.encode_parts().concat()[..]).unwrap()),
+            filter_of_response(&response)
+        );
+        assert_eq!((payload_in(&response), snapshot_in(&response)), (Some(Payload::File(file)), None));
+        assert_eq!(shipment_in(&response).as_deref(), Some("a b"));
     }
 }

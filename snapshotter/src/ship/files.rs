@@ -8,14 +8,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use edgefold_snapshot::{MAX_SNAPSHOT_BYTES, Role, Snapshot};
+use edgefold_snapshot::{Fingerprint, MAX_SNAPSHOT_BYTES, Role, Snapshot, SnapshotFile};
 use tempfile::NamedTempFile;
 use tracing::warn;
 
 use crate::modules;
 
-use super::ecds::{Code, FilterHost, FilterKind, Resource, is_native, shipment_in, snapshot_in};
+use super::ecds::{Code, FilterHost, FilterKind, Payload, Resource, is_native, payload_in, shipment_in};
 use super::{ShipError, Shipment, Subscriber, cut};
+
+/// The most bytes of a snapshot that are in a resource for the dynamic module: one file is renamed faster than two, and the copies that Envoy
+/// keeps of so few bytes do not matter.
+pub const MOST_INLINE_BYTES: usize = 64 * 1024;
+
+/// What follows the name of a file in that of one that is to take its place.
+const TEMPORARY: &str = ".edgefold-";
+/// What the name of a file with a snapshot ends with.
+const SNAPSHOT_EXTENSION: &str = ".snapshot";
 
 /// The files with the resources of one filter.
 #[derive(Debug)]
@@ -24,6 +33,8 @@ pub struct Files {
     host: FilterHost,
     /// The path of the file with the module, as Envoy sees it; `None` if each resource has the module in it.
     module_path: Option<String>,
+    /// The files with snapshots that were delivered last; `None` before the first delivery.
+    snapshots: Option<Vec<PathBuf>>,
     /// How many repairs were tried, for their ids.
     repairs: u64,
 }
@@ -46,6 +57,8 @@ struct Place {
 enum Content {
     /// The module that the resources name.
     Module,
+    /// A large snapshot that resources for the dynamic module name. They lie beside the module.
+    Snapshot(Fingerprint),
     Resource(FilterKind),
 }
 
@@ -55,6 +68,13 @@ struct Identity {
     inode: u64,
     size: u64,
     modified: (i64, i64),
+}
+
+impl Content {
+    /// Whether resources name the file.
+    fn is_named(self) -> bool {
+        matches!(self, Self::Module | Self::Snapshot(_))
+    }
 }
 
 impl Identity {
@@ -73,7 +93,7 @@ impl Files {
         let network = network.map(|path| Place::open(FilterKind::Network, path));
         let http = http.map(|path| Place::open(FilterKind::Http, path));
         let places = network.into_iter().chain(http).collect::<Result<_, _>>()?;
-        Ok(Self { places, host, module_path: None, repairs: 0 })
+        Ok(Self { places, host, module_path: None, snapshots: None, repairs: 0 })
     }
 
     /// Ships the base of the filters to a file of its own.
@@ -87,6 +107,8 @@ impl Files {
 
     /// Ships `module` to a file beside the others, whose name tells versions apart, rather than in each resource. It is beside the base, if
     /// there is one. Envoy finds that folder at `envoy_folder`, if not at the same path.
+    ///
+    /// For the dynamic module, large snapshots get files there too.
     ///
     /// # Errors
     /// [`ShipError::File`] if the folder cannot be found.
@@ -107,8 +129,11 @@ impl Files {
         self.module_path = Some(format!("{}/{name}", here.trim_end_matches('/')));
         let path = folder(&beside.path).join(name);
         remove_temporary(&path);
-        let module = Place { content: Content::Module, path, left: None, id: String::new(), _lock: None };
-        self.places.insert(0, module);
+        self.remove_files(|file| {
+            let rest = file.strip_prefix('.').and_then(|file| self.after_snapshot_name(file));
+            rest.is_some_and(|rest| rest.starts_with(TEMPORARY))
+        });
+        self.places.insert(0, Place::named(Content::Module, path));
         Ok(self)
     }
 
@@ -117,8 +142,86 @@ impl Files {
         let base = self.places.iter().find(|place| place.content == Content::Resource(FilterKind::Base))?;
         // Nobody has shipped more than that.
         fs::metadata(&base.path).ok().filter(|file| file.size() < MAX_SNAPSHOT_BYTES as u64 + (1 << 20))?;
-        let snapshot = Snapshot::open(snapshot_in(&fs::read(&base.path).ok()?.into())?).ok()?;
+        let snapshot = match payload_in(&fs::read(&base.path).ok()?.into())? {
+            Payload::Inline(snapshot) => snapshot,
+            Payload::File(file) => read_named(&file, &base.path).ok()?,
+        };
+        let snapshot = Snapshot::open(snapshot).ok()?;
         Some(snapshot).filter(|snapshot| snapshot.header().role == Role::Base)
+    }
+
+    /// The snapshots of a shipment that have files of their own.
+    fn in_files<'a>(&self, shipment: &'a Shipment) -> impl Iterator<Item = (Fingerprint, &'a Bytes)> {
+        let is_large = |snapshot: &&Bytes| snapshot.len() > MOST_INLINE_BYTES;
+        let has_files = self.host == FilterHost::Native && self.module_path.is_some();
+        let base = shipment.base.as_ref().filter(|_| self.place_of(Content::Resource(FilterKind::Base)).is_some());
+        let snapshots = base.map(|base| base.bytes()).into_iter().chain([&shipment.snapshot]);
+        snapshots.filter(move |_| has_files).filter(is_large).filter_map(|bytes| Some((Fingerprint::of(bytes)?, bytes)))
+    }
+
+    fn place_of(&self, content: Content) -> Option<&Place> {
+        self.places.iter().find(|place| place.content == content)
+    }
+
+    /// What the names of files with snapshots begin with. Nobody else ships to that resource, so nobody else has such files.
+    fn snapshot_prefix(&self) -> String {
+        let resource = self.places.iter().find(|place| !place.content.is_named());
+        let stem = resource.and_then(|place| place.path.file_stem()).unwrap_or_default();
+        format!("{}.", stem.to_string_lossy())
+    }
+
+    /// What follows the name of a file with a snapshot in this name; `None` if it does not begin with one.
+    fn after_snapshot_name<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let (fingerprint, rest) = name.strip_prefix(&self.snapshot_prefix())?.split_once(SNAPSHOT_EXTENSION)?;
+        Fingerprint::from_text(fingerprint, 0).map(|_| rest)
+    }
+
+    /// The name of the file with a snapshot.
+    fn snapshot_name(&self, fingerprint: Fingerprint) -> String {
+        format!("{}{fingerprint}{SNAPSHOT_EXTENSION}", self.snapshot_prefix())
+    }
+
+    /// Makes places for the snapshots of a shipment, before those of the resources that name them, and forgets those of others.
+    fn place_snapshots(&mut self, shipment: &Shipment) {
+        let wanted: Vec<Content> =
+            self.in_files(shipment).map(|(fingerprint, _)| Content::Snapshot(fingerprint)).collect();
+        self.places.retain(|place| !matches!(place.content, Content::Snapshot(_)) || wanted.contains(&place.content));
+        for content in wanted {
+            if let (Content::Snapshot(fingerprint), None) = (content, self.place_of(content)) {
+                let path = self.beside().join(self.snapshot_name(fingerprint));
+                self.places.insert(1, Place::named(content, path));
+            }
+        }
+    }
+
+    /// Removes the files of snapshots that no resource names any more. Those of the delivery before stay: an Envoy may be about to read them.
+    fn remove_old_snapshots(&mut self) {
+        let places = self.places.iter().filter(|place| matches!(place.content, Content::Snapshot(_)));
+        let new: Vec<PathBuf> = places.map(|place| place.path.clone()).collect();
+        if self.snapshots.as_ref() == Some(&new) {
+            return;
+        }
+        if let Some(before) = self.snapshots.replace(new) {
+            let stays: Vec<&PathBuf> = self.snapshots.iter().flatten().chain(&before).collect();
+            self.remove_files(|file| {
+                self.after_snapshot_name(file) == Some("")
+                    && !stays.iter().any(|path| path.file_name() == Some(OsStr::new(file)))
+            });
+        }
+    }
+
+    /// Removes the files beside the resources whose name `is_old`.
+    fn remove_files(&self, is_old: impl Fn(&str) -> bool) {
+        for entry in fs::read_dir(self.beside()).into_iter().flatten().flatten() {
+            if is_old(&entry.file_name().to_string_lossy()) {
+                let _removed = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// The folder with the files that resources name.
+    fn beside(&self) -> &Path {
+        self.places.first().map_or(Path::new("."), |place| folder(&place.path))
     }
 
     /// The places in the order in which they are written, so that an Envoy that starts in the middle finds what it can serve: a base
@@ -133,7 +236,7 @@ impl Files {
     /// The id and version of what a place should have.
     fn content_id(content: Content, shipment: &Shipment) -> String {
         match (content, &shipment.base) {
-            (Content::Module, _) => String::new(),
+            (Content::Module | Content::Snapshot(_), _) => String::new(),
             (Content::Resource(FilterKind::Base), Some(base)) => base.fingerprint().to_string(),
             (Content::Resource(_), _) => shipment.id.clone(),
         }
@@ -148,7 +251,15 @@ impl Files {
 
     /// What a place should have, under this id.
     fn bytes(&self, content: Content, shipment: &Shipment, id: &str) -> Vec<u8> {
-        let Content::Resource(kind) = content else { return shipment.module.to_vec() };
+        let kind = match content {
+            Content::Module => return shipment.module.to_vec(),
+            Content::Snapshot(_) => {
+                let mut snapshots = self.in_files(shipment);
+                let snapshot = snapshots.find(|(fingerprint, _)| Content::Snapshot(*fingerprint) == content);
+                return snapshot.map_or(Vec::new(), |(_, bytes)| bytes.to_vec());
+            }
+            Content::Resource(kind) => kind,
+        };
         let base = shipment.base.as_ref().filter(|_| kind == FilterKind::Base);
         let (version, snapshot) = match base {
             Some(base) => (&cut::base_version(base), base.bytes().clone()),
@@ -158,12 +269,29 @@ impl Files {
             Some(path) => Code::File(path),
             None => Code::Inline(shipment.module),
         };
+        let snapshot = self.payload(shipment, snapshot);
         let (name, host) = (&shipment.name, self.host);
         Resource { kind, name, version, shipment: id, host, code, snapshot }.encode()
     }
 
+    /// How a resource has this snapshot of a shipment.
+    fn payload(&self, shipment: &Shipment, snapshot: Bytes) -> Payload {
+        let is_this = |(fingerprint, _): &(Fingerprint, &Bytes)| Fingerprint::of(&snapshot) == Some(*fingerprint);
+        match (&self.module_path, self.in_files(shipment).find(is_this)) {
+            (Some(module), Some((fingerprint, _))) => {
+                // The module's path has been text.
+                let path = Path::new(module).with_file_name(self.snapshot_name(fingerprint));
+                Payload::File(SnapshotFile { path: path.to_string_lossy().into_owned(), fingerprint })
+            }
+            _ => Payload::Inline(snapshot),
+        }
+    }
+
     /// Envoy's configuration names the type of filter that it takes, and it refuses others for ever.
     fn warn_of_other_host(&self, place: &Place) {
+        if place.content.is_named() {
+            return;
+        }
         let found = fs::read(&place.path).ok().and_then(|file| is_native(&file.into()));
         if found.is_some_and(|is_native| is_native != (self.host == FilterHost::Native)) {
             warn!(
@@ -177,7 +305,7 @@ impl Files {
     /// Whether the place holds what it should have, under any id.
     fn holds(&self, place: &Place, shipment: &Shipment) -> bool {
         let Ok(file) = fs::read(&place.path).map(Bytes::from) else { return false };
-        let id = if place.content == Content::Module { Some(String::new()) } else { shipment_in(&file) };
+        let id = if place.content.is_named() { Some(String::new()) } else { shipment_in(&file) };
         id.is_some_and(|id| self.bytes(place.content, shipment, &id) == file)
     }
 
@@ -190,8 +318,8 @@ impl Files {
         for (at, file) in staged {
             let path = &self.places[at].path;
             let left = publish(file, path).map_err(self.places[at].failed())?;
-            if self.places[at].content == Content::Resource(FilterKind::Base) {
-                // After a power failure an overlay must not be there without its base.
+            if matches!(self.places[at].content, Content::Snapshot(_) | Content::Resource(FilterKind::Base)) {
+                // After a power failure an overlay must not be there without its base, nor a resource without what it names.
                 let synced = File::open(folder(path)).and_then(|folder| folder.sync_all());
                 synced.map_err(self.places[at].failed())?;
             }
@@ -202,6 +330,11 @@ impl Files {
 }
 
 impl Place {
+    /// One that resources name.
+    fn named(content: Content, path: PathBuf) -> Self {
+        Self { content, path, left: None, id: String::new(), _lock: None }
+    }
+
     fn open(kind: FilterKind, path: PathBuf) -> Result<Self, ShipError> {
         let failed = |source| ShipError::File { path: path.clone(), source };
         if !folder(&path).is_dir() {
@@ -226,11 +359,10 @@ impl Place {
 
 impl Subscriber for Files {
     fn deliver(&mut self, shipment: &Arc<Shipment>) -> Result<u64, ShipError> {
+        self.place_snapshots(shipment);
         let (mut shipped, mut to_write) = (0, Vec::new());
-        let lacks_module = self
-            .places
-            .iter()
-            .any(|place| place.content == Content::Module && place.left.is_none() && !self.holds(place, shipment));
+        let lacks = |place: &Place| place.content.is_named() && place.left.is_none() && !self.holds(place, shipment);
+        let lacks_any = self.places.iter().any(lacks);
         for at in self.in_order(shipment) {
             let place = &self.places[at];
             let mut id = Self::content_id(place.content, shipment);
@@ -240,15 +372,19 @@ impl Subscriber for Files {
             if place.left.is_none() {
                 self.warn_of_other_host(place);
                 // After a restart Envoy may have this state already. Then it does not get it again, unless it may have refused it because
-                // the module was not there.
+                // the module or the snapshot was not there.
                 if self.holds(place, shipment) {
-                    if !lacks_module {
+                    if !lacks_any {
                         continue;
                     }
                     id = Self::repair_id(place.content, shipment, self.repairs);
                 }
             }
             let bytes = self.bytes(place.content, shipment, &id);
+            if matches!(place.content, Content::Snapshot(_)) {
+                // The module does not validate it again.
+                Snapshot::open(&bytes).map_err(ShipError::Invalid)?;
+            }
             shipped += bytes.len() as u64;
             to_write.push((at, bytes));
         }
@@ -259,10 +395,12 @@ impl Subscriber for Files {
             }
             place.id = Self::content_id(place.content, shipment);
         }
+        self.remove_old_snapshots();
         Ok(shipped)
     }
 
     fn repair(&mut self, shipment: &Arc<Shipment>) -> Result<bool, ShipError> {
+        self.place_snapshots(shipment);
         let mut damaged = Vec::new();
         for at in self.in_order(shipment) {
             let place = &self.places[at];
@@ -277,8 +415,8 @@ impl Subscriber for Files {
                 damaged.push(at);
             }
         }
-        // Envoy may have refused what came while the module was not there.
-        if damaged.iter().any(|at| self.places[*at].content == Content::Module) {
+        // Envoy may have refused what came while the module or the snapshot was not there.
+        if damaged.iter().any(|at| self.places[*at].content.is_named()) {
             damaged = self.in_order(shipment);
         }
         self.repairs += u64::from(!damaged.is_empty());
@@ -289,6 +427,26 @@ impl Subscriber for Files {
         self.write(contents.collect())?;
         Ok(!damaged.is_empty())
     }
+}
+
+/// Reads the snapshot that the resource in the file `resource` names. It lies beside that, or where Envoy sees it.
+///
+/// # Errors
+/// Those of the file system, and [`io::ErrorKind::InvalidData`] if the file has another snapshot.
+pub fn read_named(file: &SnapshotFile, resource: &Path) -> io::Result<Bytes> {
+    let SnapshotFile { path, fingerprint } = file;
+    let named = PathBuf::from(path);
+    let beside = resource.with_file_name(named.file_name().unwrap_or_default());
+    let path = if beside.is_file() { beside } else { named };
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("its snapshot {}: {error}", path.display()));
+    let is_as_long = |found: Metadata| found.is_file() && found.len() == fingerprint.bytes();
+    let is_it =
+        fs::metadata(&path).map_err(failed).map(is_as_long)? && fingerprint.bytes() <= MAX_SNAPSHOT_BYTES as u64;
+    let snapshot = if is_it { fs::read(&path).map_err(failed)? } else { Vec::new() };
+    if Fingerprint::of(&snapshot) == Some(*fingerprint) {
+        return Ok(snapshot.into());
+    }
+    Err(failed(io::Error::new(io::ErrorKind::InvalidData, format!("it is not the snapshot {fingerprint}"))))
 }
 
 /// Replaces the file at `path` atomically: whoever opens it finds either the old or the new content, whole, even after a power
@@ -332,14 +490,17 @@ fn remove_temporary(path: &Path) {
 
 /// What the names of temporary files beside `path` begin with.
 fn temporary_prefix(path: &Path) -> String {
-    format!(".{}.edgefold-", path.file_name().map_or("".into(), OsStr::to_string_lossy))
+    format!(".{}{TEMPORARY}", path.file_name().map_or("".into(), OsStr::to_string_lossy))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::ship::ecds::FailurePolicy;
-    use edgefold::{Edits, Fold, LogTime};
+    use crate::ship::ecds::{FailurePolicy, snapshot_in};
+    use std::net::Ipv4Addr;
+
+    use edgefold::{Edits, Fold, LogTime, Record};
     use edgefold_snapshot::Settings;
+    use tempfile::TempDir;
 
     use super::*;
     use crate::ship::{BaseLimits, Publisher};
@@ -550,6 +711,162 @@ mod tests {
         fs::remove_file(&base).unwrap();
         assert!(files.repair(&shipment).unwrap());
         assert!(ids()[0] == before[0] && ids()[1] != before[1]);
+    }
+
+    /// A list whose table is larger than what is shipped in a resource, and the address with this number besides.
+    fn large(number: u8) -> Fold {
+        let (mut fold, mut edits) = (Fold::default(), Edits::default());
+        let blocks =
+            (0..30_000_u32).map(|place| Ipv4Addr::from((20 << 24) + 3 * place)).chain([[10, 0, 0, number].into()]);
+        for (offset, ip) in (0..).zip(blocks) {
+            let value = Some(format!("BLACKLIST {ip}").into_bytes());
+            let record = Record { offset, timestamp: Some(LogTime::from_millis(0).unwrap()), key: None, value };
+            let _rejected = fold.apply(&record, &mut edits);
+        }
+        fold
+    }
+
+    /// Large lists shipped to the dynamic module.
+    struct Native {
+        directory: TempDir,
+        has_base: bool,
+    }
+
+    impl Native {
+        fn new(has_base: bool) -> Self {
+            Self { directory: tempfile::tempdir().unwrap(), has_base }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.directory.path().join(name)
+        }
+
+        fn open(&self, envoy_folder: Option<&str>) -> Files {
+            let [http, network] = ["http.pb", "network.pb"].map(|name| Some(self.path(name)));
+            let mut files = Files::new(http, network, FilterHost::Native).unwrap();
+            if self.has_base {
+                files = files.with_base(self.path("base.pb")).unwrap();
+            }
+            files.with_module(envoy_folder, b"module").unwrap()
+        }
+
+        fn publish(&self, number: u8, found: Option<Snapshot<Bytes>>) -> Arc<Shipment> {
+            let now = LogTime::from_millis(number.into()).unwrap();
+            let mut publisher = Publisher::new("edgefold", 0, Settings::default(), b"module");
+            if self.has_base {
+                publisher = publisher.with_bases(BaseLimits::default(), found).unwrap();
+            }
+            Arc::clone(publisher.publish(&large(number), &mut Edits::default(), now, now).unwrap())
+        }
+
+        /// The files with snapshots.
+        fn snapshots(&self) -> Vec<PathBuf> {
+            let names = listed(self.directory.path()).0.into_iter();
+            names.filter(|name| name.ends_with(SNAPSHOT_EXTENSION)).map(|name| self.path(&name)).collect()
+        }
+
+        /// The file that a resource names.
+        fn named(&self, resource: &str) -> Option<SnapshotFile> {
+            match payload_in(&self::resource(&self.path(resource))).unwrap() {
+                Payload::File(file) => Some(file),
+                Payload::Inline(_) => None,
+            }
+        }
+    }
+
+    #[test]
+    fn for_the_dynamic_module_a_large_base_lies_in_a_file_that_its_resource_names() {
+        let native = Native::new(true);
+        let mut files = native.open(None);
+        let shipment = native.publish(1, None);
+        let base = shipment.base.as_ref().unwrap();
+        assert!(files.deliver(&shipment).unwrap() > base.bytes().len() as u64);
+        let named = native.named("base.pb").unwrap();
+        assert_eq!(named.fingerprint, base.fingerprint());
+        let path =
+            native.directory.path().canonicalize().unwrap().join(format!("base.{}.snapshot", base.fingerprint()));
+        assert_eq!(Path::new(&named.path), path);
+        assert!(fs::read(&path).unwrap() == *base.bytes() && native.snapshots().len() == 1);
+        // The overlay is small.
+        assert!(native.named("http.pb").is_none() && snapshot_in(&resource(&native.path("http.pb"))).is_some());
+        let found = files.found_base().unwrap();
+        assert_eq!(found.fingerprint(), base.fingerprint());
+        // A change costs what has changed, also after a restart.
+        assert!(files.deliver(&native.publish(2, Some(found))).unwrap() < 2048);
+        drop(files);
+        let mut files = native.open(Some("/elsewhere"));
+        let next = native.publish(3, files.found_base());
+        files.deliver(&next).unwrap();
+        let named = native.named("base.pb").unwrap();
+        assert_eq!(named.path, format!("/elsewhere/base.{}.snapshot", base.fingerprint()));
+        assert!(files.found_base().is_some(), "it lies beside the resource, whatever Envoy calls that folder");
+        fs::write(&path, b"something else").unwrap();
+        assert!(files.found_base().is_none());
+        let error = read_named(&named, &native.path("base.pb")).unwrap_err().to_string();
+        assert!(error.contains("it is not the snapshot ") && error.contains(path.to_str().unwrap()), "{error}");
+    }
+
+    #[test]
+    fn of_the_files_with_snapshots_those_of_the_last_two_deliveries_stay() {
+        let native = Native::new(false);
+        let others =
+            ["network.0123456789abcdef.snapshot.txt", "network.b0cc.snapshot", "list.b0cc6707ae634e46.snapshot"];
+        others.iter().for_each(|name| fs::write(native.path(name), b"somebody else's").unwrap());
+        let left = native.path("network.b0cc6707ae634e46.snapshot");
+        fs::write(&left, b"of a process that was killed").unwrap();
+        let half = stage(&left, b"half").unwrap().into_temp_path().keep().unwrap();
+        let mut files = native.open(None);
+        assert!(!half.exists());
+        let mut last = None;
+        for number in 1..5 {
+            let shipment = native.publish(number, None);
+            files.deliver(&shipment).unwrap();
+            let named = native.named("http.pb").unwrap();
+            assert_eq!(Some(&named), native.named("network.pb").as_ref(), "both have one");
+            assert!(Some(named.fingerprint) == Fingerprint::of(&shipment.snapshot) && last.as_ref() != Some(&named));
+            let there = native.snapshots();
+            let is_there = |named: &SnapshotFile| {
+                there.iter().any(|path| path.ends_with(Path::new(&named.path).file_name().unwrap()))
+            };
+            assert!(is_there(&named) && last.as_ref().is_none_or(is_there));
+            // With the first one there is what was left, and with each other one that before it.
+            assert_eq!((there.len() - others.len() + 1, left.exists()), (2, number == 1), "{there:?}");
+            assert!(!files.repair(&shipment).unwrap());
+            last = Some(named);
+        }
+        assert!(others.iter().all(|name| native.path(name).exists()));
+    }
+
+    #[test]
+    fn a_snapshot_file_that_is_missing_or_damaged_is_shipped_again_with_what_names_it() {
+        let native = Native::new(true);
+        let shipment = native.publish(1, None);
+        native.open(None).deliver(&shipment).unwrap();
+        let mut files = native.open(None);
+        files.deliver(&shipment).unwrap();
+        let snapshot = native.snapshots().remove(0);
+        let ids = || ["http.pb", "base.pb"].map(|name| shipment_in(&resource(&native.path(name))).unwrap());
+        let damages: [&dyn Fn(); 2] =
+            [&|| fs::remove_file(&snapshot).unwrap(), &|| fs::write(&snapshot, b"something else").unwrap()];
+        for damage in damages {
+            for restarts in [false, true] {
+                let before = ids();
+                assert!(!files.repair(&shipment).unwrap());
+                damage();
+                if restarts {
+                    drop(files);
+                    files = native.open(None);
+                    files.deliver(&shipment).unwrap();
+                } else {
+                    assert!(files.repair(&shipment).unwrap());
+                }
+                assert!(fs::read(&snapshot).unwrap() == *shipment.base.as_ref().unwrap().bytes());
+                assert!(
+                    ids().iter().zip(&before).all(|(id, before)| id != before),
+                    "Envoy may have refused {before:?}"
+                );
+            }
+        }
     }
 
     /// So that an Envoy that starts in the middle finds a base and an overlay over it, or a whole snapshot.

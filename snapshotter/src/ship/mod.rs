@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use edgefold::LogTime;
-use edgefold_snapshot::{EncodeError, Generation, Snapshot};
+use edgefold_snapshot::{EncodeError, Generation, OpenError, Snapshot};
 
 mod bases;
 pub mod cut;
@@ -77,6 +77,9 @@ pub enum ShipError {
     /// The snapshot cannot be encoded.
     #[error(transparent)]
     Cut(#[from] EncodeError),
+    /// The snapshot was encoded wrongly.
+    #[error("the snapshot is not shipped, because it is invalid: {0}: please report this")]
+    Invalid(OpenError),
     /// The folder of a file is missing.
     #[error("{}: the folder does not exist: create it first", path.display())]
     NoFolder {
@@ -104,7 +107,7 @@ impl ShipError {
     pub fn is_transient(&self) -> bool {
         use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
         match self {
-            Self::Cut(_) | Self::NoFolder { .. } | Self::Locked { .. } => false,
+            Self::Cut(_) | Self::Invalid(_) | Self::NoFolder { .. } | Self::Locked { .. } => false,
             Self::File { source, .. } => !matches!(
                 source.kind(),
                 IsADirectory | NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use edgefold_snapshot::Fingerprint;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::ship::ecds::{Code, FilterHost, FilterKind, Resource};
+use crate::ship::ecds::{Code, FilterHost, FilterKind, Payload, Resource};
 use crate::ship::{Shipment, cut};
 
 /// How Envoy gets the module over gRPC. A dynamic module only comes from a file.
@@ -144,7 +144,7 @@ impl Offer {
             shipment: id,
             host: *host,
             code,
-            snapshot: self.snapshot(),
+            snapshot: Payload::Inline(self.snapshot()),
         };
         resource.encode_parts()
     }
