@@ -42,6 +42,8 @@ test: tools
 	# The next version, for a test of an upgrade.
 	cargo build --package edgefold-snapshotter --features next-grammar --bin edgefold-next
 	cargo test --workspace
+	# The threads of the dynamic module, in many orders.
+	cargo test --package edgefold-filter-native --features model --test model
 	# As wasm, without and with SIMD128.
 	for flags in "" "-C target-feature=+simd128"; do \
 	  CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/$(RUNNER) RUSTFLAGS="$$flags" \
@@ -51,6 +53,7 @@ test: tools
 lint: targets need-perl .tools/bin/cargo-deny alone
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
+	cargo clippy --package edgefold-filter-native --features model --all-targets -- --deny warnings
 	for features in "" recheck portable; do \
 	  cargo clippy --package edgefold-filter --target wasm32-wasip1 --features "$$features" -- --deny warnings; done
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet

@@ -176,9 +176,11 @@ impl Plugin {
         Ok(())
     }
 
-    /// What is in force, and what waits for the other half of its pair.
+    /// What is in force, and what waits for the other half of its pair. A base that is in force because nothing else was there is not among
+    /// them, unless an overlay can still be over it.
     fn known(&self) -> impl Iterator<Item = &Snapshot<Vec<u8>>> {
         let in_force = self.serving.in_force.as_ref().map(|in_force| in_force.snapshot.top());
+        let in_force = in_force.filter(|top| top.header().role != Role::Base);
         let waiting = self.waiting.as_ref().map(|waiting| &*waiting.overlay);
         in_force.into_iter().chain(waiting).chain(self.bases().map(|base| &**base))
     }

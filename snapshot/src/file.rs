@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Fingerprint;
 
-/// No configuration that names a file is longer. What a path may have on Linux, 4,096 bytes, may take twice that in JSON.
-const MAX_CONFIGURATION_BYTES: usize = 16 * 1024;
+/// No configuration that names a file is longer. What a path may have on Linux, 4,096 bytes, may take six times that in JSON.
+const MAX_CONFIGURATION_BYTES: usize = 32 * 1024;
 
 /// A file with a snapshot. A configuration of the dynamic module may name one rather than have the snapshot in it, since Envoy keeps
 /// several copies of each configuration.

@@ -165,6 +165,8 @@ impl<B: AsRef<[u8]>> Snapshot<B> {
     pub fn prepare(&mut self) {
         let (ipv4, ipv6) = self.header.ranges();
         let count = usize::try_from(ipv4.saturating_add(ipv6)).unwrap_or(usize::MAX);
+        // A range takes a bit at least, whatever the header of a snapshot says that was not validated here.
+        let count = count.min(self.bytes.as_ref().len().saturating_mul(8));
         // One list is looked up as fast.
         if self.header.lists.len() > 1 {
             self.near = Near::new(

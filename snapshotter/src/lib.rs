@@ -17,6 +17,7 @@ pub mod cli;
 pub mod keeper;
 pub mod modules;
 pub mod net;
+pub mod replace;
 mod retry;
 pub mod serve;
 pub mod ship;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edgefold_snapshotter::modules::FILTER;
+use edgefold_snapshotter::replace::replace_file;
 use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Payload, Resource, snapshot_in};
-use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_tests::{
     Client, Edgefold, Envoy, EnvoyOptions, Example, Host, eventually, http_manager, over_both_hosts, raw,
 };

@@ -9,8 +9,8 @@ use std::process::Command;
 
 use edgefold_snapshot::{Fingerprint, SnapshotFile};
 use edgefold_snapshotter::modules::NATIVE_FILTER;
+use edgefold_snapshotter::replace::replace_file;
 use edgefold_snapshotter::ship::ecds::{Code, FilterHost, FilterKind, Payload, Resource, payload_in, snapshot_in};
-use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_tests::{Edgefold, EnvoyOptions, FleetOptions, Host, Xds, eventually, raw, tool, workspace};
 
 use object::elf::{DF_1_NOW, DT_FLAGS_1};

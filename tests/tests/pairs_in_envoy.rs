@@ -27,6 +27,13 @@ fn size(path: &std::path::Path) -> u64 {
     std::fs::metadata(path).unwrap().len()
 }
 
+/// `serve` removes old ones itself.
+fn remove_snapshot_files(edgefold: &Edgefold) {
+    for file in snapshot_files(edgefold) {
+        let _there = std::fs::remove_file(file);
+    }
+}
+
 /// The files with large snapshots, which the dynamic module reads itself.
 fn snapshot_files(edgefold: &Edgefold) -> Vec<PathBuf> {
     let files = std::fs::read_dir(edgefold.path("")).unwrap().map(|entry| entry.unwrap().path());
@@ -188,9 +195,17 @@ fn after_any_accident_envoy_enforces_what_the_log_says(host: Host) {
                     module.filter(|entry| entry.file_name().to_string_lossy().starts_with("edgefold-filter-"));
                 std::fs::remove_file(module.next().unwrap().path()).unwrap();
             }
-            6 => snapshot_files(&world.edgefold).iter().for_each(|file| std::fs::remove_file(file).unwrap()),
+            6 => remove_snapshot_files(&world.edgefold),
             7 => {
-                snapshot_files(&world.edgefold).iter().for_each(|file| std::fs::write(file, b"something else").unwrap())
+                // Envoy starts without them, and refuses what names them.
+                drop((serve.take(), envoy));
+                remove_snapshot_files(&world.edgefold);
+                envoy = world.edgefold.envoy(EnvoyOptions::BEHIND_A_PROXY);
+            }
+            8 => {
+                snapshot_files(&world.edgefold)
+                    .iter()
+                    .for_each(|file| std::fs::write(file, b"something else").unwrap());
             }
             _ => {}
         }

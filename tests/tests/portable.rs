@@ -13,8 +13,8 @@ use edgefold_snapshot::{
     Settings, Snapshot, TrustedProxies, WhenStale,
 };
 use edgefold_snapshotter::modules::{FILTER, PORTABLE_FILTER, RECHECK_FILTER};
+use edgefold_snapshotter::replace::replace_file;
 use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Payload, Resource, snapshot_in};
-use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_table::IpRange;
 use edgefold_tests::{Edgefold, Envoy, EnvoyOptions, eventually, raw};
 use edgefold_wasm_host::{Host, Response, Rules};

@@ -14,8 +14,8 @@ use edgefold_snapshot::{
     make_base,
 };
 use edgefold_snapshotter::modules::FILTER;
+use edgefold_snapshotter::replace::replace_file;
 use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Payload, Resource};
-use edgefold_snapshotter::ship::files::replace_file;
 use edgefold_table::{AddressRange, IpRange};
 use edgefold_tests::{Edgefold, Envoy, eventually, http_manager};
 

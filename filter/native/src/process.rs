@@ -3,13 +3,13 @@
 //! Envoy configures on its main thread, and requests are on its workers. A request reads what serves through [`ArcSwap`], so it never
 //! waits, and has one complete state for as long as it looks. The last one that looks at an old state frees it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
+use std::sync::{Arc, PoisonError, Weak};
 
-use arc_swap::{ArcSwap, Guard};
 use edgefold_filter::host::{ConfigurationHost, Metric};
 use edgefold_filter::plugin::Plugin;
 use edgefold_filter::serving::Serving;
+
+use crate::sync::{ArcSwap, Guard, Mutex, MutexGuard, yield_now};
 
 /// How often whoever configures lets requests go on that still look at what served before. A request looks for microseconds.
 const MOST_YIELDS: u32 = 100;
@@ -101,7 +101,7 @@ impl SharedFilter {
                 if Arc::strong_count(&before) == 1 {
                     break;
                 }
-                thread::yield_now();
+                yield_now();
             }
         }
         is_accepted

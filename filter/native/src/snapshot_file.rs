@@ -1,9 +1,11 @@
 //! Reading a snapshot from a file. Envoy configures on its main thread, which reads files too: requests are on others.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 
 use edgefold_snapshot::{Fingerprint, MAX_SNAPSHOT_BYTES, SnapshotFile};
+use rustix::fs::OFlags;
 
 /// The snapshot that a configuration names. That it is one is still to be checked.
 ///
@@ -15,25 +17,34 @@ pub fn read(file: &SnapshotFile) -> Result<Vec<u8>, String> {
     let stated = fingerprint.bytes();
     let bytes = usize::try_from(stated).ok().filter(|bytes| *bytes <= MAX_SNAPSHOT_BYTES);
     let bytes = bytes.ok_or_else(|| format!("the snapshot file {path}: {stated} bytes are more than 256 MiB"))?;
-    // To open something else, such as a pipe, could wait for ever.
-    let found = fs::metadata(path).map_err(failed)?;
+    // Whatever it is, this does not wait for it.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let open = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let found = open.metadata().map_err(failed)?;
     if !found.is_file() {
         return Err(format!("the snapshot file {path}: it is no file"));
     }
+    let other = || {
+        format!(
+            "the snapshot file {path}: it is not the snapshot {fingerprint} with {stated} bytes that the configuration names"
+        )
+    };
+    if found.len() != stated {
+        return Err(other());
+    }
     let mut snapshot = Vec::new();
     snapshot.try_reserve_exact(bytes).map_err(|_| format!("the snapshot file {path}: there is no memory for it"))?;
-    File::open(path).and_then(|file| file.take(stated).read_to_end(&mut snapshot)).map_err(failed)?;
-    if found.len() != stated || Fingerprint::of(&snapshot) != Some(*fingerprint) {
-        return Err(format!(
-            "the snapshot file {path}: it is not the snapshot {fingerprint} with {stated} bytes that the configuration names"
-        ));
-    }
-    Ok(snapshot)
+    open.take(stated).read_to_end(&mut snapshot).map_err(failed)?;
+    if Fingerprint::of(&snapshot) == Some(*fingerprint) { Ok(snapshot) } else { Err(other()) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use edgefold_snapshot::{Generation, NewSnapshot, Settings};
+
+    use rustix::fs::{CWD, Mode, mkfifoat};
 
     use super::*;
 
@@ -59,7 +70,9 @@ mod tests {
             fs::write(&path, wrong).unwrap();
             assert!(error().contains(&format!("not the snapshot {fingerprint} with ")), "{}", error());
         }
-        for path in [directory.path().to_str().unwrap(), "/dev/zero"] {
+        let pipe = directory.path().join("pipe");
+        mkfifoat(CWD, &pipe, Mode::RUSR).unwrap();
+        for path in [directory.path().to_str().unwrap(), "/dev/zero", pipe.to_str().unwrap()] {
             let error = read(&SnapshotFile { path: path.to_owned(), fingerprint }).unwrap_err();
             assert!(error.ends_with("it is no file"), "{error}");
         }

@@ -15,7 +15,7 @@ use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
 use super::{CliError, output};
 use crate::answers::refused::refused_by;
-use crate::ship::files::replace_file;
+use crate::replace::replace_file;
 
 const EXAMPLES: &str = "\
 Examples:

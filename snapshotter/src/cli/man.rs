@@ -8,7 +8,7 @@ use clap::{Args, Command, CommandFactory};
 use clap_mangen::Man;
 
 use super::{Cli, CliError, output};
-use crate::ship::files::replace_file;
+use crate::replace::replace_file;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -8,8 +8,8 @@ use clap::Args;
 use super::CliError;
 use super::output::print;
 use crate::modules::{FILTER, NATIVE_FILTER, PORTABLE_FILTER, RECHECK_FILTER, file_name};
+use crate::replace::replace_file;
 use crate::ship::ecds::{FailurePolicy, FilterHost};
-use crate::ship::files::replace_file;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -45,10 +45,10 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FILE", value_parser = ecds_path)]
     network_ecds_file: Option<PathBuf>,
     /// Ship large lists as a base, to this file, and what has changed since then to the others, which are then small; its name must end
-    /// in .pb. Envoy must read this file too, as in the examples. The module is put beside it
+    /// in .pb. Envoy must read this file too, as in the examples. The module is put beside it, and with --filter native large snapshots
     #[arg(long, value_name = "FILE", value_parser = ecds_path)]
     base_ecds_file: Option<PathBuf>,
-    /// Where Envoy sees the folder that the module is put in, if at another path, as in a container
+    /// Where Envoy sees the folder that the module and the snapshots are put in, if at another path, as in a container
     #[arg(long, value_name = "FOLDER")]
     envoy_folder: Option<String>,
     /// What runs the filter in Envoy: its wasm VM (wasm), or Envoy itself (native), where a request costs a fraction. For native, Envoy must be

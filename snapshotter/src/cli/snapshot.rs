@@ -10,8 +10,8 @@ use super::log_args::LogArgs;
 use super::moment_args::MomentArgs;
 use super::snapshot_args::SnapshotContentArgs;
 use super::{CliError, output};
+use crate::replace::replace_file;
 use crate::ship::cut;
-use crate::ship::files::replace_file;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -20,13 +20,13 @@ const HEAD_BYTES: u64 = 4096;
 pub(super) fn open(path: &Path) -> Result<(Snapshot<Bytes>, usize), CliError> {
     let bytes = Bytes::from(std::fs::read(path).map_err(CliError::file(path))?);
     let mut size = bytes.len();
-    let path = path.to_owned();
+    let mut path = path.to_owned();
     let snapshot = match payload_in(&bytes) {
         _ if bytes.is_empty() => return Err(CliError::EmptyFile { path }),
         Some(Payload::Inline(snapshot)) => Snapshot::open(snapshot),
         Some(Payload::File(file)) => {
-            let snapshot = read_named(&file, &path).map_err(CliError::file(&path))?;
-            size = snapshot.len();
+            let (named, snapshot) = read_named(&file, &path).map_err(CliError::file(&path))?;
+            (path, size) = (named, snapshot.len());
             Snapshot::open(snapshot)
         }
         None if is_like_a_resource(&bytes) => return Err(CliError::DamagedResource { path }),

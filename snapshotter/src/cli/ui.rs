@@ -14,7 +14,7 @@ use super::log_args::LogArgs;
 use super::{CliError, output};
 use crate::admin::serve_page;
 use crate::api::Commands;
-use crate::ship::files::replace_file;
+use crate::replace::replace_file;
 use crate::ui::{Page, Writing};
 
 const EXAMPLES: &str = "\

@@ -1,11 +1,12 @@
 //! Delivers shipments as files that Envoy watches.
 
-use std::ffi::OsStr;
-use std::fs::{self, File, Metadata, Permissions, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use edgefold_snapshot::{Fingerprint, MAX_SNAPSHOT_BYTES, Role, Snapshot, SnapshotFile};
@@ -13,6 +14,7 @@ use tempfile::NamedTempFile;
 use tracing::warn;
 
 use crate::modules;
+use crate::replace::{Identity, TEMPORARY, folder, publish, remove_temporary, stage};
 
 use super::ecds::{Code, FilterHost, FilterKind, Payload, Resource, is_native, payload_in, shipment_in};
 use super::{ShipError, Shipment, Subscriber, cut};
@@ -21,8 +23,6 @@ use super::{ShipError, Shipment, Subscriber, cut};
 /// keeps of so few bytes do not matter.
 pub const MOST_INLINE_BYTES: usize = 64 * 1024;
 
-/// What follows the name of a file in that of one that is to take its place.
-const TEMPORARY: &str = ".edgefold-";
 /// What the name of a file with a snapshot ends with.
 const SNAPSHOT_EXTENSION: &str = ".snapshot";
 
@@ -33,10 +33,19 @@ pub struct Files {
     host: FilterHost,
     /// The path of the file with the module, as Envoy sees it; `None` if each resource has the module in it.
     module_path: Option<String>,
-    /// The files with snapshots that were delivered last; `None` before the first delivery.
-    snapshots: Option<Vec<PathBuf>>,
+    /// `None` before the first delivery.
+    snapshots: Option<SnapshotFiles>,
     /// How many repairs were tried, for their ids.
     repairs: u64,
+}
+
+/// The files with snapshots.
+#[derive(Debug, Default)]
+struct SnapshotFiles {
+    /// Those that are there.
+    there: BTreeSet<PathBuf>,
+    /// Those that resources may name which are there. An Envoy may be about to read them.
+    named: BTreeSet<PathBuf>,
 }
 
 /// A file that is shipped to.
@@ -62,24 +71,10 @@ enum Content {
     Resource(FilterKind),
 }
 
-/// Tells a file from one that somebody else has put in its place, or written to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Identity {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
 impl Content {
     /// Whether resources name the file.
     fn is_named(self) -> bool {
         matches!(self, Self::Module | Self::Snapshot(_))
-    }
-}
-
-impl Identity {
-    fn of(file: &Metadata) -> Self {
-        Self { inode: file.ino(), size: file.size(), modified: (file.mtime(), file.mtime_nsec()) }
     }
 }
 
@@ -129,10 +124,6 @@ impl Files {
         self.module_path = Some(format!("{}/{name}", here.trim_end_matches('/')));
         let path = folder(&beside.path).join(name);
         remove_temporary(&path);
-        self.remove_files(|file| {
-            let rest = file.strip_prefix('.').and_then(|file| self.after_snapshot_name(file));
-            rest.is_some_and(|rest| rest.starts_with(TEMPORARY))
-        });
         self.places.insert(0, Place::named(Content::Module, path));
         Ok(self)
     }
@@ -144,84 +135,124 @@ impl Files {
         fs::metadata(&base.path).ok().filter(|file| file.size() < MAX_SNAPSHOT_BYTES as u64 + (1 << 20))?;
         let snapshot = match payload_in(&fs::read(&base.path).ok()?.into())? {
             Payload::Inline(snapshot) => snapshot,
-            Payload::File(file) => read_named(&file, &base.path).ok()?,
+            Payload::File(file) => read_named(&file, &base.path).ok()?.1,
         };
         let snapshot = Snapshot::open(snapshot).ok()?;
         Some(snapshot).filter(|snapshot| snapshot.header().role == Role::Base)
     }
 
-    /// The snapshots of a shipment that have files of their own.
+    /// The snapshot that a resource of this kind has.
+    fn snapshot_for(kind: FilterKind, shipment: &Shipment) -> &Bytes {
+        match &shipment.base {
+            Some(base) if kind == FilterKind::Base => base.bytes(),
+            _ => &shipment.snapshot,
+        }
+    }
+
+    /// The fingerprint of a snapshot, if it gets a file of its own.
+    fn in_file(&self, snapshot: &[u8]) -> Option<Fingerprint> {
+        let has_file = self.host == FilterHost::Native && self.module_path.is_some();
+        Fingerprint::of(snapshot).filter(|_| has_file && snapshot.len() > MOST_INLINE_BYTES)
+    }
+
+    /// The snapshots of a shipment that get files of their own.
     fn in_files<'a>(&self, shipment: &'a Shipment) -> impl Iterator<Item = (Fingerprint, &'a Bytes)> {
-        let is_large = |snapshot: &&Bytes| snapshot.len() > MOST_INLINE_BYTES;
-        let has_files = self.host == FilterHost::Native && self.module_path.is_some();
-        let base = shipment.base.as_ref().filter(|_| self.place_of(Content::Resource(FilterKind::Base)).is_some());
-        let snapshots = base.map(|base| base.bytes()).into_iter().chain([&shipment.snapshot]);
-        snapshots.filter(move |_| has_files).filter(is_large).filter_map(|bytes| Some((Fingerprint::of(bytes)?, bytes)))
+        let kinds = self.places.iter().filter_map(|place| match place.content {
+            Content::Resource(kind) => Some(kind),
+            Content::Module | Content::Snapshot(_) => None,
+        });
+        let snapshots = kinds.map(|kind| Self::snapshot_for(kind, shipment));
+        snapshots.filter_map(|snapshot| Some((self.in_file(snapshot)?, snapshot)))
     }
 
     fn place_of(&self, content: Content) -> Option<&Place> {
         self.places.iter().find(|place| place.content == content)
     }
 
-    /// What the names of files with snapshots begin with. Nobody else ships to that resource, so nobody else has such files.
-    fn snapshot_prefix(&self) -> String {
-        let resource = self.places.iter().find(|place| !place.content.is_named());
-        let stem = resource.and_then(|place| place.path.file_stem()).unwrap_or_default();
-        format!("{}.", stem.to_string_lossy())
+    /// The places that the resource in this one names.
+    fn named_by(&self, place: &Place, shipment: &Shipment) -> impl Iterator<Item = &Place> {
+        let snapshot = match place.content {
+            Content::Resource(kind) => Some(self.in_file(Self::snapshot_for(kind, shipment)).map(Content::Snapshot)),
+            Content::Module | Content::Snapshot(_) => None,
+        };
+        let named = snapshot.map(|snapshot| [Some(Content::Module), snapshot]).into_iter().flatten().flatten();
+        named.filter_map(|named| self.place_of(named))
     }
 
-    /// What follows the name of a file with a snapshot in this name; `None` if it does not begin with one.
-    fn after_snapshot_name<'a>(&self, name: &'a str) -> Option<&'a str> {
-        let (fingerprint, rest) = name.strip_prefix(&self.snapshot_prefix())?.split_once(SNAPSHOT_EXTENSION)?;
-        Fingerprint::from_text(fingerprint, 0).map(|_| rest)
+    /// Whether Envoy may have refused the resource in a place, since something that it names was written later, or is to be: one of `missing`.
+    fn may_be_refused(&self, place: &Place, shipment: &Shipment, missing: impl Iterator<Item = usize> + Clone) -> bool {
+        let is_missing = |named: &Place| missing.clone().any(|at| self.places[at].content == named.content);
+        self.named_by(place, shipment).any(|named| is_missing(named) || modified(&named.path) > modified(&place.path))
     }
 
-    /// The name of the file with a snapshot.
-    fn snapshot_name(&self, fingerprint: Fingerprint) -> String {
-        format!("{}{fingerprint}{SNAPSHOT_EXTENSION}", self.snapshot_prefix())
+    /// The file with a snapshot: beside the module, with a name that begins like that of a resource. Nobody else ships to that resource, so
+    /// nobody else has such files.
+    fn snapshot_path(&self, fingerprint: Fingerprint) -> PathBuf {
+        let (resource, beside) = (self.places.iter().find(|place| !place.content.is_named()), self.places.first());
+        let prefix = resource.map(Place::snapshot_prefix).unwrap_or_default();
+        let folder = beside.map_or(Path::new("."), |place| folder(&place.path));
+        folder.join(format!("{prefix}{fingerprint}{SNAPSHOT_EXTENSION}"))
     }
 
-    /// Makes places for the snapshots of a shipment, before those of the resources that name them, and forgets those of others.
+    /// Makes places for the snapshots of a shipment, before those of the resources that name them, and forgets those of others. Removes the
+    /// files that nobody needs any more: before others are written, since there may be no room for more.
     fn place_snapshots(&mut self, shipment: &Shipment) {
         let wanted: Vec<Content> =
             self.in_files(shipment).map(|(fingerprint, _)| Content::Snapshot(fingerprint)).collect();
         self.places.retain(|place| !matches!(place.content, Content::Snapshot(_)) || wanted.contains(&place.content));
         for content in wanted {
             if let (Content::Snapshot(fingerprint), None) = (content, self.place_of(content)) {
-                let path = self.beside().join(self.snapshot_name(fingerprint));
+                let path = self.snapshot_path(fingerprint);
                 self.places.insert(1, Place::named(content, path));
             }
         }
+        let mut snapshots = self.snapshots.take().unwrap_or_else(|| self.find_snapshots());
+        let wanted: BTreeSet<PathBuf> = self.snapshot_paths().collect();
+        snapshots.there.extend(wanted.iter().cloned());
+        snapshots.named.extend(wanted);
+        self.remove_old(&mut snapshots);
+        self.snapshots = Some(snapshots);
     }
 
-    /// Removes the files of snapshots that no resource names any more. Those of the delivery before stay: an Envoy may be about to read them.
-    fn remove_old_snapshots(&mut self) {
+    fn snapshot_paths(&self) -> impl Iterator<Item = PathBuf> {
         let places = self.places.iter().filter(|place| matches!(place.content, Content::Snapshot(_)));
-        let new: Vec<PathBuf> = places.map(|place| place.path.clone()).collect();
-        if self.snapshots.as_ref() == Some(&new) {
-            return;
-        }
-        if let Some(before) = self.snapshots.replace(new) {
-            let stays: Vec<&PathBuf> = self.snapshots.iter().flatten().chain(&before).collect();
-            self.remove_files(|file| {
-                self.after_snapshot_name(file) == Some("")
-                    && !stays.iter().any(|path| path.file_name() == Some(OsStr::new(file)))
-            });
-        }
+        places.map(|place| place.path.clone())
     }
 
-    /// Removes the files beside the resources whose name `is_old`.
-    fn remove_files(&self, is_old: impl Fn(&str) -> bool) {
-        for entry in fs::read_dir(self.beside()).into_iter().flatten().flatten() {
-            if is_old(&entry.file_name().to_string_lossy()) {
-                let _removed = fs::remove_file(entry.path());
+    /// The files with snapshots that earlier processes have left. What a killed one has begun is removed.
+    fn find_snapshots(&self) -> SnapshotFiles {
+        let mut snapshots = SnapshotFiles::default();
+        for place in self.places.iter().filter(|place| !place.content.is_named()) {
+            for entry in fs::read_dir(folder(&place.path)).into_iter().flatten().flatten() {
+                let (name, path) =
+                    (entry.file_name().to_string_lossy().into_owned(), folder(&place.path).join(entry.file_name()));
+                let rest = |name| place.after_snapshot_name(name);
+                if rest(&name) == Some("") {
+                    snapshots.there.insert(path);
+                } else if name.strip_prefix('.').and_then(rest).is_some_and(|rest| rest.starts_with(TEMPORARY)) {
+                    let _removed = fs::remove_file(path);
+                }
+            }
+            if let Some(Payload::File(file)) = fs::read(&place.path).ok().and_then(|file| payload_in(&file.into())) {
+                let name = Path::new(&file.path).file_name().map(ToOwned::to_owned);
+                let is_it = |path: &&PathBuf| path.file_name() == name.as_deref();
+                snapshots.named.extend(snapshots.there.iter().filter(is_it).cloned());
             }
         }
+        snapshots
     }
 
-    /// The folder with the files that resources name.
-    fn beside(&self) -> &Path {
-        self.places.first().map_or(Path::new("."), |place| folder(&place.path))
+    /// Removes the files with snapshots that no resource names.
+    fn remove_old(&self, snapshots: &mut SnapshotFiles) {
+        let old: Vec<PathBuf> = snapshots.there.difference(&snapshots.named).cloned().collect();
+        // After a power failure a resource that named one of them must not be there again.
+        let sync = |place: &Place| File::open(folder(&place.path)).and_then(|folder| folder.sync_all()).is_ok();
+        if !old.is_empty() && self.places.iter().all(sync) {
+            for path in old {
+                let _removed = fs::remove_file(&path);
+                snapshots.there.remove(&path);
+            }
+        }
     }
 
     /// The places in the order in which they are written, so that an Envoy that starts in the middle finds what it can serve: a base
@@ -250,41 +281,34 @@ impl Files {
     }
 
     /// What a place should have, under this id.
-    fn bytes(&self, content: Content, shipment: &Shipment, id: &str) -> Vec<u8> {
+    fn bytes(&self, content: Content, shipment: &Shipment, id: &str) -> Bytes {
         let kind = match content {
-            Content::Module => return shipment.module.to_vec(),
+            Content::Module => return Bytes::from_static(shipment.module),
             Content::Snapshot(_) => {
                 let mut snapshots = self.in_files(shipment);
                 let snapshot = snapshots.find(|(fingerprint, _)| Content::Snapshot(*fingerprint) == content);
-                return snapshot.map_or(Vec::new(), |(_, bytes)| bytes.to_vec());
+                return snapshot.map_or(Bytes::new(), |(_, bytes)| bytes.clone());
             }
             Content::Resource(kind) => kind,
         };
         let base = shipment.base.as_ref().filter(|_| kind == FilterKind::Base);
-        let (version, snapshot) = match base {
-            Some(base) => (&cut::base_version(base), base.bytes().clone()),
-            None => (&shipment.version, shipment.snapshot.clone()),
-        };
+        let version = base.map_or_else(|| shipment.version.clone(), |base| cut::base_version(base));
         let code = match &self.module_path {
             Some(path) => Code::File(path),
             None => Code::Inline(shipment.module),
         };
-        let snapshot = self.payload(shipment, snapshot);
-        let (name, host) = (&shipment.name, self.host);
-        Resource { kind, name, version, shipment: id, host, code, snapshot }.encode()
-    }
-
-    /// How a resource has this snapshot of a shipment.
-    fn payload(&self, shipment: &Shipment, snapshot: Bytes) -> Payload {
-        let is_this = |(fingerprint, _): &(Fingerprint, &Bytes)| Fingerprint::of(&snapshot) == Some(*fingerprint);
-        match (&self.module_path, self.in_files(shipment).find(is_this)) {
-            (Some(module), Some((fingerprint, _))) => {
-                // The module's path has been text.
-                let path = Path::new(module).with_file_name(self.snapshot_name(fingerprint));
+        let snapshot = Self::snapshot_for(kind, shipment);
+        let snapshot = match (self.in_file(snapshot), &self.module_path) {
+            (Some(fingerprint), Some(module)) => {
+                // Where Envoy sees it: beside the module.
+                let name = self.snapshot_path(fingerprint).file_name().unwrap_or_default().to_owned();
+                let path = Path::new(module).with_file_name(name);
                 Payload::File(SnapshotFile { path: path.to_string_lossy().into_owned(), fingerprint })
             }
-            _ => Payload::Inline(snapshot),
-        }
+            _ => Payload::Inline(snapshot.clone()),
+        };
+        let (name, host) = (&shipment.name, self.host);
+        Resource { kind, name, version: &version, shipment: id, host, code, snapshot }.encode().into()
     }
 
     /// Envoy's configuration names the type of filter that it takes, and it refuses others for ever.
@@ -310,11 +334,18 @@ impl Files {
     }
 
     /// Writes the files at these places. Each is written beside its place first, so that a full disk changes none.
-    fn write(&mut self, contents: Vec<(usize, Vec<u8>)>) -> Result<(), ShipError> {
+    fn write(&mut self, shipment: &Shipment, contents: Vec<(usize, Bytes)>) -> Result<(), ShipError> {
         let staged: Vec<(usize, NamedTempFile)> = contents
             .into_iter()
             .map(|(at, bytes)| Ok((at, stage(&self.places[at].path, &bytes).map_err(self.places[at].failed())?)))
             .collect::<Result<_, ShipError>>()?;
+        // However clocks jump, a resource must not look older than what it names.
+        let paths = staged.iter().map(|(_, file)| file.path()).chain(self.places.iter().map(|place| &*place.path));
+        if let Some(newest) = paths.filter_map(modified).max() {
+            for (at, file) in staged.iter().filter(|(at, _)| !self.places[*at].content.is_named()) {
+                file.as_file().set_modified(newest).map_err(self.places[*at].failed())?;
+            }
+        }
         for (at, file) in staged {
             let path = &self.places[at].path;
             let left = publish(file, path).map_err(self.places[at].failed())?;
@@ -324,12 +355,24 @@ impl Files {
                 synced.map_err(self.places[at].failed())?;
             }
             self.places[at].left = Some(Identity::of(&left));
+            self.places[at].id = Self::content_id(self.places[at].content, shipment);
         }
         Ok(())
     }
 }
 
 impl Place {
+    /// What the names of files with snapshots begin with, if they are named after this place.
+    fn snapshot_prefix(&self) -> String {
+        format!("{}.", self.path.file_stem().unwrap_or_default().to_string_lossy())
+    }
+
+    /// What follows the name of a file with a snapshot in this name; `None` if it does not begin with one.
+    fn after_snapshot_name<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let (fingerprint, rest) = name.strip_prefix(&self.snapshot_prefix())?.split_once(SNAPSHOT_EXTENSION)?;
+        Fingerprint::from_text(fingerprint, 0).map(|_| rest)
+    }
+
     /// One that resources name.
     fn named(content: Content, path: PathBuf) -> Self {
         Self { content, path, left: None, id: String::new(), _lock: None }
@@ -361,8 +404,6 @@ impl Subscriber for Files {
     fn deliver(&mut self, shipment: &Arc<Shipment>) -> Result<u64, ShipError> {
         self.place_snapshots(shipment);
         let (mut shipped, mut to_write) = (0, Vec::new());
-        let lacks = |place: &Place| place.content.is_named() && place.left.is_none() && !self.holds(place, shipment);
-        let lacks_any = self.places.iter().any(lacks);
         for at in self.in_order(shipment) {
             let place = &self.places[at];
             let mut id = Self::content_id(place.content, shipment);
@@ -371,10 +412,10 @@ impl Subscriber for Files {
             }
             if place.left.is_none() {
                 self.warn_of_other_host(place);
-                // After a restart Envoy may have this state already. Then it does not get it again, unless it may have refused it because
-                // the module or the snapshot was not there.
+                // After a restart Envoy may have this state already. Then it does not get it again.
                 if self.holds(place, shipment) {
-                    if !lacks_any {
+                    let missing = to_write.iter().map(|(at, _): &(usize, Bytes)| *at);
+                    if !self.may_be_refused(place, shipment, missing) {
                         continue;
                     }
                     id = Self::repair_id(place.content, shipment, self.repairs);
@@ -388,52 +429,53 @@ impl Subscriber for Files {
             shipped += bytes.len() as u64;
             to_write.push((at, bytes));
         }
-        self.write(to_write)?;
+        self.write(shipment, to_write)?;
         for place in &mut self.places {
             if place.left.is_none() {
                 place.left = Some(Identity::of(&fs::metadata(&place.path).map_err(place.failed())?));
             }
             place.id = Self::content_id(place.content, shipment);
         }
-        self.remove_old_snapshots();
+        let named = self.snapshot_paths().collect();
+        self.snapshots.get_or_insert_default().named = named;
         Ok(shipped)
     }
 
     fn repair(&mut self, shipment: &Arc<Shipment>) -> Result<bool, ShipError> {
-        self.place_snapshots(shipment);
-        let mut damaged = Vec::new();
+        let mut damaged: Vec<usize> = Vec::new();
         for at in self.in_order(shipment) {
             let place = &self.places[at];
             let found = fs::metadata(&place.path).ok().map(|found| Identity::of(&found));
-            if found.is_some() && found == place.left {
-                continue;
-            }
-            // Perhaps only its times have changed.
-            if self.holds(place, shipment) {
+            let is_untouched = found.is_some() && found == place.left;
+            if self.may_be_refused(place, shipment, damaged.iter().copied()) {
+                damaged.push(at);
+            } else if !is_untouched && self.holds(place, shipment) {
+                // Perhaps only its times have changed.
                 self.places[at].left = found;
-            } else {
+            } else if !is_untouched {
                 damaged.push(at);
             }
-        }
-        // Envoy may have refused what came while the module or the snapshot was not there.
-        if damaged.iter().any(|at| self.places[*at].content.is_named()) {
-            damaged = self.in_order(shipment);
         }
         self.repairs += u64::from(!damaged.is_empty());
         let contents = damaged.iter().map(|at| {
             let content = self.places[*at].content;
             (*at, self.bytes(content, shipment, &Self::repair_id(content, shipment, self.repairs)))
         });
-        self.write(contents.collect())?;
+        self.write(shipment, contents.collect())?;
         Ok(!damaged.is_empty())
     }
 }
 
-/// Reads the snapshot that the resource in the file `resource` names. It lies beside that, or where Envoy sees it.
+/// When a file was written last; `None` if it is not there.
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|file| file.modified()).ok()
+}
+
+/// Reads the snapshot that the resource in the file `resource` names, and says where it is: beside that, or where Envoy sees it.
 ///
 /// # Errors
 /// Those of the file system, and [`io::ErrorKind::InvalidData`] if the file has another snapshot.
-pub fn read_named(file: &SnapshotFile, resource: &Path) -> io::Result<Bytes> {
+pub fn read_named(file: &SnapshotFile, resource: &Path) -> io::Result<(PathBuf, Bytes)> {
     let SnapshotFile { path, fingerprint } = file;
     let named = PathBuf::from(path);
     let beside = resource.with_file_name(named.file_name().unwrap_or_default());
@@ -444,58 +486,17 @@ pub fn read_named(file: &SnapshotFile, resource: &Path) -> io::Result<Bytes> {
         fs::metadata(&path).map_err(failed).map(is_as_long)? && fingerprint.bytes() <= MAX_SNAPSHOT_BYTES as u64;
     let snapshot = if is_it { fs::read(&path).map_err(failed)? } else { Vec::new() };
     if Fingerprint::of(&snapshot) == Some(*fingerprint) {
-        return Ok(snapshot.into());
+        return Ok((path, snapshot.into()));
     }
     Err(failed(io::Error::new(io::ErrorKind::InvalidData, format!("it is not the snapshot {fingerprint}"))))
 }
 
-/// Replaces the file at `path` atomically: whoever opens it finds either the old or the new content, whole, even after a power
-/// failure. Envoy only watches for the rename.
-///
-/// # Errors
-/// Those of the file system. The old content is still there then.
-pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    publish(stage(path, bytes)?, path).map(drop)
-}
-
-/// Writes `bytes` to a new file beside `path`.
-fn stage(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
-    // In the same folder, because a rename does not cross file systems.
-    let mut file = tempfile::Builder::new().prefix(&temporary_prefix(path)).tempfile_in(folder(path))?;
-    // Readable for an Envoy that runs as another user, whatever the umask.
-    file.as_file().set_permissions(Permissions::from_mode(0o644))?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    Ok(file)
-}
-
-/// Moves a file that was written beside `path` there.
-fn publish(file: NamedTempFile, path: &Path) -> io::Result<Metadata> {
-    // Not made durable: after a power failure the old content is as good, and is replaced as soon as a process runs again.
-    file.persist(path)?.metadata()
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Removes what a process that was killed has left beside `path`.
-fn remove_temporary(path: &Path) {
-    for entry in fs::read_dir(folder(path)).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&temporary_prefix(path)) {
-            let _removed = fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// What the names of temporary files beside `path` begin with.
-fn temporary_prefix(path: &Path) -> String {
-    format!(".{}{TEMPORARY}", path.file_name().map_or("".into(), OsStr::to_string_lossy))
-}
-
 #[cfg(test)]
 mod tests {
+    use crate::replace::replace_file;
     use crate::ship::ecds::{FailurePolicy, snapshot_in};
+    use std::ffi::OsStr;
+    use std::io::Write;
     use std::net::Ipv4Addr;
 
     use edgefold::{Edits, Fold, LogTime, Record};
@@ -517,18 +518,6 @@ mod tests {
         let (hidden, mut names): (Vec<_>, Vec<_>) = names.partition(|name| name.starts_with('.'));
         names.sort();
         (names, hidden.len())
-    }
-
-    #[test]
-    fn a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("edgefold.pb");
-        for content in [&b"old"[..], b"new"] {
-            replace_file(&path, content).unwrap();
-            assert_eq!(fs::read(&path).unwrap(), content);
-        }
-        assert_eq!(listed(directory.path()), (vec!["edgefold.pb".to_owned()], 0));
-        assert!(replace_file(&directory.path().join("missing/edgefold.pb"), b"").is_err());
     }
 
     #[test]
@@ -715,15 +704,19 @@ mod tests {
 
     /// A list whose table is larger than what is shipped in a resource, and the address with this number besides.
     fn large(number: u8) -> Fold {
-        let (mut fold, mut edits) = (Fold::default(), Edits::default());
-        let blocks =
-            (0..30_000_u32).map(|place| Ipv4Addr::from((20 << 24) + 3 * place)).chain([[10, 0, 0, number].into()]);
-        for (offset, ip) in (0..).zip(blocks) {
+        let mut fold = Fold::default();
+        let many = (0..30_000_u32).map(|place| Ipv4Addr::from((20 << 24) + 3 * place));
+        apply(&mut fold, &mut Edits::default(), many.chain([[10, 0, 0, number].into()]));
+        fold
+    }
+
+    /// Blocks these addresses.
+    fn apply(fold: &mut Fold, edits: &mut Edits, blocked: impl Iterator<Item = Ipv4Addr>) {
+        for (offset, ip) in (fold.position().next_offset..).zip(blocked) {
             let value = Some(format!("BLACKLIST {ip}").into_bytes());
             let record = Record { offset, timestamp: Some(LogTime::from_millis(0).unwrap()), key: None, value };
-            let _rejected = fold.apply(&record, &mut edits);
+            let _rejected = fold.apply(&record, edits);
         }
-        fold
     }
 
     /// Large lists shipped to the dynamic module.
@@ -748,6 +741,12 @@ mod tests {
                 files = files.with_base(self.path("base.pb")).unwrap();
             }
             files.with_module(envoy_folder, b"module").unwrap()
+        }
+
+        /// Starts again.
+        fn reopen(&self, files: Files) -> Files {
+            drop(files);
+            self.open(None)
         }
 
         fn publish(&self, number: u8, found: Option<Snapshot<Bytes>>) -> Arc<Shipment> {
@@ -816,25 +815,87 @@ mod tests {
         fs::write(&left, b"of a process that was killed").unwrap();
         let half = stage(&left, b"half").unwrap().into_temp_path().keep().unwrap();
         let mut files = native.open(None);
-        assert!(!half.exists());
         let mut last = None;
-        for number in 1..5 {
+        for number in [1, 2, 3, 2, 3, 4] {
+            if number == 4 {
+                files = native.reopen(files);
+            }
             let shipment = native.publish(number, None);
             files.deliver(&shipment).unwrap();
+            assert!(!left.exists() && !half.exists());
             let named = native.named("http.pb").unwrap();
             assert_eq!(Some(&named), native.named("network.pb").as_ref(), "both have one");
             assert!(Some(named.fingerprint) == Fingerprint::of(&shipment.snapshot) && last.as_ref() != Some(&named));
-            let there = native.snapshots();
-            let is_there = |named: &SnapshotFile| {
-                there.iter().any(|path| path.ends_with(Path::new(&named.path).file_name().unwrap()))
-            };
-            assert!(is_there(&named) && last.as_ref().is_none_or(is_there));
-            // With the first one there is what was left, and with each other one that before it.
-            assert_eq!((there.len() - others.len() + 1, left.exists()), (2, number == 1), "{there:?}");
+            // Envoy may be about to read the last one.
+            let stay: Vec<SnapshotFile> = [named.clone()].into_iter().chain(last).collect();
+            assert!(stay.iter().all(|file| read_named(file, &native.path("http.pb")).is_ok()));
+            assert_eq!(native.snapshots().len(), stay.len() + others.len() - 1);
             assert!(!files.repair(&shipment).unwrap());
             last = Some(named);
         }
+        // The list becomes small.
+        let small = Arc::clone(&shipment(10));
+        files.deliver(&small).unwrap();
+        assert_eq!(native.snapshots().len(), others.len());
+        files.deliver(&shipment(11)).unwrap();
+        assert_eq!(native.snapshots().len(), others.len() - 1);
         assert!(others.iter().all(|name| native.path(name).exists()));
+    }
+
+    #[test]
+    fn what_a_delivery_that_fails_has_left_is_right_after_the_next_one() {
+        let native = Native::new(false);
+        let mut files = native.open(None);
+        files.deliver(&native.publish(1, None)).unwrap();
+        let first = native.named("http.pb").unwrap();
+        // Nothing can be put in the place of a folder.
+        fs::remove_file(native.path("http.pb")).unwrap();
+        fs::create_dir(native.path("http.pb")).unwrap();
+        for number in [2, 3] {
+            assert!(files.deliver(&native.publish(number, None)).is_err());
+            let named = native.named("network.pb").unwrap();
+            assert!([&first, &named].iter().all(|file| read_named(file, &native.path("http.pb")).is_ok()));
+        }
+        fs::remove_dir(native.path("http.pb")).unwrap();
+        let shipment = native.publish(1, None);
+        files.deliver(&shipment).unwrap();
+        // It was delivered before, and somebody has removed it since.
+        assert!(files.repair(&shipment).unwrap() && !files.repair(&shipment).unwrap());
+        let named = ["http.pb", "network.pb"].map(|name| native.named(name).unwrap());
+        assert!(named.iter().all(|file| *file == first && read_named(file, &native.path("http.pb")).is_ok()));
+    }
+
+    #[test]
+    fn a_large_overlay_and_its_base_have_a_file_each() {
+        let native = Native::new(true);
+        let mut files = native.open(None);
+        files.deliver(&native.publish(1, None)).unwrap();
+        let base = native.named("base.pb").unwrap();
+        let (mut fold, mut edits) = (large(1), Edits::default());
+        let now = LogTime::from_millis(2).unwrap();
+        let publisher = Publisher::new("edgefold", 0, Settings::default(), b"module");
+        let mut publisher = publisher.with_bases(BaseLimits::default(), files.found_base()).unwrap();
+        publisher.publish(&fold, &mut edits, now, now).unwrap();
+        apply(&mut fold, &mut edits, (0..30_000).map(|place| Ipv4Addr::from((40 << 24) + 3 * place)));
+        let shipment = Arc::clone(publisher.publish(&fold, &mut edits, now, now).unwrap());
+        assert!(shipment.is_overlay && shipment.snapshot.len() > MOST_INLINE_BYTES);
+        files.deliver(&shipment).unwrap();
+        assert!(!files.repair(&shipment).unwrap());
+        let overlay = native.named("http.pb").unwrap();
+        assert!(native.named("base.pb").as_ref() == Some(&base) && native.snapshots().len() == 2);
+        assert!([&base, &overlay].iter().all(|file| read_named(file, &native.path("base.pb")).is_ok()));
+        // Only the overlay names the file that is damaged.
+        let ids = || ["http.pb", "base.pb"].map(|name| shipment_in(&resource(&native.path(name))).unwrap());
+        let before = ids();
+        fs::write(&overlay.path, b"something else").unwrap();
+        assert!(files.repair(&shipment).unwrap());
+        assert!(ids()[0] != before[0] && ids()[1] == before[1], "{:?} after {before:?}", ids());
+        // Of two files that are not there, each resource names one.
+        let before = ids();
+        native.snapshots().iter().for_each(|path| fs::remove_file(path).unwrap());
+        files = native.reopen(files);
+        files.deliver(&shipment).unwrap();
+        assert!(native.snapshots().len() == 2 && ids().iter().zip(&before).all(|(id, before)| id != before));
     }
 
     #[test]
@@ -845,28 +906,35 @@ mod tests {
         let mut files = native.open(None);
         files.deliver(&shipment).unwrap();
         let snapshot = native.snapshots().remove(0);
+        let content = shipment.base.as_ref().unwrap().bytes();
+        let hour = std::time::Duration::from_secs(3600);
         let ids = || ["http.pb", "base.pb"].map(|name| shipment_in(&resource(&native.path(name))).unwrap());
-        let damages: [&dyn Fn(); 2] =
-            [&|| fs::remove_file(&snapshot).unwrap(), &|| fs::write(&snapshot, b"something else").unwrap()];
+        let damages: [&dyn Fn(); 3] = [
+            &|| fs::remove_file(&snapshot).unwrap(),
+            &|| fs::write(&snapshot, b"something else").unwrap(),
+            // Found by a review: it was killed after it had written the file again, and Envoy had refused the resource before. Its clock
+            // was ahead, too.
+            &|| {
+                replace_file(&snapshot, content).unwrap();
+                File::open(&snapshot).unwrap().set_modified(SystemTime::now() + hour).unwrap();
+            },
+        ];
         for damage in damages {
             for restarts in [false, true] {
                 let before = ids();
                 assert!(!files.repair(&shipment).unwrap());
                 damage();
                 if restarts {
-                    drop(files);
-                    files = native.open(None);
+                    files = native.reopen(files);
                     files.deliver(&shipment).unwrap();
                 } else {
                     assert!(files.repair(&shipment).unwrap());
                 }
-                assert!(fs::read(&snapshot).unwrap() == *shipment.base.as_ref().unwrap().bytes());
-                assert!(
-                    ids().iter().zip(&before).all(|(id, before)| id != before),
-                    "Envoy may have refused {before:?}"
-                );
+                assert!(fs::read(&snapshot).unwrap() == *content);
+                assert!(ids()[0] == before[0] && ids()[1] != before[1], "Envoy may have refused {before:?}");
             }
         }
+        assert!(!files.repair(&shipment).unwrap());
     }
 
     /// So that an Envoy that starts in the middle finds a base and an overlay over it, or a whole snapshot.
