@@ -1,4 +1,5 @@
-//! The instructions of Envoy per request, as valgrind's callgrind counts them. Unlike time, they do not depend on what else the machine does.
+//! The instructions of Envoy per request and its misses of the first caches, as valgrind's callgrind counts them. Unlike time, they do not depend on
+//! what else the machine does.
 
 use std::fs;
 use std::path::Path;
@@ -16,12 +17,19 @@ const WARM_UP: usize = 10_000;
 /// Requests that are counted.
 const COUNTED: usize = 5_000;
 
-/// Instructions per request.
+/// What is counted per request.
 pub(crate) struct Instructions {
     pub(crate) contender: String,
-    pub(crate) passed: f64,
+    pub(crate) passed: Counts,
     /// `None` if not counted.
-    pub(crate) denied: Option<f64>,
+    pub(crate) denied: Option<Counts>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) instructions: f64,
+    /// Of the first cache of instructions, and that of data.
+    pub(crate) misses: f64,
 }
 
 /// Counts for one contender after the other: under callgrind, Envoy takes up to fifty times as long.
@@ -33,7 +41,7 @@ fn count(contender: Contender, lists: &mut Lists) -> Instructions {
     let directory = tempfile::tempdir().unwrap();
     let profile = directory.path().join("profile");
     let out = format!("--callgrind-out-file={}", profile.display());
-    let launcher = ["valgrind", "--quiet", "--tool=callgrind", "--instr-atstart=no", &out];
+    let launcher = ["valgrind", "--quiet", "--tool=callgrind", "--instr-atstart=no", "--cache-sim=yes", &out];
     let running = Running::start_under(&launcher, contender, lists, 1);
     let mut load = Load::open(running.address(), 1);
     let mut random = Rng::with_seed(1);
@@ -50,7 +58,7 @@ fn count(contender: Contender, lists: &mut Lists) -> Instructions {
         load.send(&clients(COUNTED), status);
         control(&running, "--dump");
         control(&running, "--instr=off");
-        total(directory.path()) / COUNTED as f64
+        total(directory.path())
     };
     let passed = counted(PASSED);
     let denied = running.contender.denied.then(|| counted(DENIED));
@@ -63,11 +71,16 @@ fn control(running: &Running, what: &str) {
 }
 
 /// What was counted, by the only dump in this folder, which is removed.
-fn total(directory: &Path) -> f64 {
+fn total(directory: &Path) -> Counts {
     let dumps = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let dump = dumps.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     let text = fs::read_to_string(&dump).unwrap();
     fs::remove_file(dump).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("summary: ")).unwrap();
-    line.trim().parse().unwrap()
+    let line = |name| text.lines().find_map(|line: &str| line.strip_prefix(name)).unwrap().split_whitespace();
+    let counted: Vec<(&str, f64)> = line("events:").zip(line("summary:").map(|count| count.parse().unwrap())).collect();
+    let of = |names: &[&str]| -> f64 {
+        let counts = counted.iter().filter(|(name, _)| names.contains(name));
+        counts.map(|(_, count)| count).sum::<f64>() / COUNTED as f64
+    };
+    Counts { instructions: of(&["Ir"]), misses: of(&["I1mr", "D1mr", "D1mw"]) }
 }

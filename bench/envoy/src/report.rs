@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::change::{Changes, Pinned, Stream};
 use crate::contenders::{EMPTY, MATCHER, PORTABLE, WASM};
 use crate::cost::{Cost, quantile, quartiles};
-use crate::instructions::Instructions;
+use crate::instructions::{Counts, Instructions};
 use crate::plots::{self, Bar};
 use crate::reload::{Reloads, Soak};
 
@@ -38,14 +38,19 @@ pub(crate) fn print_cost(costs: &[Cost]) {
 }
 
 pub(crate) fn print_instructions(all: &[Instructions]) {
-    let passed = |name| all.iter().find(|counted| counted.contender == name).map(|counted| counted.passed);
+    print_counts("instructions", all, |counts| counts.instructions);
+    print_counts("misses of the first caches", all, |counts| counts.misses);
+}
+
+fn print_counts(what: &str, all: &[Instructions], of: fn(&Counts) -> f64) {
+    let passed = |name| all.iter().find(|counted| counted.contender == name).map(|counted| of(&counted.passed));
     let empty = passed(EMPTY).unwrap();
     println!(
-        "\n| instructions per request | allowed | over the empty chain | multiple of `{MATCHER}` | multiple of `{WASM}` | denied |"
+        "\n| {what} per request | allowed | over the empty chain | multiple of `{MATCHER}` | multiple of `{WASM}` | denied |"
     );
     println!("|---|--:|--:|--:|--:|--:|");
     for Instructions { contender, passed: of_this, denied } in all {
-        let over = of_this - empty;
+        let (of_this, over) = (of(of_this), of(of_this) - empty);
         let times =
             |other| passed(other).map_or_else(|| "–".to_owned(), |other| format!("{:.2}", over / (other - empty)));
         let columns = if contender == EMPTY {
@@ -53,7 +58,7 @@ pub(crate) fn print_instructions(all: &[Instructions]) {
         } else {
             format!("{over:.0} | {} | {}", times(MATCHER), times(WASM))
         };
-        let denied = denied.map(|denied| format!("{denied:.0}")).unwrap_or_default();
+        let denied = denied.as_ref().map(|denied| format!("{:.0}", of(denied))).unwrap_or_default();
         println!("| {contender} | {of_this:.0} | {columns} | {denied} |");
     }
 }
