@@ -190,8 +190,15 @@ fn a_fleet_gets_a_base_and_overlays_over_grpc() {
 
 /// Ships the HTTP filter as `serve` does, which has put the module beside the file, with this payload.
 fn ship(file: &Path, shipment: &str, snapshot: Payload) {
-    let module = std::fs::read_dir(file.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
-    let module = module.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "so")).unwrap();
+    ship_with(file, shipment, snapshot, &module_beside(file));
+}
+
+fn module_beside(file: &Path) -> PathBuf {
+    let mut files = std::fs::read_dir(file.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    files.find(|path| path.extension().is_some_and(|extension| extension == "so")).unwrap()
+}
+
+fn ship_with(file: &Path, shipment: &str, snapshot: Payload, module: &Path) {
     let (code, kind, name, host) =
         (Code::File(module.to_str().unwrap()), FilterKind::Http, "edgefold", FilterHost::Native);
     let resource = Resource { kind, name, version: shipment, shipment, host, code, snapshot };
@@ -241,8 +248,22 @@ fn a_large_snapshot_is_read_from_the_file_that_the_resource_names_and_no_other()
         envoy.wait_for_log_line(reason);
         assert_eq!(statuses(), (403, 200), "{reason}");
     }
+    let admin = envoy.admin_url();
+    let doctor =
+        || edgefold.outcome(&["doctor", "--ecds-file", file.to_str().unwrap(), "--envoy-admin", &admin]).stdout;
+    assert!(doctor().contains("it has refused 5 versions of the resource edgefold since it started"), "{}", doctor());
+    assert!(!doctor().contains("it names the module"), "{}", doctor());
     // What the resource says last is that of the damaged file, whose checksum is only read with the rest.
     edgefold.outcome(&["inspect", file.to_str().unwrap()]).assert_failed(2, "damaged or truncated");
+    let module = module_beside(&file);
+    std::fs::rename(&module, edgefold.path("away")).unwrap();
+    // The doctor reads the file before it looks for the module.
+    ship_with(&file, "missing", Payload::Inline(next.into()), &module);
+    assert!(
+        doctor().contains(&format!("it names the module {}, which is not there", module.display())),
+        "{}",
+        doctor()
+    );
     let serve = edgefold.serve_whole(&[]);
     client.wait_for_status("20.0.0.4", 403);
     let named = envoy.admin("config_dump?resource=ecds_filters");

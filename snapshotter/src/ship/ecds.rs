@@ -363,6 +363,20 @@ fn filter_in(response: &Bytes) -> Option<(String, Option<Any<BytesValue>>)> {
     }
 }
 
+/// The path of the module that an encoded `DiscoveryResponse` names, as Envoy sees it; `None` if it names no file.
+pub fn module_in(response: &Bytes) -> Option<String> {
+    let filter = raw_filter_in(response)?.value;
+    let module = if is_native(response)? {
+        DynamicModuleFilter::decode(filter).ok()?.dynamic_module_config?.module
+    } else {
+        Wasm::decode(filter).ok()?.config?.vm_config?.code
+    };
+    match module?.local?.specifier? {
+        Specifier::Filename(path) => Some(path),
+        Specifier::InlineBytes(_) => None,
+    }
+}
+
 fn raw_filter_in(response: &Bytes) -> Option<RawAny> {
     let resource = RawResponse::decode(response.clone()).ok()?.resources.into_iter().next()?;
     RawExtension::decode(resource.value).ok()?.typed_config
@@ -561,7 +575,8 @@ mod tests {
 
     use super::{
         BYTES_VALUE, Code, EXTENSION_CONFIG, FailurePolicy, FilterHost, FilterKind, HTTP_NATIVE, HTTP_WASM,
-        NETWORK_NATIVE, NETWORK_WASM, Payload, Resource, STRING_VALUE, is_native, payload_in, shipment_in, snapshot_in,
+        NETWORK_NATIVE, NETWORK_WASM, Payload, Resource, STRING_VALUE, is_native, module_in, payload_in, shipment_in,
+        snapshot_in,
     };
 
     fn resource(kind: FilterKind, code: Code<'static>, host: FilterHost) -> Resource<'static> {
@@ -722,6 +737,8 @@ mod tests {
                 assert_eq!(snapshot_in(&response).as_deref(), Some(&b"snapshot"[..]));
                 assert_eq!(shipment_in(&response).as_deref(), Some("a b"));
                 assert_eq!(is_native(&response), Some(host == FilterHost::Native));
+                let path = if let Code::File(path) = code { Some(path) } else { None };
+                assert_eq!(module_in(&response).as_deref(), path);
             }
         }
         let other = Bytes::from_static(b"EDGEFOLD");

@@ -471,15 +471,20 @@ fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).and_then(|file| file.modified()).ok()
 }
 
-/// Reads the snapshot that the resource in the file `resource` names, and says where it is: beside that, or where Envoy sees it.
+/// Where a file is that the resource in the file `resource` names: beside that, or where Envoy sees it.
+pub fn find_named(path: &str, resource: &Path) -> PathBuf {
+    let named = PathBuf::from(path);
+    let beside = resource.with_file_name(named.file_name().unwrap_or_default());
+    if beside.is_file() { beside } else { named }
+}
+
+/// Reads the snapshot that the resource in the file `resource` names, and says [where it is](find_named).
 ///
 /// # Errors
 /// Those of the file system, and [`io::ErrorKind::InvalidData`] if the file has another snapshot.
 pub fn read_named(file: &SnapshotFile, resource: &Path) -> io::Result<(PathBuf, Bytes)> {
     let SnapshotFile { path, fingerprint } = file;
-    let named = PathBuf::from(path);
-    let beside = resource.with_file_name(named.file_name().unwrap_or_default());
-    let path = if beside.is_file() { beside } else { named };
+    let path = find_named(path, resource);
     let failed = |error: io::Error| io::Error::new(error.kind(), format!("its snapshot {}: {error}", path.display()));
     let is_as_long = |found: Metadata| found.is_file() && found.len() == fingerprint.bytes();
     let is_it =

@@ -1,11 +1,13 @@
 //! Envoy's own view: whether the filter is there, what it enforces, and whose address it sees.
 
 use std::collections::HashSet;
+use std::iter;
 
 use serde_json::Value;
 use ureq::Agent;
 
 use super::{Findings, PATIENCE};
+use crate::answers::words;
 use crate::ship::ecds::{HTTP_FILTERS, NETWORK_FILTERS};
 
 /// The most bytes of an answer.
@@ -34,34 +36,38 @@ pub(super) fn check(url: &str, end: Option<u64>, uses_its_address: bool, finding
     };
     check_config(&about, &config, uses_its_address, findings);
     check_stats(&about, &stats, end, findings);
+    check_refusals(&about, &config, &stats, findings);
 }
 
-/// Each object in `value`, at any depth, with this type.
-fn of_type<'a>(value: &'a Value, wanted: &[&str]) -> Vec<&'a Value> {
-    let (mut found, mut open) = (Vec::new(), vec![value]);
-    while let Some(value) = open.pop() {
+/// Each object in `value`, at any depth.
+fn objects(value: &Value) -> impl Iterator<Item = &Value> {
+    let mut open = vec![value];
+    iter::from_fn(move || {
+        let value = open.pop()?;
         match value {
-            Value::Object(fields) => {
-                if fields.get("@type").and_then(Value::as_str).is_some_and(|of| wanted.contains(&of)) {
-                    found.push(value);
-                }
-                open.extend(fields.values());
-            }
+            Value::Object(fields) => open.extend(fields.values()),
             Value::Array(values) => open.extend(values),
             _ => {}
         }
-    }
-    found
+        Some(value)
+    })
+    .filter(|value| value.is_object())
+}
+
+/// Each of them with one of these types.
+fn of_type<'a>(value: &'a Value, wanted: &[&str]) -> Vec<&'a Value> {
+    let is_wanted = |value: &&Value| value.get("@type").and_then(Value::as_str).is_some_and(|of| wanted.contains(&of));
+    objects(value).filter(is_wanted).collect()
 }
 
 fn http_filters(manager: &Value) -> impl Iterator<Item = &Value> {
     manager.get("http_filters").and_then(Value::as_array).into_iter().flatten()
 }
 
-/// Whether an HTTP filter is of a type that `serve` ships, or may become one.
+/// Whether a filter is of a type that `serve` ships, or may become one.
 fn is_shipped(filter: &Value) -> bool {
     let text = filter.to_string();
-    HTTP_FILTERS.iter().any(|of| text.contains(of))
+    HTTP_FILTERS.iter().chain(&NETWORK_FILTERS).any(|of| text.contains(of))
 }
 
 /// Whether this is not a filter, but a base that travels as one. `serve` gives bases names that end in `-base`.
@@ -160,14 +166,40 @@ fn check_stats(about: &str, stats: &Value, end: Option<u64>, findings: &mut Find
     }
 }
 
+/// Whether Envoy has refused a resource of the filter before the filter saw it, or on what the filter said.
+fn check_refusals(about: &str, config: &Value, stats: &Value, findings: &mut Findings) {
+    let resources: HashSet<&str> = objects(config)
+        .filter(|filter| filter.get("config_discovery").is_some_and(is_shipped))
+        .filter_map(|filter| filter.get("name")?.as_str())
+        .collect();
+    let mut refused: Vec<(&str, u64)> = all(stats)
+        .filter_map(|(stat, times)| {
+            let (kind_and_name, _) =
+                stat.strip_prefix("extension_config_discovery.")?.split_once(".update_rejected")?;
+            Some((kind_and_name.split_once('.')?.1, times))
+        })
+        .filter(|(resource, times)| resources.contains(resource) && *times > 0)
+        .collect();
+    refused.sort_unstable();
+    for (resource, times) in refused {
+        let what =
+            format!("it has refused {} of the resource {resource} since it started", words::count(times, "version"));
+        let todo = "its log has the reason, as a file that the resource names and that is not there, or another type (`serve --filter`). What was in \
+                    force before still is";
+        findings.warn(about, what, todo);
+    }
+}
+
 /// The values of a metric, by filter.
 fn values<'a>(stats: &'a Value, metric: &str) -> Vec<(&'a str, u64)> {
+    let of_filter = |(name, value): (&'a str, u64)| Some((name.split_once(METRICS)?.1.strip_suffix(metric)?, value));
+    all(stats).filter_map(of_filter).collect()
+}
+
+/// The names and values of all metrics that are numbers.
+fn all(stats: &Value) -> impl Iterator<Item = (&str, u64)> {
     let stats = stats.get("stats").and_then(Value::as_array).into_iter().flatten();
-    let of_filter = |stat: &'a Value| {
-        let (_, name) = stat.get("name")?.as_str()?.split_once(METRICS)?;
-        Some((name.strip_suffix(metric)?, stat.get("value")?.as_u64()?))
-    };
-    stats.filter_map(of_filter).collect()
+    stats.filter_map(|stat| Some((stat.get("name")?.as_str()?, stat.get("value")?.as_u64()?)))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `edgefold doctor`: what is wrong, in plain words, and what to do.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +18,8 @@ use super::output::{self, Format, Styles};
 use super::{CliError, snapshot_file};
 use crate::answers::words;
 use crate::ship::cut::generation_text;
+use crate::ship::ecds::module_in;
+use crate::ship::files::find_named;
 
 mod envoy;
 
@@ -267,6 +270,11 @@ fn check_file(path: &Path, end: Option<u64>, findings: &mut Findings) -> bool {
             return true;
         }
     };
+    let module = fs::read(path).ok().and_then(|file| module_in(&file.into()));
+    if let Some(module) = module.filter(|module| !find_named(module, path).is_file()) {
+        let todo = "without it, Envoy refuses this file: a running `edgefold serve` writes both again. All is well if only Envoy sees that path";
+        findings.warn(&about, format!("it names the module {module}, which is not there"), todo);
+    }
     let header = snapshot.header();
     let role = match &header.role {
         Role::Whole => "all lists",
