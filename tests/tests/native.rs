@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failure in a helper must fail the test")]
 
 mod commands;
+mod load;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use object::read::elf::{Dyn, ElfFile64, FileHeader};
 use object::{Endianness, Object, ObjectSymbol};
 
 use crate::commands::{MANY, append, large, singles};
+use crate::load::under_load;
 
 /// The names of the callbacks that a shared object or program imports, or exports.
 fn names(elf: &ElfFile64<'_>, prefix: &str, is_export: bool) -> BTreeSet<String> {
@@ -288,4 +290,29 @@ fn a_snapshot_of_a_newer_format_is_refused() {
     eventually("the refusal", || (envoy.metric("snapshot_rejected", "edgefold")? == 1).then_some(()));
     envoy.wait_for_log_line("snapshot refused: ");
     assert_eq!((client.status_for("10.0.0.7"), client.status_for("10.0.1.7")), (403, 200));
+}
+
+/// The example names the types of both hosts, so a restart of `serve` is all that it takes to change from one to the other.
+#[test]
+fn an_envoy_changes_from_one_host_to_the_other_and_no_request_fails() {
+    for has_base in [true, false] {
+        let wasm = if has_base { large() } else { Edgefold::sqlite() }.block(&["10.0.0.0/24"]);
+        let native = wasm.clone().with_host(Host::Native);
+        let start = |edgefold: &Edgefold| if has_base { edgefold.serve(&[]) } else { edgefold.serve_whole(&[]) };
+        let mut serve = Some(start(&native));
+        let envoy = native.envoy(EnvoyOptions::BEHIND_A_PROXY);
+        let runs = |word: &str| envoy.admin("config_dump?resource=ecds_filters").matches(word).count();
+        under_load(&envoy, || {
+            for (round, edgefold) in (1_u64..).zip([&wasm, &native, &wasm, &native]) {
+                drop(serve.take());
+                serve = Some(start(edgefold));
+                edgefold.block(&[&format!("10.0.1.{round}")]);
+                envoy.client("127.0.0.1").wait_for_status(&format!("10.0.1.{round}"), 403);
+                let (of_wasm, of_native) = (runs("wasm.v3.Wasm"), runs("DynamicModuleFilter"));
+                let kinds = if has_base { 2 } else { 1 };
+                let expected = if edgefold.host() == Host::Wasm { (kinds, 0) } else { (0, kinds) };
+                assert_eq!((of_wasm, of_native), expected, "round {round}");
+            }
+        });
+    }
 }

@@ -25,6 +25,7 @@ const EXAMPLES: &str = "\
 Examples:
   edgefold serve --ecds-file /var/lib/edgefold/edgefold.pb
   edgefold serve --ecds-file /var/lib/edgefold/edgefold.pb --base-ecds-file /var/lib/edgefold/edgefold-base.pb
+  edgefold serve --ecds-file /var/lib/edgefold/edgefold.pb --filter native
   edgefold serve --xds 0.0.0.0:18000 --tls-cert tls.crt --tls-key tls.key --tls-client-ca ca.crt
   edgefold serve --ecds-file /var/lib/edgefold/edgefold.pb --mode shadow --admin 127.0.0.1:9464
 
@@ -45,7 +46,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FILE", value_parser = ecds_path)]
     network_ecds_file: Option<PathBuf>,
     /// Ship large lists as a base, to this file, and what has changed since then to the others, which are then small; its name must end
-    /// in .pb. Envoy must read this file too, as in the examples. The module is put beside it, and with --filter native large snapshots
+    /// in .pb. Envoy must read this file too, as in the examples. The module is put beside it. With --filter native, so are large snapshots
     #[arg(long, value_name = "FILE", value_parser = ecds_path)]
     base_ecds_file: Option<PathBuf>,
     /// Where Envoy sees the folder that the module and the snapshots are put in, if at another path, as in a container

@@ -133,7 +133,7 @@ impl Files {
         let base = self.places.iter().find(|place| place.content == Content::Resource(FilterKind::Base))?;
         // Nobody has shipped more than that.
         fs::metadata(&base.path).ok().filter(|file| file.size() < MAX_SNAPSHOT_BYTES as u64 + (1 << 20))?;
-        let snapshot = match payload_in(&fs::read(&base.path).ok()?.into())? {
+        let snapshot = match payload_in(&read(&base.path)?)? {
             Payload::Inline(snapshot) => snapshot,
             Payload::File(file) => read_named(&file, &base.path).ok()?.1,
         };
@@ -233,7 +233,7 @@ impl Files {
                     let _removed = fs::remove_file(path);
                 }
             }
-            if let Some(Payload::File(file)) = fs::read(&place.path).ok().and_then(|file| payload_in(&file.into())) {
+            if let Some(Payload::File(file)) = read(&place.path).and_then(|file| payload_in(&file)) {
                 let name = Path::new(&file.path).file_name().map(ToOwned::to_owned);
                 let is_it = |path: &&PathBuf| path.file_name() == name.as_deref();
                 snapshots.named.extend(snapshots.there.iter().filter(is_it).cloned());
@@ -312,24 +312,20 @@ impl Files {
     }
 
     /// Envoy's configuration names the type of filter that it takes, and it refuses others for ever.
-    fn warn_of_other_host(&self, place: &Place) {
-        if place.content.is_named() {
-            return;
-        }
-        let found = fs::read(&place.path).ok().and_then(|file| is_native(&file.into()));
-        if found.is_some_and(|is_native| is_native != (self.host == FilterHost::Native)) {
+    fn warn_of_other_host(&self, place: &Place, file: &Bytes) {
+        let is_resource = !place.content.is_named();
+        if is_resource && is_native(file).is_some_and(|is_native| is_native != (self.host == FilterHost::Native)) {
             warn!(
-                "{}: an earlier serve shipped here with the other --filter. An Envoy whose configuration is for that one refuses what comes now, \
-                 and keeps what it has until it restarts: docs/filter.md says how to switch",
+                "{}: an earlier serve shipped here with the other --filter. An Envoy whose configuration does not name both types refuses what \
+                 comes now, and keeps what it has until it restarts: docs/filter.md, \"The native host\"",
                 place.path.display()
             );
         }
     }
 
-    /// Whether the place holds what it should have, under any id.
-    fn holds(&self, place: &Place, shipment: &Shipment) -> bool {
-        let Ok(file) = fs::read(&place.path).map(Bytes::from) else { return false };
-        let id = if place.content.is_named() { Some(String::new()) } else { shipment_in(&file) };
+    /// Whether `file` is what the place should have, under any id.
+    fn holds(&self, place: &Place, shipment: &Shipment, file: &Bytes) -> bool {
+        let id = if place.content.is_named() { Some(String::new()) } else { shipment_in(file) };
         id.is_some_and(|id| self.bytes(place.content, shipment, &id) == file)
     }
 
@@ -410,10 +406,12 @@ impl Subscriber for Files {
             if place.left.is_some() && place.id == id {
                 continue;
             }
-            if place.left.is_none() {
-                self.warn_of_other_host(place);
+            if place.left.is_none()
+                && let Some(file) = read(&place.path)
+            {
+                self.warn_of_other_host(place, &file);
                 // After a restart Envoy may have this state already. Then it does not get it again.
-                if self.holds(place, shipment) {
+                if self.holds(place, shipment, &file) {
                     let missing = to_write.iter().map(|(at, _): &(usize, Bytes)| *at);
                     if !self.may_be_refused(place, shipment, missing) {
                         continue;
@@ -449,7 +447,7 @@ impl Subscriber for Files {
             let is_untouched = found.is_some() && found == place.left;
             if self.may_be_refused(place, shipment, damaged.iter().copied()) {
                 damaged.push(at);
-            } else if !is_untouched && self.holds(place, shipment) {
+            } else if !is_untouched && read(&place.path).is_some_and(|file| self.holds(place, shipment, &file)) {
                 // Perhaps only its times have changed.
                 self.places[at].left = found;
             } else if !is_untouched {
@@ -464,6 +462,10 @@ impl Subscriber for Files {
         self.write(shipment, contents.collect())?;
         Ok(!damaged.is_empty())
     }
+}
+
+fn read(path: &Path) -> Option<Bytes> {
+    fs::read(path).ok().map(Bytes::from)
 }
 
 /// When a file was written last; `None` if it is not there.

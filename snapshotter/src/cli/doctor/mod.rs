@@ -266,7 +266,7 @@ fn check_file(path: &Path, end: Option<u64>, findings: &mut Findings) -> bool {
     let snapshot = match snapshot_file::open(path) {
         Ok((snapshot, _)) => snapshot,
         Err(error) => {
-            findings.problem("file", error.to_string(), "`edgefold serve` writes it; without it, Envoy does not start");
+            findings.problem("file", error.to_string(), "`edgefold serve` writes it. Envoy does not start without a .pb file, and refuses one if what it names is not there");
             return true;
         }
     };
