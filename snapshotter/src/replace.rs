@@ -1,6 +1,7 @@
 //! Replacing a file as a whole, and noticing that somebody else has.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{self, Metadata, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -20,7 +21,20 @@ pub(crate) struct Identity {
     modified: Option<SystemTime>,
 }
 
+/// Short, and without white space.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let modified = self.modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
+        write!(f, "{:x}.{:x}", self.inode, modified.as_nanos())
+    }
+}
+
 impl Identity {
+    /// That of the file at `path`; `None` if there is none.
+    pub(crate) fn at(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().map(|file| Self::of(&file))
+    }
+
     pub(crate) fn of(file: &Metadata) -> Self {
         Self { inode: file.ino(), size: file.size(), modified: file.modified().ok() }
     }

@@ -94,8 +94,9 @@ impl SharedFilter {
         let is_accepted = plugin.configure(host);
         let serving = Arc::clone(plugin.serving());
         *configured = Configured { plugin: Some(plugin), metrics: host.names() };
-        // Still under the lock: of two that configure, the later one must be the one that stays.
-        if is_accepted {
+        // Still under the lock: of two that configure, the later one must be the one that stays. Most change nothing: one of each kind of filter and
+        // listener comes with the same snapshot.
+        if is_accepted && !Arc::ptr_eq(&self.serving(), &serving) {
             let before = self.serving.swap(serving);
             for _ in 0..MOST_YIELDS {
                 if Arc::strong_count(&before) == 1 {

@@ -1,5 +1,5 @@
 //! What threads share and wait with: the standard library's and arc-swap's, and in the model of `tests/model.rs` shuttle's, which runs threads in
-//! any order. arc-swap cannot be modelled, so in the model what serves is behind a lock that is held for one step.
+//! any order. arc-swap cannot be modelled, so what the model has in its place is a lock around the pointer.
 
 #[cfg(not(feature = "model"))]
 pub use {
