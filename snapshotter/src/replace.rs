@@ -6,7 +6,7 @@ use std::fs::{self, Metadata, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tempfile::NamedTempFile;
 
@@ -70,10 +70,12 @@ pub(crate) fn folder(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Removes what a process that was killed has left beside `path`.
-pub(crate) fn remove_temporary(path: &Path) {
+/// Removes what a process that was killed has left beside `path`, if it is at least as old as `age`.
+pub(crate) fn remove_temporary(path: &Path, age: Duration) {
     for entry in fs::read_dir(folder(path)).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&temporary_prefix(path)) {
+        let modified = entry.metadata().and_then(|file| file.modified());
+        let is_old = age.is_zero() || modified.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed >= age));
+        if is_old && entry.file_name().to_string_lossy().starts_with(&temporary_prefix(path)) {
             let _removed = fs::remove_file(entry.path());
         }
     }

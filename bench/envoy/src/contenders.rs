@@ -7,7 +7,7 @@ use edgefold_snapshot::{Fingerprint, OpenConnections, SnapshotFile};
 use edgefold_snapshotter::modules;
 use edgefold_snapshotter::replace::replace_file;
 use edgefold_snapshotter::ship::ecds::{Code, FailurePolicy, FilterHost, FilterKind, Payload, Resource};
-use edgefold_snapshotter::ship::files::MOST_INLINE_BYTES;
+use edgefold_snapshotter::ship::snapshot_files::MOST_INLINE_BYTES;
 
 use crate::list::List;
 use crate::resources;

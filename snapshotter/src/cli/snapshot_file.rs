@@ -11,7 +11,7 @@ use edgefold_snapshot::{Layers, Role, Snapshot, is_like_a_snapshot};
 
 use super::CliError;
 use crate::ship::ecds::{Payload, is_like_a_resource, payload_in};
-use crate::ship::files::read_named;
+use crate::ship::snapshot_files::read_named;
 
 /// How much of a file says whether it is one.
 const HEAD_BYTES: u64 = 4096;

@@ -1,13 +1,11 @@
 //! Delivers shipments as files that Envoy watches.
 
-use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use edgefold_snapshot::{Fingerprint, MAX_SNAPSHOT_BYTES, Role, Snapshot, SnapshotFile};
@@ -15,19 +13,11 @@ use tempfile::NamedTempFile;
 use tracing::warn;
 
 use crate::modules;
-use crate::replace::{Identity, TEMPORARY, folder, publish, remove_temporary, stage};
+use crate::replace::{Identity, folder, publish, remove_temporary, stage};
 
 use super::ecds::{Code, FilterHost, FilterKind, Payload, Resource, is_native, payload_in, shipment_in};
+use super::snapshot_files::{self, MOST_INLINE_BYTES, SnapshotFiles, read_named};
 use super::{ShipError, Shipment, Subscriber, cut};
-
-/// The most bytes of a snapshot that are in a resource for the dynamic module: one file is renamed faster than two, and the copies that Envoy
-/// keeps of so few bytes do not matter.
-pub const MOST_INLINE_BYTES: usize = 64 * 1024;
-
-/// An Envoy that has read a resource has also read the snapshot that it names after this time.
-const READ_WITHIN: Duration = Duration::from_secs(10);
-/// What the name of a file with a snapshot ends with.
-const SNAPSHOT_EXTENSION: &str = ".snapshot";
 
 /// The files with the resources of one filter.
 #[derive(Debug)]
@@ -36,10 +26,8 @@ pub struct Files {
     host: FilterHost,
     /// The path of the file with the module, as Envoy sees it; `None` if each resource has the module in it.
     module_path: Option<String>,
-    /// The files with snapshots that are there, or were to be written; `None` before the first delivery.
-    snapshots: Option<BTreeSet<PathBuf>>,
-    /// When another snapshot was last to be written.
-    snapshots_changed: Instant,
+    /// `None` before the first delivery.
+    snapshots: Option<SnapshotFiles>,
     /// How many repairs were tried, for their ids.
     repairs: u64,
 }
@@ -57,6 +45,14 @@ struct Place {
     may_be_refused: bool,
     /// Locked as long as this process lives, so that no other ships to the same file. All may write the same module.
     _lock: Option<File>,
+}
+
+/// A place that is to be written.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: usize,
+    /// Whether Envoy may have had the same, or may have refused it: then it needs another id.
+    is_again: bool,
 }
 
 /// What is in a file.
@@ -86,7 +82,7 @@ impl Files {
         let network = network.map(|path| Place::open(FilterKind::Network, path));
         let http = http.map(|path| Place::open(FilterKind::Http, path));
         let places = network.into_iter().chain(http).collect::<Result<_, _>>()?;
-        Ok(Self { places, host, module_path: None, snapshots: None, snapshots_changed: Instant::now(), repairs: 0 })
+        Ok(Self { places, host, module_path: None, snapshots: None, repairs: 0 })
     }
 
     /// Ships the base of the filters to a file of its own.
@@ -121,7 +117,8 @@ impl Files {
         };
         self.module_path = Some(format!("{}/{name}", here.trim_end_matches('/')));
         let path = folder(&beside.path).join(name);
-        remove_temporary(&path);
+        // Another process may be about to write the same module.
+        remove_temporary(&path, Duration::from_secs(600));
         self.places.insert(0, Place::named(Content::Module, path));
         Ok(self)
     }
@@ -192,9 +189,8 @@ impl Files {
     /// nobody else has such files.
     fn snapshot_path(&self, fingerprint: Fingerprint) -> PathBuf {
         let (resource, beside) = (self.places.iter().find(|place| !place.content.is_named()), self.places.first());
-        let prefix = resource.map(Place::snapshot_prefix).unwrap_or_default();
         let folder = beside.map_or(Path::new("."), |place| folder(&place.path));
-        folder.join(format!("{prefix}{fingerprint}{SNAPSHOT_EXTENSION}"))
+        folder.join(snapshot_files::name(resource.map_or(Path::new(""), |place| &place.path), fingerprint))
     }
 
     /// Makes places for the snapshots of a shipment, before those of the resources that name them, and forgets those of others. Removes files
@@ -202,63 +198,24 @@ impl Files {
     fn place_snapshots(&mut self, shipment: &Shipment) {
         let wanted: Vec<Content> =
             self.in_files(shipment).map(|(fingerprint, _)| Content::Snapshot(fingerprint)).collect();
-        let count = self.places.len();
-        self.places.retain(|place| !matches!(place.content, Content::Snapshot(_)) || wanted.contains(&place.content));
-        let mut is_other = self.places.len() < count || self.snapshots.is_none();
-        for content in wanted {
-            if let (Content::Snapshot(fingerprint), None) = (content, self.place_of(content)) {
-                let path = self.snapshot_path(fingerprint);
-                self.places.insert(1, Place::named(content, path));
+        let is_needed =
+            |place: &Place| !matches!(place.content, Content::Snapshot(_)) || wanted.contains(&place.content);
+        self.places.retain(is_needed);
+        let mut is_other = false;
+        for content in &wanted {
+            if let (Content::Snapshot(fingerprint), None) = (content, self.place_of(*content)) {
+                let path = self.snapshot_path(*fingerprint);
+                self.places.insert(1, Place::named(*content, path));
                 is_other = true;
             }
         }
-        let mut there = self.snapshots.take().unwrap_or_else(|| self.find_snapshots());
-        there.extend(self.snapshot_paths());
-        if is_other || self.snapshots_changed.elapsed() > READ_WITHIN {
-            self.remove_old(&mut there);
-        }
-        if is_other {
-            self.snapshots_changed = Instant::now();
-        }
+        let resources = self.places.iter().filter(|place| !place.content.is_named());
+        let mut there =
+            self.snapshots.take().unwrap_or_else(|| SnapshotFiles::find(resources.map(|place| &*place.path)));
+        let snapshots = self.places.iter().filter(|place| matches!(place.content, Content::Snapshot(_)));
+        let wanted = snapshots.map(|place| place.path.clone()).collect();
+        there.keep(wanted, &self.places.iter().map(|place| folder(&place.path)).collect(), is_other);
         self.snapshots = Some(there);
-    }
-
-    fn snapshot_paths(&self) -> impl Iterator<Item = PathBuf> {
-        let places = self.places.iter().filter(|place| matches!(place.content, Content::Snapshot(_)));
-        places.map(|place| place.path.clone())
-    }
-
-    /// The files with snapshots that earlier processes have left. What a killed one has begun is removed.
-    fn find_snapshots(&self) -> BTreeSet<PathBuf> {
-        let mut there = BTreeSet::new();
-        for place in self.places.iter().filter(|place| !place.content.is_named()) {
-            for entry in fs::read_dir(folder(&place.path)).into_iter().flatten().flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                let (path, rest) = (folder(&place.path).join(&name), |name| place.after_snapshot_name(name));
-                if rest(&name) == Some("") {
-                    there.insert(path);
-                } else if name.strip_prefix('.').and_then(rest).is_some_and(|rest| rest.starts_with(TEMPORARY)) {
-                    let _removed = fs::remove_file(path);
-                }
-            }
-        }
-        there
-    }
-
-    /// Removes those of the files with snapshots that are not wanted now, and that no resource names, whoever ships it.
-    fn remove_old(&self, there: &mut BTreeSet<PathBuf>) {
-        let wanted: BTreeSet<PathBuf> = self.snapshot_paths().collect();
-        let folders: BTreeSet<&Path> = self.places.iter().map(|place| folder(&place.path)).collect();
-        if there.is_subset(&wanted) {
-            return;
-        }
-        let Ok(named) = folders.iter().copied().map(names_in).collect::<io::Result<Vec<_>>>() else { return };
-        // After a power failure a resource that named one of them must not be there again.
-        let is_synced = folders.iter().all(|folder| File::open(folder).and_then(|folder| folder.sync_all()).is_ok());
-        let is_named = |path: &Path| named.iter().flatten().any(|name| path.file_name() == Some(name));
-        there.retain(|path| {
-            wanted.contains(path) || !is_synced || is_named(path) || fs::remove_file(path).is_err() && path.exists()
-        });
     }
 
     /// The places in the order in which they are written, so that an Envoy that starts in the middle finds what it can serve: a base
@@ -335,13 +292,55 @@ impl Files {
         id.is_some_and(|id| self.bytes(place.content, shipment, &id) == file)
     }
 
-    /// Writes the files at these places, under these ids, and returns how many bytes they have. Each is written beside its place first, so that a
-    /// full disk changes none.
-    fn write(&mut self, shipment: &Shipment, contents: Vec<(usize, String)>) -> Result<u64, ShipError> {
+    /// The places that do not have what they should, in the order in which they are written.
+    fn due(&mut self, shipment: &Shipment) -> Vec<Due> {
+        let (mut due, mut replaced) = (Vec::new(), Vec::new());
+        for at in self.in_order(shipment) {
+            let place = &self.places[at];
+            let id = Self::content_id(place.content, shipment);
+            // Before the file is read: whoever replaces it in between is noticed the next time.
+            let found = Identity::at(&place.path);
+            let (is_first, is_untouched) = (place.left.is_none(), found.is_some() && found == place.left);
+            let is_known = is_untouched && place.id == id;
+            let is_other = !is_first && place.id != id;
+            let file = if is_known || is_other { None } else { read(&place.path) };
+            if let Some(file) = file.as_ref().filter(|_| is_first) {
+                self.warn_of_other_host(place, file);
+            }
+            let holds = is_known || file.as_ref().is_some_and(|file| self.holds(place, shipment, file));
+            if place.content.is_named() && (!holds || !is_first && !is_untouched) {
+                // Envoy may have refused what names it, while it was not there.
+                replaced.push(place.content);
+            }
+            let names_replaced = self.named_by(place, shipment).any(|named| replaced.contains(&named.content));
+            // Also while no process was there to see it.
+            let is_older = is_first
+                && file.as_ref().and_then(shipment_in).is_some_and(|id| !id.ends_with(&self.tag(place, shipment, &[])));
+            let place = &mut self.places[at];
+            place.may_be_refused |= names_replaced || is_older;
+            if !holds || place.may_be_refused {
+                // After a restart or a damage, Envoy may have had this already.
+                let is_again = !is_other && (!is_first || holds);
+                due.push(Due { at, is_again });
+            } else {
+                (place.left, place.id) = (found, id);
+            }
+        }
+        due
+    }
+
+    /// Writes the files at these places, and returns how many bytes they have. Each is written beside its place first, so that a full disk changes
+    /// none.
+    fn write(&mut self, shipment: &Shipment, due: &[Due]) -> Result<u64, ShipError> {
+        self.repairs += u64::from(due.iter().any(|due| due.is_again));
         let (mut written, mut staged) = (0, Vec::new());
         // What is named comes before what names it.
-        for (at, id) in contents {
-            let place = &self.places[at];
+        for Due { at, is_again } in due {
+            let place = &self.places[*at];
+            let id = match is_again {
+                true => Self::repair_id(place.content, shipment, self.repairs),
+                false => Self::content_id(place.content, shipment),
+            };
             let id = format!("{id}{}", self.tag(place, shipment, &staged));
             let bytes = self.bytes(place.content, shipment, &id);
             if matches!(place.content, Content::Snapshot(_)) {
@@ -349,12 +348,12 @@ impl Files {
                 Snapshot::open(&bytes).map_err(ShipError::Invalid)?;
             }
             written += bytes.len() as u64;
-            staged.push((at, stage(&place.path, &bytes).map_err(place.failed())?));
+            staged.push((*at, stage(&place.path, &bytes).map_err(place.failed())?));
         }
         for (at, file) in staged {
             let path = &self.places[at].path;
             let left = publish(file, path).map_err(self.places[at].failed())?;
-            if matches!(self.places[at].content, Content::Snapshot(_) | Content::Resource(FilterKind::Base)) {
+            if self.places[at].content.is_named() || self.places[at].content == Content::Resource(FilterKind::Base) {
                 // After a power failure an overlay must not be there without its base, nor a resource without what it names.
                 let synced = File::open(folder(path)).and_then(|folder| folder.sync_all());
                 synced.map_err(self.places[at].failed())?;
@@ -368,17 +367,6 @@ impl Files {
 }
 
 impl Place {
-    /// What the names of files with snapshots begin with, if they are named after this place.
-    fn snapshot_prefix(&self) -> String {
-        format!("{}.", self.path.file_stem().unwrap_or_default().to_string_lossy())
-    }
-
-    /// What follows the name of a file with a snapshot in this name; `None` if it does not begin with one.
-    fn after_snapshot_name<'a>(&self, name: &'a str) -> Option<&'a str> {
-        let (fingerprint, rest) = name.strip_prefix(&self.snapshot_prefix())?.split_once(SNAPSHOT_EXTENSION)?;
-        Fingerprint::from_text(fingerprint, 0).map(|_| rest)
-    }
-
     /// One that resources name.
     fn named(content: Content, path: PathBuf) -> Self {
         Self { content, path, left: None, id: String::new(), may_be_refused: false, _lock: None }
@@ -396,7 +384,7 @@ impl Place {
             Err(TryLockError::WouldBlock) => return Err(ShipError::Locked { path }),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        remove_temporary(&path);
+        remove_temporary(&path, Duration::ZERO);
         Ok(Self {
             content: Content::Resource(kind),
             path,
@@ -416,71 +404,16 @@ impl Place {
 impl Subscriber for Files {
     fn deliver(&mut self, shipment: &Arc<Shipment>) -> Result<u64, ShipError> {
         self.place_snapshots(shipment);
-        let mut to_write: Vec<(usize, String)> = Vec::new();
-        for at in self.in_order(shipment) {
-            let place = &self.places[at];
-            let mut id = Self::content_id(place.content, shipment);
-            if place.left.is_some() && place.id == id && !place.may_be_refused {
-                continue;
-            }
-            if place.left.is_none()
-                && let Some(file) = read(&place.path)
-            {
-                self.warn_of_other_host(place, &file);
-                // After a restart Envoy may have this state already. Then it does not get it again.
-                if self.holds(place, shipment, &file) {
-                    let is_missing =
-                        |named: &Place| to_write.iter().any(|(at, _)| self.places[*at].content == named.content);
-                    let names_missing = self.named_by(place, shipment).any(is_missing);
-                    let tag = self.tag(place, shipment, &[]);
-                    if !names_missing && shipment_in(&file).is_none_or(|id| id.ends_with(&tag)) {
-                        continue;
-                    }
-                    id = Self::repair_id(place.content, shipment, self.repairs);
-                }
-            }
-            if place.may_be_refused {
-                id = Self::repair_id(place.content, shipment, self.repairs);
-            }
-            to_write.push((at, id));
-        }
-        let written = self.write(shipment, to_write)?;
-        for place in &mut self.places {
-            if place.left.is_none() {
-                place.left = Some(Identity::of(&fs::metadata(&place.path).map_err(place.failed())?));
-            }
-            place.id = Self::content_id(place.content, shipment);
-        }
-        Ok(written)
+        let due = self.due(shipment);
+        self.write(shipment, &due)
     }
 
     fn repair(&mut self, shipment: &Arc<Shipment>) -> Result<bool, ShipError> {
-        let (mut damaged, mut replaced) = (Vec::new(), Vec::new());
-        for at in self.in_order(shipment) {
-            let place = &self.places[at];
-            let found = Identity::at(&place.path);
-            let is_untouched = found.is_some() && found == place.left;
-            let is_whole = is_untouched || read(&place.path).is_some_and(|file| self.holds(place, shipment, &file));
-            if !is_untouched && place.content.is_named() {
-                // Envoy may have refused what names it, while it was not there.
-                replaced.push(place.content);
-            }
-            let names_replaced = self.named_by(place, shipment).any(|named| replaced.contains(&named.content));
-            let place = &mut self.places[at];
-            place.may_be_refused |= names_replaced;
-            if !is_whole || place.may_be_refused {
-                damaged.push(at);
-            } else if !is_untouched {
-                place.left = found;
-            }
-        }
-        if damaged.is_empty() {
+        let due = self.due(shipment);
+        if due.is_empty() {
             return Ok(false);
         }
-        self.repairs += 1;
-        let contents =
-            damaged.iter().map(|at| (*at, Self::repair_id(self.places[*at].content, shipment, self.repairs)));
-        self.write(shipment, contents.collect())?;
+        self.write(shipment, &due)?;
         Ok(true)
     }
 }
@@ -489,55 +422,11 @@ fn read(path: &Path) -> Option<Bytes> {
     fs::read(path).ok().map(Bytes::from)
 }
 
-/// The names of the files with snapshots that the resources in a folder name, whoever ships them.
-///
-/// # Errors
-/// Those of the file system: then nobody knows.
-fn names_in(folder: &Path) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        // A resource that names its snapshot is short.
-        let is_short = |file: &Metadata| file.is_file() && file.len() <= 2 * MOST_INLINE_BYTES as u64;
-        if path.extension() != Some(OsStr::new("pb")) || !fs::metadata(&path).is_ok_and(|file| is_short(&file)) {
-            continue;
-        }
-        if let Some(Payload::File(file)) = payload_in(&fs::read(&path)?.into()) {
-            names.extend(Path::new(&file.path).file_name().map(ToOwned::to_owned));
-        }
-    }
-    Ok(names)
-}
-
-/// Where a file is that the resource in the file `resource` names: beside that, or where Envoy sees it.
-pub fn find_named(path: &str, resource: &Path) -> PathBuf {
-    let named = PathBuf::from(path);
-    let beside = resource.with_file_name(named.file_name().unwrap_or_default());
-    if beside.is_file() { beside } else { named }
-}
-
-/// Reads the snapshot that the resource in the file `resource` names, and says [where it is](find_named).
-///
-/// # Errors
-/// Those of the file system, and [`io::ErrorKind::InvalidData`] if the file has another snapshot.
-pub fn read_named(file: &SnapshotFile, resource: &Path) -> io::Result<(PathBuf, Bytes)> {
-    let SnapshotFile { path, fingerprint } = file;
-    let path = find_named(path, resource);
-    let failed = |error: io::Error| io::Error::new(error.kind(), format!("its snapshot {}: {error}", path.display()));
-    let is_as_long = |found: Metadata| found.is_file() && found.len() == fingerprint.bytes();
-    let is_it =
-        fs::metadata(&path).map_err(failed).map(is_as_long)? && fingerprint.bytes() <= MAX_SNAPSHOT_BYTES as u64;
-    let snapshot = if is_it { fs::read(&path).map_err(failed)? } else { Vec::new() };
-    if Fingerprint::of(&snapshot) == Some(*fingerprint) {
-        return Ok((path, snapshot.into()));
-    }
-    Err(failed(io::Error::new(io::ErrorKind::InvalidData, format!("it is not the snapshot {fingerprint}"))))
-}
-
 #[cfg(test)]
 mod tests {
     use crate::replace::replace_file;
     use crate::ship::ecds::{FailurePolicy, snapshot_in};
+    use std::ffi::OsStr;
     use std::io::Write;
     use std::net::Ipv4Addr;
 
@@ -803,7 +692,7 @@ mod tests {
         /// The files with snapshots.
         fn snapshots(&self) -> Vec<PathBuf> {
             let names = listed(self.directory.path()).0.into_iter();
-            names.filter(|name| name.ends_with(SNAPSHOT_EXTENSION)).map(|name| self.path(&name)).collect()
+            names.filter(|name| name.ends_with(".snapshot")).map(|name| self.path(&name)).collect()
         }
 
         /// The file that a resource names.
@@ -848,7 +737,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_files_with_snapshots_those_of_the_last_two_deliveries_stay() {
+    fn of_the_files_with_snapshots_the_last_two_stay() {
         let native = Native::new(false);
         let others =
             ["network.0123456789abcdef.snapshot.txt", "network.b0cc.snapshot", "list.b0cc6707ae634e46.snapshot"];
@@ -878,10 +767,76 @@ mod tests {
         // The list becomes small.
         let small = Arc::clone(&shipment(10));
         files.deliver(&small).unwrap();
-        assert_eq!(native.snapshots().len(), others.len());
         native.reopen(files).deliver(&shipment(11)).unwrap();
         assert_eq!(native.snapshots().len(), others.len() - 1);
         assert!(others.iter().all(|name| native.path(name).exists()));
+    }
+
+    /// Found by a review: it published a resource without the file that it names, which was missing and could not be written.
+    #[test]
+    fn nothing_changes_while_a_file_that_is_named_cannot_be_written() {
+        let native = Native::new(true);
+        let mut files = native.open(None);
+        let first = native.publish(1, None);
+        files.deliver(&first).unwrap();
+        let snapshot = native.snapshots().remove(0);
+        let module = native.path(&modules::file_name(FilterHost::Native, b"module"));
+        let resources = || ["http.pb", "network.pb", "base.pb"].map(|name| fs::read(native.path(name)).unwrap());
+        let ids =
+            || ["http.pb", "network.pb", "base.pb"].map(|name| shipment_in(&resource(&native.path(name))).unwrap());
+        let next = native.publish(2, files.found_base());
+        // Nothing can be put in the place of a folder. All resources name the module, and one the snapshot.
+        for (named, count) in [(&snapshot, 2), (&module, 3)] {
+            let (before, ids_before) = (resources(), ids());
+            fs::remove_file(named).unwrap();
+            fs::create_dir(named).unwrap();
+            for _ in 0..2 {
+                assert!(files.repair(&first).is_err() && files.deliver(&next).is_err());
+            }
+            assert!(resources() == before);
+            fs::remove_dir(named).unwrap();
+            files.deliver(&next).unwrap();
+            let changed = ids().iter().zip(&ids_before).filter(|(id, before)| id != before).count();
+            assert!(named.is_file() && changed >= count, "{:?} after {ids_before:?}", ids());
+            assert!(!files.repair(&next).unwrap());
+        }
+    }
+
+    /// Found by a review: whatever names a file that was written again is written too, even if that fails at first.
+    #[test]
+    fn what_may_be_refused_is_shipped_again_after_an_error_too() {
+        let native = Native::new(false);
+        let mut files = native.open(None);
+        let shipment = native.publish(1, None);
+        files.deliver(&shipment).unwrap();
+        let (http, network) = (native.path("http.pb"), native.path("network.pb"));
+        let id = || shipment_in(&resource(&http)).unwrap();
+        let before = id();
+        fs::remove_file(native.snapshots().remove(0)).unwrap();
+        fs::remove_file(&network).unwrap();
+        fs::create_dir(&network).unwrap();
+        assert!(files.repair(&shipment).is_err() && native.snapshots().len() == 1 && id() == before);
+        fs::remove_dir(&network).unwrap();
+        assert!(files.repair(&shipment).unwrap() && id() != before);
+        assert!(!files.repair(&shipment).unwrap());
+    }
+
+    /// Found by a review: while no process was there to see it.
+    #[test]
+    fn what_names_another_file_than_before_is_shipped_again_at_a_start() {
+        let native = Native::new(true);
+        let shipment = native.publish(1, None);
+        let mut files = native.open(None);
+        files.deliver(&shipment).unwrap();
+        let resources = || ["http.pb", "network.pb", "base.pb"].map(|name| fs::read(native.path(name)).unwrap());
+        let before = resources();
+        files = native.reopen(files);
+        files.deliver(&shipment).unwrap();
+        assert!(resources() == before);
+        replace_file(&native.path(&modules::file_name(FilterHost::Native, b"module")), b"module").unwrap();
+        files = native.reopen(files);
+        files.deliver(&shipment).unwrap();
+        assert!(resources().iter().zip(&before).all(|(resource, before)| resource != before));
     }
 
     /// Found by a review: after a flag was dropped, an Envoy still had the other resource.
@@ -920,8 +875,7 @@ mod tests {
         fs::remove_dir(native.path("http.pb")).unwrap();
         let shipment = native.publish(1, None);
         files.deliver(&shipment).unwrap();
-        // It was delivered before, and somebody has removed it since.
-        assert!(files.repair(&shipment).unwrap() && !files.repair(&shipment).unwrap());
+        assert!(!files.repair(&shipment).unwrap());
         let named = ["http.pb", "network.pb"].map(|name| native.named(name).unwrap());
         assert!(named.iter().all(|file| *file == first && read_named(file, &native.path("http.pb")).is_ok()));
     }

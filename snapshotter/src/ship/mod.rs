@@ -19,6 +19,7 @@ pub mod files;
 mod pair;
 mod publisher;
 pub mod shipper;
+pub mod snapshot_files;
 
 pub use bases::{BaseLimits, Rebase};
 pub use publisher::Publisher;

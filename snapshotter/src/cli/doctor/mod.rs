@@ -19,7 +19,7 @@ use super::{CliError, snapshot_file};
 use crate::answers::words;
 use crate::ship::cut::generation_text;
 use crate::ship::ecds::module_in;
-use crate::ship::files::find_named;
+use crate::ship::snapshot_files::find_named;
 
 mod envoy;
 
