@@ -1,5 +1,8 @@
 //! The configuration that the topics must have, and what goes wrong with any other.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use futures_executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -7,6 +10,9 @@ use tracing::info;
 
 use super::{Context, KafkaLog, METADATA_TIMEOUT};
 use crate::Error;
+
+/// Between two questions whether a new topic is known.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A configuration entry of a topic.
 struct TopicConfig {
@@ -192,7 +198,7 @@ impl KafkaLog {
         self.connect(&self.config)
     }
 
-    /// Creates a topic, and returns whether it was missing.
+    /// Creates a topic, and returns whether it was missing. Then a broker knows it, so that whoever asks next finds it.
     fn create(&self, admin: &AdminClient<Context>, name: &str, configs: &[TopicConfig]) -> Result<bool, Error> {
         // The replication factor is the broker's default: it knows the size of the cluster.
         let topic = NewTopic::new(name, 1, TopicReplication::Fixed(-1));
@@ -203,7 +209,18 @@ impl KafkaLog {
         match created.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
             Some(Err((_, error))) => Err(self.failed(&format!("create topic {name}"), KafkaError::AdminOp(error))),
-            _ => Ok(true),
+            _ => {
+                self.wait_for(name);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Waits until a broker knows a new topic: the controller says that it is created before the brokers have heard of it.
+    fn wait_for(&self, topic: &str) {
+        let deadline = Instant::now() + METADATA_TIMEOUT;
+        while matches!(self.client_of(topic), Err(Error::Missing(_))) && Instant::now() < deadline {
+            thread::sleep(PAUSE);
         }
     }
 
