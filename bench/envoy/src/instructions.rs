@@ -34,6 +34,8 @@ pub(crate) struct Counts {
 
 /// Counts for one contender after the other: under callgrind, Envoy takes up to fifty times as long.
 pub(crate) fn measure(contenders: Vec<Contender>, lists: &mut Lists) -> Vec<Instructions> {
+    let there = Command::new("valgrind").arg("--version").output();
+    assert!(there.is_ok_and(|there| there.status.success()), "valgrind is missing: install it (Debian: valgrind)");
     contenders.into_iter().map(|contender| count(contender, lists)).collect()
 }
 
