@@ -13,8 +13,9 @@ use shuttle::thread::{self, JoinHandle};
 
 use crate::hosts::{base, configure, number_of, overlay, snapshot};
 
-/// Orders that are drawn evenly, and those with so many changes of thread at the worst moments, and one more.
+/// In how many orders a model runs: so many are drawn evenly, and as many by probabilistic concurrency testing (PCT).
 const ORDERS: usize = 5_000;
+/// How often PCT makes another thread go on, at moments that it draws.
 const CHANGES: usize = 2;
 
 fn in_many_orders(model: fn()) {

@@ -47,7 +47,7 @@ struct Place {
     _lock: Option<File>,
 }
 
-/// A place that is to be written.
+/// A place whose file must be written.
 #[derive(Clone, Copy, Debug)]
 struct Due {
     at: usize,
@@ -166,12 +166,14 @@ impl Files {
 
     /// The places that the resource in this one names.
     fn named_by(&self, place: &Place, shipment: &Shipment) -> impl Iterator<Item = &Place> {
-        let snapshot = match place.content {
-            Content::Resource(kind) => Some(self.in_file(Self::snapshot_for(kind, shipment)).map(Content::Snapshot)),
-            Content::Module | Content::Snapshot(_) => None,
+        let named = match place.content {
+            Content::Resource(kind) => {
+                let snapshot = self.in_file(Self::snapshot_for(kind, shipment));
+                [Some(Content::Module), snapshot.map(Content::Snapshot)]
+            }
+            Content::Module | Content::Snapshot(_) => [None, None],
         };
-        let named = snapshot.map(|snapshot| [Some(Content::Module), snapshot]).into_iter().flatten().flatten();
-        named.filter_map(|named| self.place_of(named))
+        named.into_iter().flatten().filter_map(|named| self.place_of(named))
     }
 
     /// Tells the files that a resource names from others in their place: a part of its id. An Envoy that has found no such file has refused the
@@ -695,6 +697,11 @@ mod tests {
             names.filter(|name| name.ends_with(".snapshot")).map(|name| self.path(&name)).collect()
         }
 
+        /// What is in the files of all three resources.
+        fn resources(&self) -> [Bytes; 3] {
+            ["http.pb", "network.pb", "base.pb"].map(|name| resource(&self.path(name)))
+        }
+
         /// The file that a resource names.
         fn named(&self, resource: &str) -> Option<SnapshotFile> {
             match payload_in(&self::resource(&self.path(resource))).unwrap() {
@@ -781,9 +788,8 @@ mod tests {
         files.deliver(&first).unwrap();
         let snapshot = native.snapshots().remove(0);
         let module = native.path(&modules::file_name(FilterHost::Native, b"module"));
-        let resources = || ["http.pb", "network.pb", "base.pb"].map(|name| fs::read(native.path(name)).unwrap());
-        let ids =
-            || ["http.pb", "network.pb", "base.pb"].map(|name| shipment_in(&resource(&native.path(name))).unwrap());
+        let resources = || native.resources();
+        let ids = || native.resources().map(|resource| shipment_in(&resource).unwrap());
         let next = native.publish(2, files.found_base());
         // Nothing can be put in the place of a folder. All resources name the module, and one the snapshot.
         for (named, count) in [(&snapshot, 2), (&module, 3)] {
@@ -828,7 +834,7 @@ mod tests {
         let shipment = native.publish(1, None);
         let mut files = native.open(None);
         files.deliver(&shipment).unwrap();
-        let resources = || ["http.pb", "network.pb", "base.pb"].map(|name| fs::read(native.path(name)).unwrap());
+        let resources = || native.resources();
         let before = resources();
         files = native.reopen(files);
         files.deliver(&shipment).unwrap();

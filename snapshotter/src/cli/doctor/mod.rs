@@ -266,7 +266,8 @@ fn check_file(path: &Path, end: Option<u64>, findings: &mut Findings) -> bool {
     let snapshot = match snapshot_file::open(path) {
         Ok((snapshot, _)) => snapshot,
         Err(error) => {
-            findings.problem("file", error.to_string(), "`edgefold serve` writes it. Envoy does not start without a .pb file, and refuses one if what it names is not there");
+            let todo = "`edgefold serve` writes it. Envoy does not start without a .pb file, and refuses one if what it names is not there";
+            findings.problem("file", error.to_string(), todo);
             return true;
         }
     };
